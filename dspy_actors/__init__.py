@@ -1,0 +1,1 @@
+"""DSPy's programming model as a supervised actor system."""

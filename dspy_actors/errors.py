@@ -1,0 +1,335 @@
+"""Every error of `dspy_actors`, in one tree.
+
+```
+DspyActorsError(kind)
+  SignatureError                      a signature that does not parse or whose fields clash      (also ValueError)
+  InputError(field)                   a missing, extra or ill-typed input of a program           (also ValueError)
+  StateError(path)                    a saved program that does not fit the one it is loaded into
+  NoRuntime                           a program was called where no Runtime is
+  BlockingCall                        a blocking call from a running event loop; names `acall`
+  Busy(name)                          a module instance admits no more calls
+  DeadlineExceeded(phase, seconds)    the call's deadline passed                                 (also TimeoutError)
+  CallCancelled                       the call was cancelled by its caller
+  ShuttingDown                        the runtime drains or has ended
+  DataError(path, line)               a row or a file of data that cannot be read
+  ProgramError(cause)                 a program's own exception, where it has to travel as a value
+  EvaluationError                     an evaluation that cannot begin
+  AdapterError
+    AdapterParseError(field, text)    the model's answer does not hold the outputs asked for
+  LMError(model, provider, status, provider_code, request_id, retry_after)
+    LMTransportError                  no answer arrived: refused, reset, cut, DNS, TLS
+    LMConfigurationError              the LM as written cannot work
+      LMNotConfiguredError            no LM, no key
+    LMUnsupportedFeatureError         this model cannot do what was asked
+    LMUnexpectedError                 the provider answered something that is no answer
+    LMProviderError                   the provider refused
+      LMAuthError  LMBillingError  LMRateLimitError  LMServerError
+      LMTimeoutError(phase)
+      LMInvalidRequestError
+        ContextWindowExceededError  LMUnsupportedModelError  LMContentFilterError
+```
+
+The names below `LMError` are DSPy 3.4.1's where it has one. `kind` is a stable word for logs, result files and
+dashboards; `to_wire` and `from_wire` carry an error across a process border as msgpack-able data. No error holds
+request headers or a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class DspyActorsError(Exception):
+    """Root of the tree. `kind` names the error in files and logs and never changes between releases."""
+
+    kind: ClassVar[str] = "error"
+    fields: ClassVar[tuple[str, ...]] = ()
+    infrastructure: ClassVar[bool] = False
+    """True where the fault lies outside the program: such an example is unscored, never scored zero."""
+
+    def __init__(self, message: str, **fields: object) -> None:
+        super().__init__(message)
+        unknown = set(fields) - set(self.fields)
+        if unknown:
+            msg = (
+                f"{type(self).__name__} has no field {sorted(unknown)[0]!r}; it has {', '.join(self.fields) or 'none'}"
+            )
+            raise TypeError(msg)
+        for name in self.fields:
+            setattr(self, name, fields.get(name))
+
+    @property
+    def message(self) -> str:
+        """The text without the fields."""
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (from_wire, (self.to_wire(),))
+
+    def fresh(self) -> DspyActorsError:
+        """A copy without traceback: each waiter of a shared failure raises its own."""
+        return from_wire(self.to_wire())
+
+    def to_wire(self) -> dict[str, object]:
+        """The error as plain data: `kind`, `type`, `message` and its fields."""
+        wire: dict[str, object] = {"kind": self.kind, "type": type(self).__name__, "message": self.message}
+        for name in self.fields:
+            value = getattr(self, name)
+            if value is not None:
+                wire[name] = value if isinstance(value, (str, int, float, bool)) else str(value)
+        return wire
+
+
+def from_wire(wire: Mapping[str, object]) -> DspyActorsError:
+    """The error that `to_wire` wrote; a type this release does not know comes back as `DspyActorsError`."""
+    found = _by_name(str(wire.get("type", "")), DspyActorsError) or DspyActorsError
+    error = found.__new__(found)
+    Exception.__init__(error, str(wire.get("message", "")))
+    for name in found.fields:
+        setattr(error, name, wire.get(name))
+    return error
+
+
+def _by_name(name: str, root: type[DspyActorsError]) -> type[DspyActorsError] | None:
+    if root.__name__ == name:
+        return root
+    for child in root.__subclasses__():
+        if (found := _by_name(name, child)) is not None:
+            return found
+    return None
+
+
+class SignatureError(DspyActorsError, ValueError):
+    """A signature that does not parse, or whose fields clash."""
+
+    kind = "signature"
+    fields = ("field",)
+    field: str | None
+
+
+class InputError(DspyActorsError, ValueError):
+    """A missing, extra or ill-typed input of a program; `field` names it."""
+
+    kind = "input"
+    fields = ("field",)
+    field: str | None
+
+
+class StateError(DspyActorsError, ValueError):
+    """A saved program that does not fit the program it is loaded into; nothing was changed."""
+
+    kind = "state"
+    fields = ("path", "predictor")
+    path: str | None
+    predictor: str | None
+
+
+class NoRuntime(DspyActorsError, RuntimeError):
+    """A program was called outside any `Runtime`."""
+
+    kind = "no_runtime"
+
+    def __init__(self, name: str = "program") -> None:
+        super().__init__(
+            f"{name} was called where no Runtime is. Write one of:\n"
+            f"    with Runtime(lm='openai/gpt-4o-mini'):\n        {name}(...)\n"
+            f"or, for services and other threads:\n"
+            f"    rt = Runtime(lm='openai/gpt-4o-mini').start_up()\n    program = rt.start({name})\n    program(...)"
+        )
+
+
+class BlockingCall(DspyActorsError, RuntimeError):
+    """A blocking call from a thread whose event loop is running: it would stop the loop."""
+
+    kind = "blocking_call"
+
+    def __init__(self, name: str = "program") -> None:
+        super().__init__(f"{name}(...) would block the running event loop; write `await {name}.acall(...)` here")
+
+
+class Busy(DspyActorsError):
+    """A module instance admits no more calls: `max_inflight` run and `max_queue` wait."""
+
+    kind = "busy"
+    infrastructure = True
+    fields = ("name",)
+    name: str | None
+
+
+class DeadlineExceeded(DspyActorsError, TimeoutError):
+    """The call's deadline passed in `phase`; `seconds` is how long the call had."""
+
+    kind = "deadline"
+    infrastructure = True
+    fields = ("phase", "seconds")
+    phase: str | None
+    seconds: float | None
+
+
+class CallCancelled(DspyActorsError):
+    """The call was cancelled by whoever made it."""
+
+    kind = "cancelled"
+    infrastructure = True
+
+
+class ShuttingDown(DspyActorsError, RuntimeError):
+    """The runtime drains or has ended; make the call on another one."""
+
+    kind = "shutting_down"
+    infrastructure = True
+
+
+class DataError(DspyActorsError, ValueError):
+    """A file or a row of data that cannot be read."""
+
+    kind = "data"
+    fields = ("path", "line", "column")
+    path: str | None
+    line: int | None
+    column: str | None
+
+
+class ProgramError(DspyActorsError):
+    """A program's or a metric's own exception, as a value: `error_type` is the name of its class."""
+
+    kind = "program"
+    fields = ("error_type",)
+    error_type: str | None
+
+
+class EvaluationError(DspyActorsError, ValueError):
+    """An evaluation or a search that cannot begin as written."""
+
+    kind = "evaluation"
+
+
+class AdapterError(DspyActorsError):
+    """A prompt that cannot be rendered or an answer that cannot be read."""
+
+    kind = "adapter"
+
+
+class AdapterParseError(AdapterError):
+    """The model's answer does not hold the outputs asked for: `field` is the first one missing or ill-typed."""
+
+    kind = "parse"
+    fields = ("field", "text", "adapter")
+    field: str | None
+    text: str | None
+    adapter: str | None
+
+
+class LMError(DspyActorsError):
+    """Root of what goes wrong between us and a model. `retry_after` is in seconds."""
+
+    kind = "lm"
+    infrastructure = True
+    retryable: ClassVar[bool] = False
+    fields = ("model", "provider", "status", "provider_code", "request_id", "retry_after", "attempts", "phase")
+    model: str | None
+    provider: str | None
+    status: int | None
+    provider_code: str | None
+    request_id: str | None
+    retry_after: float | None
+    attempts: int | None
+    phase: str | None
+
+
+class LMTransportError(LMError):
+    """No answer arrived: connection refused, reset or cut, DNS, TLS."""
+
+    kind = "lm_transport"
+    retryable = True
+
+
+class LMConfigurationError(LMError, ValueError):
+    """The LM as written cannot work."""
+
+    kind = "lm_configuration"
+
+
+class LMNotConfiguredError(LMConfigurationError):
+    """There is no LM, or no key for it."""
+
+    kind = "lm_not_configured"
+
+
+class LMUnsupportedFeatureError(LMError):
+    """This model cannot do what was asked of it."""
+
+    kind = "lm_unsupported_feature"
+    infrastructure = False
+
+
+class LMUnexpectedError(LMError):
+    """The provider answered with something that is no answer: HTML, cut JSON, no choices."""
+
+    kind = "lm_unexpected"
+
+
+class LMProviderError(LMError):
+    """The provider refused."""
+
+    kind = "lm_provider"
+
+
+class LMAuthError(LMProviderError):
+    """The key is missing, wrong or not allowed here."""
+
+    kind = "lm_auth"
+
+
+class LMBillingError(LMProviderError):
+    """The account has no money left; trying again cannot help."""
+
+    kind = "lm_billing"
+
+
+class LMRateLimitError(LMProviderError):
+    """Too fast; `retry_after` says in how many seconds to come back, where the provider said so."""
+
+    kind = "lm_rate_limit"
+    retryable = True
+
+
+class LMServerError(LMProviderError):
+    """The provider failed (5xx) or is overloaded."""
+
+    kind = "lm_server"
+    retryable = True
+
+
+class LMTimeoutError(LMProviderError):
+    """The provider was too slow in `phase` (connect, write, first_byte, body, total)."""
+
+    kind = "lm_timeout"
+    retryable = True
+
+
+class LMInvalidRequestError(LMProviderError):
+    """The request itself is at fault; the same request will be refused again."""
+
+    kind = "lm_invalid_request"
+    infrastructure = False
+
+
+class ContextWindowExceededError(LMInvalidRequestError):
+    """The prompt does not fit the model's context."""
+
+    kind = "context_window"
+
+
+class LMUnsupportedModelError(LMInvalidRequestError):
+    """The provider does not know this model."""
+
+    kind = "lm_unsupported_model"
+    infrastructure = True
+
+
+class LMContentFilterError(LMInvalidRequestError):
+    """The provider's content policy refused the request or the answer."""
+
+    kind = "content_filter"

@@ -1,0 +1,105 @@
+"""What travels between programs and models: messages, requests, responses and usage, all frozen.
+
+A message is a tuple of content parts, never a bare string, so that an image or a file stands where its value stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A piece of text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image by URL: `https:` or `data:image/…;base64,…`. `detail` is the provider's hint (`low`, `high`, `auto`)."""
+
+    url: str
+    detail: str | None = None
+
+
+Part: TypeAlias = TextPart | ImagePart
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, role: Role, text: str) -> Message:
+        """A turn of one text part."""
+        return cls(role, (TextPart(text),))
+
+    @property
+    def text(self) -> str:
+        """The text parts joined; other parts are left out."""
+        if len(self.parts) == 1 and isinstance(self.parts[0], TextPart):
+            return self.parts[0].text
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+
+@dataclass(frozen=True, slots=True)
+class LMRequest:
+    """One question to one model, whole: whatever can change the answer is in here.
+
+    `model` is the name without its provider. `options` are sampling options by the names of OpenAI's chat
+    completions (`temperature`, `max_tokens`, `n`, `stop`, `seed`, `response_format`, …). `sample` tells repeated
+    sampling apart: requests that differ in it are different questions (DSPy's `rollout_id`).
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    options: Mapping[str, object] = field(default_factory=dict)
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer, as the provider counted them; `estimated` when it did not and we did."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion tokens together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.estimated or other.estimated,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LMResponse:
+    """The answers to one request: a text for each of the `n` choices asked for.
+
+    `usage` is `None` where the provider sent none. `finish_reasons` has one entry a choice, in OpenAI's words
+    (`stop`, `length`, `content_filter`, `tool_calls`).
+    """
+
+    texts: tuple[str, ...]
+    model: str
+    usage: Usage | None = None
+    finish_reasons: tuple[str, ...] = ()
+    request_id: str | None = None

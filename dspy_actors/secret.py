@@ -1,0 +1,51 @@
+"""`Secret`: a provider's key that prints redacted wherever it turns up."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NoReturn
+
+
+class Secret:
+    """A key, shown as its last four characters at most.
+
+    `repr`, `str`, f-strings, logs, crash reports and snapshots print `Secret('…wxyz')`; pickling and copying into
+    a file is refused. The value itself is read in one place only, `reveal()`, at the moment a request's headers are
+    built.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        if not isinstance(value, str) or not value.strip():
+            msg = "a Secret needs a non-empty string; leave the key out or set the provider's environment variable"
+            raise ValueError(msg)
+        self._value = value.strip()
+
+    def reveal(self) -> str:
+        """The key in plain text. Call it where a header is written and nowhere else."""
+        return self._value
+
+    @property
+    def key_id(self) -> str:
+        """Eight hex digits that identify the key in names, events and snapshots without revealing it."""
+        return hashlib.sha256(b"dspy-actors key id\0" + self._value.encode()).hexdigest()[:8]
+
+    def __repr__(self) -> str:
+        shown = self._value[-4:] if len(self._value) >= 12 else ""
+        return f"Secret('…{shown}')"
+
+    __str__ = __repr__
+
+    def __format__(self, format_spec: str) -> str:
+        return format(repr(self), format_spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> NoReturn:
+        msg = "a Secret does not leave its process: hand over a callable or an environment variable's name instead"
+        raise TypeError(msg)

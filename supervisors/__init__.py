@@ -1,0 +1,1 @@
+"""Erlang/OTP's supervision design on pykka: actors, supervision trees, a registry, tasks."""
