@@ -1,0 +1,56 @@
+"""Fixtures of all tests, and the check after each that nothing it started is left: threads, sockets, tasks, actors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.leaks import left, seen
+from tests.server.client import StubServer
+
+if TYPE_CHECKING:
+    from supervisors.clock import ManualClock
+    from supervisors.system import System
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Fail the test when something that was not there before it is there after it."""
+    before = seen()
+    yield
+    rest = left(before)
+    if rest:
+        pytest.fail("the test left behind:\n  " + "\n  ".join(rest), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[StubServer]:
+    """The model provider of `tests.server`, one process for the session. Tests take `stub`."""
+    with StubServer() as running:
+        yield running
+
+
+@pytest.fixture
+def stub(server: StubServer) -> StubServer:
+    """The provider, reset: it has seen nothing and answers in good health."""
+    server.reset()
+    return server
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands still until the test advances it."""
+    from supervisors.clock import ManualClock
+
+    return ManualClock()
+
+
+@pytest.fixture
+def system() -> Iterator[System]:
+    """A running system, shut down after the test."""
+    from supervisors.system import System
+
+    with System() as running:
+        yield running

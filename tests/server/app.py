@@ -1,0 +1,303 @@
+"""The server's process: `python -m tests.server.app` prints its port and serves until its standard input ends.
+
+Routes: `POST /v1/chat/completions`, `GET /v1/models`, either below `/f/<fault>`; a fault may also come as the query or
+in the header `X-Stub`. Control routes: `POST /_control`, `POST /_release`, `GET /_stats`, `GET /_bodies`, `GET /_wait`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import resource
+import sys
+import time
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from tests.server.answers import Answers, text_of
+from tests.server.connection import Connection, Job, Request
+from tests.server.counters import Counters
+from tests.server.exchange import Answer, Exchange
+from tests.server.faults import Fault, Plan, checked, parse_fault, parse_step
+from tests.server.validate import Refused, check_request, read_json
+
+PAGE = b"<!doctype html><html><body><h1>Bad gateway</h1><p>upstream sent something else</p></body></html>"
+_CONTROL = {"answer", "fault", "plan", "keys", "models", "keep"}
+
+
+class Waiter:
+    """A `GET /_wait` under way."""
+
+    def __init__(self, app: StubApp, connection: Connection, conditions: list[str], seconds: float) -> None:
+        self.app, self.connection, self.seconds = app, connection, seconds
+        self.counters = app.counters
+        self.entry = (conditions, self.answer)
+
+    def start(self) -> None:
+        if self.counters.hold(self.entry[0]):
+            self.connection.current = None
+            self._send()
+        else:
+            self.counters.waiting.append(self.entry)
+            self.timer = asyncio.get_running_loop().call_later(self.seconds, self._late)
+
+    def answer(self) -> None:
+        self.timer.cancel()
+        self._send()
+        self.connection.done()
+
+    def client_left(self) -> None:
+        self.timer.cancel()
+        if self.entry in self.counters.waiting:
+            self.counters.waiting.remove(self.entry)
+
+    def _late(self) -> None:
+        self.counters.waiting.remove(self.entry)
+        self._send(504)
+        self.connection.done()
+
+    def _send(self, status: int = 200) -> None:
+        self.app.reply(self.connection, self.counters.as_dict(), status)
+
+
+class StubApp:
+    """All state of the server. Everything runs on its one loop."""
+
+    def __init__(self) -> None:
+        self.connections: set[Connection] = set()
+        self.configure({})
+
+    def configure(self, config: dict[str, Any]) -> None:
+        """Begin anew: drop what is under way, forget what was seen, take the new behaviour."""
+        unknown = set(config) - _CONTROL
+        if unknown:
+            msg = f"control takes {', '.join(sorted(_CONTROL))}, not {sorted(unknown)[0]!r}"
+            raise ValueError(msg)
+        answers = Answers(config.get("answer"))
+        fault = parse_fault(config.get("fault", ""))
+        plan = Plan([parse_step(entry) for entry in config.get("plan", ())])
+        self.answers, self.fault, self.plan = answers, fault, plan
+        self.keys: list[str] | None = config.get("keys")
+        self.models: list[str] | None = config.get("models")
+        self.gate: list[Exchange] = []
+        self.began = time.monotonic()
+        self.counters = Counters(config.get("keep", 100))
+        for connection in list(self.connections):
+            if isinstance(connection.current, Exchange):
+                self.connections.discard(connection)
+                connection.current.abandon()
+        self.counters.open = len(self.connections)
+
+    def opened(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        self.counters.accepted += 1
+        self.counters.open += 1
+
+    def closed(self, connection: Connection) -> None:
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self.counters.open -= 1
+            self.counters.changed()
+
+    def arrived(self, connection: Connection, request: Request) -> Job | None:
+        path, _, query = request.target.partition("?")
+        if path.startswith("/_"):
+            return self._control(connection, request, path, query)
+        counters = self.counters
+        counters.requests += 1
+        counters.in_flight += 1
+        counters.peak = max(counters.peak, counters.in_flight)
+        counters.reused += connection.carried > 0
+        connection.carried += 1
+        counters.arrivals.append(time.monotonic() - self.began)
+        counters.bodies.append({"target": request.target, "headers": request.headers, "body": request.body})
+        counters.changed()
+        fault: Fault = {}
+        try:
+            fault, path = self._fault_of(request, path, query)
+            answer = self._route(request, path, fault)
+        except Refused as refused:
+            counters.invalid += 1
+            fault, answer = {}, self._error(refused.status, refused.error)
+        answer.headers.append(("x-request-id", f"req-{counters.requests}"))
+        return Exchange(connection, counters, fault, answer, self.gate)
+
+    def _fault_of(self, request: Request, path: str, query: str) -> tuple[Fault, str]:
+        fault = dict(self.fault)
+        fault.update(self.plan.take(request.body) or ())
+        try:
+            if path.startswith("/f/"):
+                spec, _, rest = path[3:].partition("/")
+                fault.update(parse_fault(unquote(spec)))
+                path = "/" + rest
+            if query:
+                fault.update(checked(dict(parse_qsl(query, keep_blank_values=True))))
+            if "x-stub" in request.headers:
+                fault.update(parse_fault(request.headers["x-stub"]))
+        except ValueError as error:
+            raise Refused(str(error), "fault") from error
+        return fault, path
+
+    def _route(self, request: Request, path: str, fault: Fault) -> Answer:
+        if self.keys is not None and request.headers.get("authorization", "").removeprefix("Bearer ") not in self.keys:
+            raise Refused("Incorrect API key provided", code="invalid_api_key", status=401)
+        if path == "/v1/models":
+            if request.method != "GET":
+                raise Refused("Not allowed to POST on /v1/models", status=405)
+            listed = [{"id": name, "object": "model", "owned_by": "stub"} for name in self.models or ["stub"]]
+            return self._shape({"object": "list", "data": listed}, fault)
+        if path != "/v1/chat/completions":
+            raise Refused(f"Invalid URL ({request.method} {path})", status=404)
+        if request.method != "POST":
+            raise Refused(f"Not allowed to {request.method} on {path}", status=405)
+        if not request.headers.get("content-type", "").startswith("application/json"):
+            raise Refused("Content-Type must be application/json", status=415)
+        body = check_request(read_json(request.body))
+        if self.models is not None and body["model"] not in self.models:
+            message = f"The model '{body['model']}' does not exist"
+            raise Refused(message, "model", "model_not_found", status=404)
+        if body.get("stream"):
+            raise Refused("This server does not stream", "stream", "unsupported_value")
+        return self._shape(self._completion(body, fault), fault)
+
+    def _completion(self, body: dict[str, Any], fault: Fault) -> dict[str, Any]:
+        count = self.counters.requests
+        text = fault.get("text") or self.answers.complete(body["messages"], count)
+        text += "x" * max(0, int(fault.get("pad", 0)) - len(text))
+        message = {"role": "assistant", "content": None if "no_content" in fault else text, "refusal": None}
+        finish = fault.get("finish", "stop")
+        choices = [
+            {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
+            for index in range(body.get("n") or 1)
+        ]
+        asked = sum(len(text_of(message["content"])) for message in body["messages"]) // 4 + 1
+        said = (len(text) // 4 + 1) * len(choices)
+        answer: dict[str, Any] = {
+            "id": f"chatcmpl-{count}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": body["model"],
+            "choices": [] if "no_choices" in fault else choices,
+        }
+        if "no_usage" not in fault:
+            answer["usage"] = {
+                "prompt_tokens": asked,
+                "completion_tokens": said,
+                "total_tokens": asked + said,
+                "prompt_tokens_details": {"cached_tokens": 0},
+                "completion_tokens_details": {"reasoning_tokens": 0},
+            }
+        return answer
+
+    def _shape(self, data: dict[str, Any], fault: Fault) -> Answer:
+        """The healthy answer, or what the fault makes of it."""
+        status, kind = int(fault.get("status", 200)), "application/json"
+        if status != 200 or "error" in fault:
+            error = {
+                "message": fault.get("message", f"The stub was told to fail with {status}"),
+                "type": fault.get("type", "rate_limit_error" if status == 429 else "server_error"),
+                "param": None,
+                "code": fault.get("code"),
+            }
+            data = {"error": error}
+        body = json.dumps(data, ensure_ascii=False).encode()
+        if "html" in fault:
+            body, kind = PAGE, "text/html; charset=utf-8"
+        elif "malformed" in fault:
+            body = body[: len(body) // 2]
+        elif "empty" in fault or "body" in fault:
+            body = fault.get("body", "").encode()
+        answer = Answer(status, [body], content_type=kind, chunked="chunked" in fault)
+        if "dribble" in fault:
+            size = int(fault.get("piece", 1))
+            answer.gap = float(fault["dribble"]) / 1000
+            answer.pieces = [body[start : start + size] for start in range(0, len(body), size)]
+        if "retry_after" in fault:
+            answer.headers.append(("retry-after", fault["retry_after"]))
+        answer.headers.extend((key[2:], value) for key, value in fault.items() if key.startswith("h."))
+        if "close" in fault:
+            answer.headers.append(("connection", "close"))
+        answer.end = "hang" if fault.get("hang") == "body" else "close" if "close" in fault else "keep"
+        return answer
+
+    @staticmethod
+    def _error(status: int, error: dict[str, Any]) -> Answer:
+        return Answer(status, [json.dumps({"error": error}).encode()])
+
+    def _control(self, connection: Connection, request: Request, path: str, query: str) -> Job | None:
+        if connection.carried == 0:
+            self.connections.discard(connection)
+            self.counters.accepted -= 1
+            self.counters.open -= 1
+            connection.carried = 1
+        try:
+            if (request.method, path) == ("POST", "/_control"):
+                self.configure(json.loads(request.body or b"{}"))
+            elif (request.method, path) == ("POST", "/_release"):
+                self._release(int(dict(parse_qsl(query)).get("count", len(self.gate))))
+            elif path == "/_bodies":
+                self.reply(connection, [self._seen(entry) for entry in self.counters.bodies])
+                return None
+            elif path == "/_wait":
+                want = parse_qsl(query)
+                seconds = float(dict(want).get("timeout", 5))
+                conditions = [value for key, value in want if key == "want"]
+                self.counters.hold(conditions)
+                return Waiter(self, connection, conditions, seconds)
+            elif path != "/_stats":
+                self.reply(connection, {"error": f"no control route {path}"}, 404)
+                return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.reply(connection, {"error": str(error)}, 400)
+            return None
+        self.reply(connection, self.counters.as_dict())
+        return None
+
+    def _release(self, count: int) -> None:
+        for exchange in self.gate[:count]:
+            exchange.go()
+
+    @staticmethod
+    def _seen(entry: dict[str, Any]) -> dict[str, Any]:
+        try:
+            body = json.loads(entry["body"])
+        except ValueError:
+            body = entry["body"].decode("utf-8", "replace")
+        return {**entry, "body": body}
+
+    @staticmethod
+    def reply(connection: Connection, data: object, status: int = 200) -> None:
+        """Answer a control request at once."""
+        answer = Answer(status, [json.dumps(data).encode()])
+        connection.write(answer.head() + answer.whole())
+
+
+async def serve() -> None:
+    """Listen on a free port of 127.0.0.1, print it, serve until standard input ends."""
+    loop = asyncio.get_running_loop()
+    app = StubApp()
+    server = await loop.create_server(lambda: Connection(app), "127.0.0.1", 0, backlog=4096)
+    over = asyncio.Event()
+
+    def read() -> None:
+        if not sys.stdin.buffer.raw.read(4096):  # type: ignore[attr-defined]
+            over.set()
+
+    loop.add_reader(sys.stdin.fileno(), read)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await over.wait()
+    loop.remove_reader(sys.stdin.fileno())
+    server.close()
+
+
+def main() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else max(soft, 65_536), hard))
+    gc.collect()
+    gc.freeze()
+    asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    main()
