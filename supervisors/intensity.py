@@ -1,0 +1,47 @@
+"""How many restarts a supervisor performs before it gives up: a sliding window, pure."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from supervisors.errors import SpecError
+
+
+class Intensity:
+    """At most `max_restarts` restarts within `max_seconds`; the next one is refused.
+
+    The instants come from the caller, so that the rule needs no clock of its own. OTP counts whole seconds, which
+    lets its real window vary between T and T + 1 s; this one counts floats and is inclusive: a restart exactly
+    `max_seconds` ago still counts. Every attempt counts, a failed one too, and a group restart counts once.
+
+    Not thread safe: it belongs to one supervisor.
+    """
+
+    __slots__ = ("_instants", "max_restarts", "max_seconds")
+
+    def __init__(self, max_restarts: int = 3, max_seconds: float = 5.0) -> None:
+        if isinstance(max_restarts, bool) or not isinstance(max_restarts, int) or max_restarts < 0:
+            raise SpecError("max_restarts", max_restarts, "an int >= 0")
+        if isinstance(max_seconds, bool) or not isinstance(max_seconds, int | float) or not 0 < max_seconds < math.inf:
+            raise SpecError("max_seconds", max_seconds, "a finite number of seconds > 0")
+        self.max_restarts = max_restarts
+        self.max_seconds = float(max_seconds)
+        self._instants: deque[float] = deque()
+
+    def admit(self, now: float) -> bool:
+        """Book one restart at `now` (monotonic seconds, never decreasing); False if it is one too many."""
+        instants = self._instants
+        self._forget(now)
+        instants.append(now)
+        return len(instants) <= self.max_restarts
+
+    def used(self, now: float) -> int:
+        """Restarts which still count at `now`."""
+        self._forget(now)
+        return len(self._instants)
+
+    def _forget(self, now: float) -> None:
+        instants = self._instants
+        while instants and now - instants[0] > self.max_seconds:
+            instants.popleft()
