@@ -1,0 +1,58 @@
+"""The marks and words of the chat layout: what `ChatAdapter` writes and what a reader of its prompts looks for.
+
+The layout itself is described in `chat_adapter.py`. The embedded model reads prompts back with `sections` and these
+constants, so that both sides change together.
+"""
+
+from __future__ import annotations
+
+import re
+
+COMPLETED = "[[ ## completed ## ]]"
+"""Closes every answer."""
+HEADER = re.compile(r"\[\[ ## (\w+) ## \]\]")
+"""A field's header; it counts only at the beginning of a line, spaces aside."""
+INDENT = " " * 8
+"""Stands before each line of the instructions and before each note."""
+NOTE = f"{INDENT}# "
+"""Between a placeholder and the note on its value: `{label}        # exactly one of: order; complaint`."""
+OPTIONS = "exactly one of: "
+"""Begins the note of an enum or `Literal`; the options follow, separated by `OPTION_BREAK`."""
+OPTION_BREAK = "; "
+SCHEMA = "JSON that fits this schema: "
+"""Begins the note of a structured output; the schema follows on the same line."""
+
+INPUTS_TITLE = "You are given these fields:"
+OUTPUTS_TITLE = "You produce these fields:"
+LAYOUT_TITLE = "Each exchange is laid out as follows; a name in braces stands for the value of that field."
+TASK_TITLE = "What to do:"
+PARTIAL_DEMO = "Here is part of an example; the fields left out are unknown."
+"""First paragraph of a user turn whose demonstration lacks fields."""
+NOT_GIVEN = "(unknown in this example)"
+"""Stands for an output that a demonstration or an earlier turn lacks."""
+REMINDER = "Reply with these fields in this order: "
+"""Begins the last paragraph of the request; nothing behind it is input."""
+
+
+def header(name: str) -> str:
+    """The header line of a field."""
+    return f"[[ ## {name} ## ]]"
+
+
+def sections(text: str) -> list[tuple[str | None, str]]:
+    """The text cut at its header lines, in order: `(field, content)`.
+
+    What stands before the first header comes first, under `None`. Content is stripped; text behind a header on the
+    same line belongs to its content. A header further inside a line is content.
+    """
+    found: list[tuple[str | None, list[str]]] = [(None, [])]
+    for line in text.splitlines():
+        if "[[ ## " in line:
+            stripped = line.strip()
+            match = HEADER.match(stripped)
+            if match is not None:
+                rest = stripped[match.end() :].strip()
+                found.append((match.group(1), [rest] if rest else []))
+                continue
+        found[-1][1].append(line)
+    return [(name, "\n".join(lines).strip()) for name, lines in found]

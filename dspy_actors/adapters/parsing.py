@@ -1,0 +1,91 @@
+"""From the text of a field to its typed value, by DSPy 3.4.1's rules."""
+
+from __future__ import annotations
+
+import ast
+import enum
+import json
+import re
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+from dspy_actors.types.base import FieldType
+from dspy_actors.types.checking import type_adapter
+
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})\Z", re.ASCII)
+_TRUTH = {"True": True, "true": True, "False": False, "false": False}
+
+
+def typed_value(text: str, annotation: Any) -> Any:
+    """The value that `text` holds for an annotation. Raises `ValueError` (pydantic's is one) where it holds none.
+
+    Text stays as it is; an enum is found by value or by name; `Literal` loses quotes and a `Literal[...]` round it;
+    `str | None` is text; everything else is read as JSON, as almost-JSON, as a Python literal, then checked.
+    """
+    if annotation is str:
+        return text
+    if annotation is int and _INTEGER.match(text):
+        return int(text)
+    if annotation is bool and text in _TRUTH:
+        return _TRUTH[text]
+    if isinstance(annotation, enum.EnumMeta):
+        return _member(text, annotation)
+    origin = get_origin(annotation)
+    if origin is Literal:
+        options = get_args(annotation)
+        text = text if text in options else _unwrapped(text)
+        if text in options:
+            return text
+    adapter = type_adapter(annotation)
+    if (origin is Union or origin is UnionType) and {str, NoneType} <= set(get_args(annotation)):
+        return adapter.validate_python(text)
+    try:
+        return adapter.validate_python(_loaded(text))
+    except ValidationError:
+        if isinstance(annotation, type) and issubclass(annotation, FieldType):
+            return annotation.from_text(text)
+        raise
+
+
+def _member(text: str, kind: enum.EnumMeta) -> Any:
+    members: Mapping[str, Any] = kind.__members__
+    for member in members.values():
+        if member.value == text:
+            return member
+    if text in members:
+        return members[text]
+    for member in members.values():
+        if str(member.value) == text:
+            return member
+    msg = f"{text!r} is none of {', '.join(str(member.value) for member in members.values())}"
+    raise ValueError(msg)
+
+
+def _unwrapped(text: str) -> str:
+    """A `Literal`'s option without `Literal[...]`, `str[...]` or quotes that models put round it."""
+    bare = text.strip()
+    if bare.startswith(("Literal[", "str[")) and bare.endswith("]"):
+        bare = bare[bare.index("[") + 1 : -1]
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'":
+        bare = bare[1:-1]
+    return bare
+
+
+def _loaded(text: str) -> Any:
+    """The text as data: JSON, else repaired JSON, else a Python literal, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    import json_repair  # loaded only where an answer is not JSON
+
+    repaired: Any = json_repair.loads(text, skip_json_loads=True)
+    if repaired != "" or text == "":
+        return repaired
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

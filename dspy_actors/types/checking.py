@@ -1,0 +1,67 @@
+"""Checking values against annotations through pydantic, each annotation compiled once."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+
+def type_adapter(annotation: Any, constraints: tuple[Any, ...] = ()) -> TypeAdapter[Any]:
+    """The pydantic adapter of an annotation; compiled on first use, kept for the 1,024 used last.
+
+    A class pydantic does not know is checked with `isinstance`. Raises `PydanticSchemaGenerationError` for what is
+    no type at all.
+    """
+    try:
+        return _compiled(annotation, constraints)
+    except TypeError:  # an unhashable annotation, such as Literal with a list: compiled each time
+        return _compile(annotation, constraints)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(annotation: Any, constraints: tuple[Any, ...]) -> TypeAdapter[Any]:
+    return _compile(annotation, constraints)
+
+
+def _compile(annotation: Any, constraints: tuple[Any, ...]) -> TypeAdapter[Any]:
+    for constraint in constraints:
+        annotation = Annotated[annotation, constraint]
+    try:
+        return TypeAdapter(annotation)
+    except PydanticSchemaGenerationError:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+
+
+def schema_text(annotation: Any) -> str:
+    """The JSON schema of an annotation as one line, `type` first in every object; empty where it has none."""
+    try:
+        schema = type_adapter(annotation).json_schema()
+    except PydanticInvalidForJsonSchema:
+        return ""
+    return json.dumps(_type_first(schema), ensure_ascii=False)
+
+
+def _type_first(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        keys = sorted(schema, key=lambda key: key != "type")
+        return {key: _type_first(schema[key]) for key in keys}
+    if isinstance(schema, list):
+        return [_type_first(item) for item in schema]
+    return schema
+
+
+def admits_none(annotation: Any) -> bool:
+    """Whether `None` is a value of the annotation."""
+    if annotation is None or annotation is NoneType:
+        return True
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return admits_none(get_args(annotation)[0])
+    if origin is Union or origin is UnionType:
+        return any(admits_none(argument) for argument in get_args(annotation))
+    return False
