@@ -1,0 +1,119 @@
+"""Single flight: callers with the same question at the same time share one trip to the model.
+
+Each caller holds a `Reply` of its own and leaves by cancelling it. The trip is cancelled only when all have left, and
+its failure reaches each as an error object of its own. Nothing here waits; everything may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from threading import Lock
+from typing import Generic, TypeVar
+
+from dspy_actors.errors import DspyActorsError
+from supervisors.reply import Reply
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class Flight(Generic[K, T]):
+    """One trip under way and those who wait for it. The leader ends it with `succeed` or `fail`."""
+
+    __slots__ = ("_abandon", "_deadlines", "_table", "key")
+
+    def __init__(self, table: SingleFlight[K, T], key: K) -> None:
+        self.key = key
+        self._table = table
+        self._abandon: Callable[[], object] | None = None
+        self._deadlines: dict[Reply[T], float | None] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many callers hold the flight."""
+        return len(self._deadlines)
+
+    @property
+    def deadline(self) -> float | None:
+        """The latest deadline of those who wait; `None` if one of them has none."""
+        with self._table.lock:
+            latest: float | None = 0.0
+            for one in self._deadlines.values():
+                latest = None if one is None or latest is None else max(latest, one)
+            return latest
+
+    def on_abandoned(self, cancel: Callable[[], object]) -> None:
+        """`cancel` is called once when the last caller has left, at once if that has happened already.
+
+        It runs in the thread of whoever left last, and must not block.
+        """
+        with self._table.lock:
+            if self._deadlines:
+                self._abandon = cancel
+                return
+        cancel()
+
+    def succeed(self, value: T) -> int:
+        """Give everybody `value`; how many were still there."""
+        return sum(reply.set(value) for reply in self._land())
+
+    def fail(self, error: BaseException) -> int:
+        """Give everybody an error of their own: our errors are copied without traceback, others are shared."""
+        replies = self._land()
+        return sum(reply.fail(error.fresh() if isinstance(error, DspyActorsError) else error) for reply in replies)
+
+    def _land(self) -> list[Reply[T]]:
+        with self._table.lock:
+            replies = list(self._deadlines)
+            self._deadlines.clear()
+            self._abandon = None
+            self._table.forget(self)
+        return replies
+
+
+class SingleFlight(Generic[K, T]):
+    """The flights under way, by key. `joined` counts callers who found one instead of starting their own."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.joined = 0
+        self._flights: dict[K, Flight[K, T]] = {}
+
+    def join(self, key: K, deadline: float | None = None) -> tuple[Flight[K, T] | None, Reply[T]]:
+        """Take part in the flight of `key`: `(flight, reply)` for the one who must fly it, `(None, reply)` for others.
+
+        Cancelling the reply is leaving. `deadline` is an instant of the runtime's clock, used by `Flight.deadline`.
+        """
+        reply: Reply[T] = Reply()
+        with self.lock:
+            flight = self._flights.get(key)
+            leading = flight is None
+            if flight is None:
+                flight = self._flights[key] = Flight(self, key)
+            else:
+                self.joined += 1
+            flight._deadlines[reply] = deadline
+        chosen = flight
+        reply.add_done_callback(lambda settled: self._left(chosen, settled))
+        return (chosen if leading else None), reply
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def forget(self, flight: Flight[K, T]) -> None:
+        """Drop the flight's key, unless a newer flight has it; called under the lock."""
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+
+    def _left(self, flight: Flight[K, T], reply: Reply[T]) -> None:
+        """A reply is done: where it was not the flight that settled it, its holder has left."""
+        with self.lock:
+            if flight._deadlines.pop(reply, _ABSENT) is _ABSENT or flight._deadlines:
+                return
+            self.forget(flight)
+            abandon, flight._abandon = flight._abandon, None
+        if abandon is not None:
+            abandon()
+
+
+_ABSENT = object()

@@ -1,0 +1,1 @@
+"""The LM layer: transports and providers below, workers and the LM value above."""

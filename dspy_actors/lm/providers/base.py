@@ -1,0 +1,94 @@
+"""What a provider is: an `LMRequest` in, an `LMResponse` or a typed `LMError` out, one HTTP request each.
+
+A provider lives on the io loop. It owns a dialect (URLs, JSON, error bodies, key header) and nothing else: retries,
+deadlines, caching and counting belong to the worker in front of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from dspy_actors.errors import LMConfigurationError
+from dspy_actors.lm.transports.base import OnSent, Transport
+from dspy_actors.messages import LMRequest, LMResponse
+from dspy_actors.secret import Secret
+
+KeySource: TypeAlias = Secret | Callable[[], str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LMConfig:
+    """Which model, where, with which key. Equal configs may share a provider.
+
+    `timeout` is how many seconds one attempt may take, `None` for the transport's own bounds. A callable `api_key` is
+    asked on a thread of its own, when the provider first needs the key and again when the server refuses the old one.
+    """
+
+    provider: str
+    model: str
+    base_url: str | None = None
+    api_key: KeySource = field(default=None, repr=False)
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one request.
+
+    `request_id` goes out as `X-Request-Id`; `number` counts from 1; `deadline` is an instant of `loop.time()`;
+    `on_sent` is called once, on the loop, when the whole request is on its way.
+    """
+
+    request_id: str
+    number: int = 1
+    deadline: float | None = None
+    on_sent: OnSent | None = None
+
+
+class Provider(Protocol):
+    """One dialect at one endpoint. `endpoint` tells apart what must not share a cache entry, as two base URLs."""
+
+    name: str
+    endpoint: str
+
+    async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
+        """Ask once. Raises an `LMError`, with the provider's name and the model filled in, and nothing else."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what the provider opened; closing twice is fine."""
+        ...
+
+
+OpenTransport: TypeAlias = Callable[[str], Transport]
+"""Opens the transport of one base URL; called on the io loop, once a provider."""
+
+
+class ProviderFactory(Protocol):
+    """Makes a provider on the io loop. One that needs no network never calls `open_transport`."""
+
+    def __call__(self, config: LMConfig, open_transport: OpenTransport) -> Provider: ...
+
+
+def checked_base_url(config: LMConfig, default: str) -> str:
+    """The config's base URL, or `default`, without a trailing slash.
+
+    Raises `LMConfigurationError` for what is no http(s) URL, and for one with a user, a query or a fragment in it.
+    """
+    from urllib.parse import urlsplit
+
+    url = (config.base_url or default).rstrip("/")
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole, parts = False, urlsplit("")
+    if parts.scheme not in ("http", "https") or not whole:
+        msg = f"base_url {config.base_url!r} is no http(s) URL; write it as 'http://localhost:8000/v1'"
+        raise LMConfigurationError(msg, provider=config.provider, model=config.model)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        msg = "a base_url holds no user, query or fragment: a key belongs in api_key"
+        raise LMConfigurationError(msg, provider=config.provider, model=config.model)
+    return url

@@ -1,0 +1,1 @@
+"""HTTP behind two methods: `base` says what a transport is, `choose` picks one, the others are one client each."""

@@ -1,0 +1,176 @@
+"""The aiohttp transport: one session, our own admission, aiohttp's connector as the store of connections.
+
+About a third of httpx's CPU a request. The `[fast]` extra installs aiohttp.
+"""
+
+from __future__ import annotations
+
+import ssl
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from dspy_actors.errors import LMTransportError
+from dspy_actors.lm.transports.base import (
+    HTTPRequest,
+    HTTPResponse,
+    OnSent,
+    TransportSettings,
+    decoded,
+    proxy_from_environment,
+    too_large,
+    transport_error,
+)
+from dspy_actors.lm.transports.slots import Slots
+from dspy_actors.lm.transports.trip import Trip
+
+_SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+class AiohttpTransport:
+    """`Transport` on aiohttp. See `base.Transport` for the contract."""
+
+    def __init__(self, base_url: str, settings: TransportSettings | None = None) -> None:
+        self._settings = settings or TransportSettings()
+        self._slots = Slots(self._settings.connections)
+        self._proxy = proxy_from_environment(base_url, self._settings)
+        self._urls: dict[str, URL] = {}
+        self._closed = False
+        tls = ssl.create_default_context() if base_url.lower().startswith("https:") else True
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            ssl=tls,
+            keepalive_timeout=self._settings.keepalive,
+            resolver=aiohttp.ThreadedResolver(),
+        )
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_create_start.append(_connecting)
+        tracing.on_connection_create_end.append(_connected)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            trust_env=False,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_SKIPPED,
+            timeout=aiohttp.ClientTimeout(total=None),
+            trace_configs=[tracing],
+        )
+
+    async def send(
+        self, request: HTTPRequest, *, deadline: float | None = None, on_sent: OnSent | None = None
+    ) -> HTTPResponse:
+        """See `base.Transport.send`."""
+        if self._closed:
+            raise transport_error("the transport is closed", request.url, "closed")
+        trip = Trip(request.url, self._settings, deadline, on_sent)
+        try:
+            async with trip.timer:
+                if not self._slots.take():
+                    await self._slots.wait()
+                try:
+                    return await self._try(request, trip)
+                except aiohttp.ClientError as error:
+                    raise _mapped(error, trip) from None
+                finally:
+                    self._slots.give_back()
+        except TimeoutError:
+            raise trip.late() from None
+
+    async def aclose(self) -> None:
+        """See `base.Transport.aclose`."""
+        self._closed = True
+        await self._session.close()
+
+    async def _try(self, request: HTTPRequest, trip: Trip) -> HTTPResponse:
+        """A connection that the server had dropped while it was idle costs one free second try."""
+        try:
+            return await self._exchange(request, trip)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if trip.fresh or trip.phase not in ("write", "first_byte") or _began_to_answer(error):
+                raise
+        return await self._exchange(request, trip)
+
+    async def _exchange(self, request: HTTPRequest, trip: Trip) -> HTTPResponse:
+        url = self._urls.get(request.url)
+        if url is None:
+            if len(self._urls) > 64:
+                self._urls.clear()
+            url = self._urls[request.url] = URL(request.url)
+        bound = self._settings.max_body
+        trip.enter("write")
+        async with self._session.request(
+            request.method,
+            url,
+            data=_Body(request.body, trip),
+            headers=request.headers,
+            allow_redirects=False,
+            proxy=self._proxy,
+            trace_request_ctx=trip,
+        ) as answer:
+            trip.enter("body")
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+            pieces: list[bytes] = []
+            size = 0
+            async for piece in answer.content.iter_any():
+                pieces.append(piece)
+                size += len(piece)
+                if size > bound:
+                    raise too_large(bound, request.url)
+                trip.enter("body")
+        encoding = headers.get("content-encoding", "").strip().lower()
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return HTTPResponse(answer.status, headers, decoded(body, encoding, bound, request.url))
+
+
+class _Body(aiohttp.Payload):
+    """The request's bytes; tells the trip when the socket has taken the last of them."""
+
+    def __init__(self, value: bytes, trip: Trip) -> None:
+        super().__init__(value)
+        self._size = len(value)
+        self._trip = trip
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return str(self._value, encoding, errors)
+
+    async def write(self, writer: Any) -> None:
+        await writer.write(self._value)
+        await writer.drain()
+        self._trip.written()
+
+    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+        await self.write(writer)
+
+
+async def _connecting(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    trip: Trip = context.trace_request_ctx
+    trip.connecting()
+
+
+async def _connected(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    trip: Trip = context.trace_request_ctx
+    trip.enter("write")
+
+
+def _began_to_answer(error: aiohttp.ClientError) -> bool:
+    """Whether a part of the response's head had arrived: aiohttp hands it out in place of its own message."""
+    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
+
+
+def _mapped(error: aiohttp.ClientError, trip: Trip) -> LMTransportError:
+    """The same fault in our words; of aiohttp's texts only those without headers are repeated."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return transport_error(f"the certificate is not trusted: {error.certificate_error}", trip.url, "certificate")
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return transport_error(f"no TLS connection: {error.os_error}", trip.url, "tls")
+    if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
+        return transport_error("the proxy refused", trip.url, "proxy")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        code = "refused" if isinstance(error.os_error, ConnectionRefusedError) else "connect"
+        return transport_error(f"no connection: {error.os_error}", trip.url, code)
+    if isinstance(error, aiohttp.InvalidURL):
+        return transport_error("this is no http(s) URL", trip.url, "url")
+    where = "before it answered" if trip.phase != "body" else "in the middle of its answer"
+    return transport_error(f"the connection broke {where}: {type(error).__name__}", trip.url, "cut")

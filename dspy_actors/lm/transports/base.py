@@ -1,0 +1,142 @@
+"""What an HTTP transport is: one request in, one whole response out, over at most so many connections.
+
+A transport is created, used and closed on one asyncio loop. It never retries a request that the server may
+have begun to answer, never follows a redirect (a key must not travel to another host) and never stores anything.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import urllib.request
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+from urllib.parse import urlsplit
+
+from dspy_actors.errors import LMTransportError
+
+OnSent: TypeAlias = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPRequest:
+    """One HTTP/1.1 request with its whole body. `headers` need neither `Host` nor `Content-Length`."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"HTTPRequest({self.method} {bare(self.url)}, {len(self.body)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPResponse:
+    """One HTTP response with its whole body, decompressed. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSettings:
+    """Bounds of one transport. Times are in seconds, sizes in bytes.
+
+    `first_byte` is long because a model that does not stream sends its first byte when the whole answer is written.
+    `body` is the longest silence while the response arrives. The caller's deadline bounds all of them together.
+    `trust_env` reads the proxy variables once, at creation; loopback hosts never use a proxy.
+    """
+
+    connections: int = 1000
+    connect: float = 5.0
+    write: float = 30.0
+    first_byte: float = 600.0
+    body: float = 30.0
+    keepalive: float = 30.0
+    max_body: int = 32 * 1024 * 1024
+    trust_env: bool = True
+
+
+class Transport(Protocol):
+    """Two methods; everything else (retries, keys, JSON) is the caller's."""
+
+    async def send(
+        self, request: HTTPRequest, *, deadline: float | None = None, on_sent: OnSent | None = None
+    ) -> HTTPResponse:
+        """Send `request`, return the whole response whatever its status.
+
+        `deadline` is an instant of `loop.time()` and covers the wait for a free connection too. `on_sent` is called
+        once, on the loop, when the whole request has been handed to the socket; when it was not called the server has
+        not seen a complete request. Raises `LMTimeoutError` with the `phase` it was in (queue, connect, write,
+        first_byte, body, or total when the deadline passed) and `LMTransportError` for everything else.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection; requests under way end with `LMTransportError`. Closing twice is fine."""
+        ...
+
+
+TransportFactory: TypeAlias = Callable[[str, TransportSettings], Transport]
+"""Makes the transport of one base URL; called on the loop's thread."""
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` names this very machine (`localhost`, 127.0.0.0/8, `::1`)."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def proxy_from_environment(url: str, settings: TransportSettings) -> str | None:
+    """The proxy that the environment names for `url`, or none; never one for a loopback host."""
+    if not settings.trust_env or is_loopback(url):
+        return None
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    found = urllib.request.getproxies()
+    return found.get(parts.scheme) or found.get("all")
+
+
+def bare(url: str) -> str:
+    """`url` without user, query and fragment: what may stand in an error or a log."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+def decoded(body: bytes, encoding: str, bound: int, url: str) -> bytes:
+    """`body` without its `Content-Encoding` (`gzip`, `deflate` or none), at most `bound` bytes."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise transport_error(f"the server answered in {encoding!r}, which was not asked for", url, "encoding")
+    engine = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        plain = engine.decompress(body, bound)
+    except zlib.error:
+        raise transport_error(f"the server's {encoding} body cannot be read", url, "encoding") from None
+    if engine.unconsumed_tail:
+        raise too_large(bound, url)
+    return plain
+
+
+def too_large(bound: int, url: str) -> LMTransportError:
+    """The error for a response above `max_body`."""
+    return transport_error(f"the response is larger than {bound} bytes (TransportSettings.max_body)", url, "too_large")
+
+
+def transport_error(what: str, url: str, code: str) -> LMTransportError:
+    """An `LMTransportError` that names the endpoint without its query; `provider_code` says what kind it is."""
+    return LMTransportError(f"{bare(url)}: {what}", provider_code=code)

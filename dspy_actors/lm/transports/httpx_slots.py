@@ -1,0 +1,215 @@
+"""The httpx transport: a stack of single-connection `httpx.AsyncHTTPTransport`s behind our own admission.
+
+httpx's own pool looks at every connection on each request and close, so its cost a request grows with the number of
+connections; here each request owns one connection and nobody looks at the others. Requests go to the transports
+directly: `httpx.AsyncClient` adds cookies, redirects and authentication, none of which may happen here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from dspy_actors.errors import LMTransportError
+from dspy_actors.lm.transports.base import (
+    HTTPRequest,
+    HTTPResponse,
+    OnSent,
+    TransportSettings,
+    decoded,
+    proxy_from_environment,
+    too_large,
+    transport_error,
+)
+from dspy_actors.lm.transports.slots import Slots
+from dspy_actors.lm.transports.trip import Trip
+
+_NO_TIMEOUTS: Mapping[str, None] = {}
+"""Phases are timed by `Trip`: httpx's own timeouts are per read and cannot bound a body as a whole."""
+
+
+class HttpxTransport:
+    """`Transport` on httpx, HTTP/1.1 only. See `base.Transport` for the contract."""
+
+    def __init__(self, base_url: str, settings: TransportSettings | None = None) -> None:
+        self._settings = settings or TransportSettings()
+        self._loop = asyncio.get_running_loop()
+        self._slots = Slots(self._settings.connections)
+        proxy = proxy_from_environment(base_url, self._settings)
+        self._proxy = None if proxy is None else httpx.Proxy(proxy)
+        self._tls = _tls(base_url, self._settings)
+        self._limits = httpx.Limits(
+            max_connections=1, max_keepalive_connections=1, keepalive_expiry=self._settings.keepalive
+        )
+        self._urls: dict[str, httpx.URL] = {}
+        self._idle: deque[tuple[httpx.AsyncHTTPTransport, float]] = deque()
+        self._busy: set[httpx.AsyncHTTPTransport] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def send(
+        self, request: HTTPRequest, *, deadline: float | None = None, on_sent: OnSent | None = None
+    ) -> HTTPResponse:
+        """See `base.Transport.send`."""
+        if self._closed:
+            raise transport_error("the transport is closed", request.url, "closed")
+        trip = Trip(request.url, self._settings, deadline, on_sent)
+        try:
+            async with trip.timer:
+                if not self._slots.take():
+                    await self._slots.wait()
+                try:
+                    return await self._with_connection(request, trip)
+                finally:
+                    self._slots.give_back()
+        except TimeoutError:
+            raise trip.late() from None
+
+    async def aclose(self) -> None:
+        """See `base.Transport.aclose`."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        while self._idle:
+            await self._idle.pop()[0].aclose()
+        for connection in list(self._busy):
+            await connection.aclose()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _with_connection(self, request: HTTPRequest, trip: Trip) -> HTTPResponse:
+        """Try on an idle connection; one that the server had dropped meanwhile costs one free second try."""
+        try:
+            if self._idle:
+                return await self._exchange(self._idle.pop()[0], request, trip)
+        except httpx.TransportError as error:
+            if trip.fresh or trip.phase not in ("write", "first_byte") or not _is_dropped(error):
+                raise _mapped(error, trip) from None
+        try:
+            return await self._exchange(self._connection(), request, trip)
+        except httpx.TransportError as error:
+            raise _mapped(error, trip) from None
+
+    async def _exchange(self, connection: httpx.AsyncHTTPTransport, request: HTTPRequest, trip: Trip) -> HTTPResponse:
+        """One request on one connection, which is kept only if the exchange ended cleanly."""
+        clean = False
+        self._busy.add(connection)
+        try:
+            trip.enter("write")
+            answer = await connection.handle_async_request(self._request(request, trip))
+            trip.enter("body")
+            body = await self._body(answer, trip)
+            clean = not self._closed
+        finally:
+            self._busy.discard(connection)
+            if clean:
+                self._keep(connection)
+            else:
+                await connection.aclose()
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
+        encoding = headers.get("content-encoding", "").strip().lower()
+        return HTTPResponse(answer.status_code, headers, decoded(body, encoding, self._settings.max_body, request.url))
+
+    def _request(self, request: HTTPRequest, trip: Trip) -> httpx.Request:
+        url = self._urls.get(request.url)
+        if url is None:
+            if len(self._urls) > 64:
+                self._urls.clear()
+            url = self._urls[request.url] = httpx.URL(request.url)
+
+        async def trace(event: str, info: dict[str, Any]) -> None:
+            if event == "http11.send_request_body.complete":
+                trip.written()
+            elif event == "connection.connect_tcp.started":
+                trip.connecting()
+            elif event == "http11.send_request_headers.started":
+                trip.enter("write")
+
+        return httpx.Request(
+            request.method,
+            url,
+            headers={"accept-encoding": "identity", **request.headers},
+            content=request.body,
+            extensions={"timeout": _NO_TIMEOUTS, "trace": trace},
+        )
+
+    async def _body(self, answer: httpx.Response, trip: Trip) -> bytes:
+        bound = self._settings.max_body
+        pieces: list[bytes] = []
+        size = 0
+        assert isinstance(answer.stream, httpx.AsyncByteStream)
+        try:
+            async for piece in answer.stream:
+                pieces.append(piece)
+                size += len(piece)
+                if size > bound:
+                    raise too_large(bound, trip.url)
+                trip.enter("body")
+        finally:
+            await answer.stream.aclose()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _connection(self) -> httpx.AsyncHTTPTransport:
+        return httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=self._limits, proxy=self._proxy)
+
+    def _keep(self, connection: httpx.AsyncHTTPTransport) -> None:
+        """Put it on top of the stack; what sinks to the bottom and stays there is closed by the sweeper."""
+        now = self._loop.time()
+        self._idle.append((connection, now))
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_at(now + self._settings.keepalive, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close the connections that nobody used for `keepalive` seconds; the oldest lie at the bottom."""
+        self._sweeper = None
+        old = self._loop.time() - self._settings.keepalive
+        while self._idle and self._idle[0][1] <= old:
+            connection, _ = self._idle.popleft()
+            task = self._loop.create_task(connection.aclose())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        if self._idle:
+            self._sweeper = self._loop.call_at(self._idle[0][1] + self._settings.keepalive, self._sweep)
+
+
+def _tls(base_url: str, settings: TransportSettings) -> ssl.SSLContext:
+    """One context for all connections: reading the CA bundle takes tens of milliseconds."""
+    if base_url.lower().startswith("https:"):
+        return httpx.create_ssl_context(trust_env=settings.trust_env)
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # holds no CA: were it ever used, it would trust nobody
+
+
+def _is_dropped(error: httpx.TransportError) -> bool:
+    return isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError))
+
+
+def _mapped(error: httpx.TransportError, trip: Trip) -> LMTransportError:
+    """The same fault in our words; the text of httpx's error holds no header."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, httpx.ConnectError):
+        return transport_error(f"no connection: {text}", trip.url, _connect_code(error))
+    if isinstance(error, httpx.ProxyError):
+        return transport_error(f"the proxy refused: {text}", trip.url, "proxy")
+    if isinstance(error, httpx.UnsupportedProtocol):
+        return transport_error(f"this is no http(s) URL: {text}", trip.url, "url")
+    where = "before it answered" if trip.phase != "body" else "in the middle of its answer"
+    return transport_error(f"the connection broke {where}: {text}", trip.url, "cut")
+
+
+def _connect_code(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "certificate"
+        if isinstance(cause, ssl.SSLError):
+            return "tls"
+        if isinstance(cause, ConnectionRefusedError):
+            return "refused"
+        cause = cause.__cause__ or cause.__context__
+    return "connect"

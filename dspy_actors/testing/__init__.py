@@ -1,0 +1,1 @@
+"""Public helpers for the tests of programs, providers and transports."""
