@@ -23,6 +23,7 @@ from tests.server.faults import Fault, Plan, checked, parse_fault, parse_step
 from tests.server.validate import Refused, check_request, read_json
 
 PAGE = b"<!doctype html><html><body><h1>Bad gateway</h1><p>upstream sent something else</p></body></html>"
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _CONTROL = {"answer", "fault", "plan", "keys", "models", "keep"}
 
 
@@ -201,7 +202,7 @@ class StubApp:
                 "code": fault.get("code"),
             }
             data = {"error": error}
-        body = json.dumps(data, ensure_ascii=False).encode()
+        body = _encode(data).encode()
         if "html" in fault:
             body, kind = PAGE, "text/html; charset=utf-8"
         elif "malformed" in fault:

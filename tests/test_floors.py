@@ -1,0 +1,99 @@
+"""The house stands: imports point down, faces face outwards, files stay small, heavy parts wait until they are used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.floors import arrows, circle, is_face, sources
+
+ROOMS = {
+    "supervisors": [
+        "errors exits clock telemetry deadline",
+        "mailbox reply dispatchers kernel actor ref",
+        "registry monitors timers",
+        "spec strategies intensity backoff",
+        "supervisor dynamic partition tasks",
+        "stages ports tree system testing",
+    ],
+    "dspy_actors": [
+        "errors example messages secret telemetry",
+        "types signature adapters",
+        "cache lm quarantine storage",
+        "runner modules evaluate batch",
+        "optimizers",
+        "runtime cluster dashboard cli compat testing demo",
+    ],
+}
+"""Lowest room first. A name stands for a file or a folder, a dotted one for a part of it; within a room: no circle."""
+
+HEAVY = [
+    "aiohttp",
+    "click",
+    "httpx",
+    "json_repair",
+    "opentelemetry",
+    "ray",
+    "rich",
+    "sqlalchemy",
+    "starlette",
+    "structlog",
+]
+
+
+def floor(module: str) -> int | None:
+    """The number of a module's room, by the longest name in the table that it begins with; a face is above all."""
+    package, _, inner = module.partition(".")
+    if not inner:
+        return len(ROOMS[package])
+    named = {name: number for number, room in enumerate(ROOMS[package]) for name in room.split()}
+    parts = inner.split(".")
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((named[prefix] for prefix in prefixes if prefix in named), None)
+
+
+def test_supervisors_knows_nothing_of_language_models() -> None:
+    found = {(m, t) for m, targets in arrows().items() for t in targets if m.startswith("supervisors")}
+    assert [(module, target) for module, target in found if not target.startswith("supervisors")] == []
+
+
+def test_nobody_imports_a_face_from_inside() -> None:
+    found = [(m, t) for m, targets in arrows().items() if not is_face(m) for t in targets if is_face(t)]
+    assert found == []
+
+
+def test_there_is_no_import_circle() -> None:
+    assert circle() == []
+
+
+def test_every_file_has_a_room() -> None:
+    assert [module for module in sources() if floor(module) is None] == []
+
+
+def test_imports_only_point_down() -> None:
+    up = [
+        f"{module} -> {target}"
+        for module, targets in arrows().items()
+        for target in targets
+        if module.split(".")[0] == target.split(".")[0] and (floor(target) or 0) > (floor(module) or 0)
+    ]
+    assert sorted(up) == []
+
+
+def test_the_table_names_only_what_exists() -> None:
+    names = {f"{package}.{name}" for package, rooms in ROOMS.items() for room in rooms for name in room.split()}
+    assert sorted(names - set(sources())) == []
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    lengths = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in sources().items()}
+    assert {module: length for module, length in lengths.items() if length > 400} == {}
+
+
+@pytest.mark.parametrize("package", ["dspy_actors", "supervisors"])
+def test_an_import_loads_nothing_heavy(package: str) -> None:
+    code = f"import sys, {package}; print(*[name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
