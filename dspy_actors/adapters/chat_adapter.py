@@ -101,10 +101,18 @@ class ChatAdapter:
         return (plan.system, *turns, request) if request is not None else (plan.system, *turns)
 
     def parse(self, signature: type[Signature], text: str) -> dict[str, Any]:
-        """The outputs of a completion. The first section of a name counts; text outside sections is ignored."""
+        """The outputs of a completion. The first section of a name counts; text outside sections is ignored.
+
+        Outputs that may be missing are filled in, but a text without a single header is no answer, whatever may be
+        missing; DSPy reads one as a row of `None`.
+        """
         outputs = signature.output_fields
         values: dict[str, Any] = {}
-        for name, content in sections(text):
+        found = sections(text)
+        if len(found) == 1 and outputs:
+            msg = f"the answer has no fields; the first line should be {header(next(iter(outputs)))}"
+            raise AdapterParseError(msg, field=next(iter(outputs)), text=text, adapter=self.name)
+        for name, content in found:
             if name is None or name in values or name not in outputs:
                 continue
             try:
@@ -112,7 +120,7 @@ class ChatAdapter:
             except ValueError as error:
                 msg = f"output {name!r} is no {python_name(outputs[name].annotation)}: {_first_line(error)}"
                 raise AdapterParseError(msg, field=name, text=text, adapter=self.name) from error
-        return completed(outputs, values, text, self.name)
+        return filled(outputs, values, text, self.name)
 
     def assistant_text(self, signature: type[Signature], outputs: Mapping[str, Any]) -> str:
         """An answer as a model should write it: what `parse` reads."""
@@ -139,7 +147,7 @@ class ChatAdapter:
         return turns
 
 
-def completed(outputs: Mapping[str, Field], values: Mapping[str, Any], text: str, adapter: str) -> dict[str, Any]:
+def filled(outputs: Mapping[str, Field], values: Mapping[str, Any], text: str, adapter: str) -> dict[str, Any]:
     """`values` in declaration order, with what may be missing filled in: its default, else `None`.
 
     Raises `AdapterParseError` naming the first output that is missing and has neither.
