@@ -14,7 +14,7 @@ from typing import Any
 
 _MARKER = re.compile(r"\[\[ ## (\w+) ## \]\]")
 _HEADER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*$", re.MULTILINE)
-_FIELD = re.compile(r"^\d+\.\s+`?(\w+)`?\s+\((.*?)\):?", re.MULTILINE)
+_FIELD = re.compile(r"^\d+\.\s+`?(\w+)`?\s+\((.*?)\)(?=:|[ \t]*$)", re.MULTILINE)
 _TICKED = re.compile(r"`(\w+)`")
 _TAGGED = re.compile(r"`?<(\w+)>`?")
 _LITERAL = re.compile(r"Literal(\[.*\])", re.DOTALL)
@@ -82,7 +82,7 @@ _SIMPLE: dict[str, Any] = {"str": "text", "int": 1, "float": 0.5, "bool": True}
 def _value(name: str, written: str, system: str) -> Any:
     if written in _SIMPLE:
         return _SIMPLE[written]
-    literal = _LITERAL.search(written)
+    literal = _LITERAL.match(written)
     if literal is not None:
         try:
             return ast.literal_eval(literal.group(1))[0]
