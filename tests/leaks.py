@@ -56,9 +56,10 @@ def _pending_tasks() -> Iterator[str]:
 
 
 def _live_actors() -> Iterator[str]:
-    kernels = getattr(sys.modules.get("supervisors.kernel"), "kernels", None)
-    for kernel in kernels() if kernels is not None else ():
+    """Actors of every kernel in the process, and those fenced with a thread still in their code."""
+    for kernel in list(getattr(sys.modules.get("supervisors.kernel"), "_KERNELS", ())):
         yield from (f"actor {ref} of kernel {kernel.name!r}" for ref in kernel.live())
+        yield from (f"zombie {number} of kernel {kernel.name!r}" for number in range(kernel.zombies))
 
 
 def left(before: Counter[str], settling: float = 3.0) -> list[str]:

@@ -7,6 +7,8 @@ import os
 import socket
 import threading
 
+from supervisors.actor import Actor
+from supervisors.kernel import Kernel
 from tests.leaks import left, seen
 
 
@@ -52,3 +54,11 @@ def test_a_pending_task_is_named() -> None:
         return found
 
     assert any("forgotten" in line for line in asyncio.run(main()))
+
+
+def test_a_live_actor_is_named() -> None:
+    before, kernel = seen(), Kernel(name="forgetful")
+    kernel.spawn(Actor)
+    found = left(before, 0.01)
+    kernel.close()
+    assert any("forgetful" in line for line in found)
