@@ -182,7 +182,7 @@ def is_retryable(error: BaseException) -> bool:
     if not isinstance(error, LMError):
         return False
     if isinstance(error, LMTransportError):
-        return error.provider_code not in ("certificate", "too_large", "url", "closed", "encoding")
+        return error.provider_code not in ("certificate", "too_large", "url", "closed", "encoding", "header")
     if isinstance(error, LMServerError):
         return error.status not in (501, 505)
     return error.retryable

@@ -6,8 +6,8 @@ About a third of httpx's CPU a request. The `[fast]` extra installs aiohttp.
 from __future__ import annotations
 
 import ssl
-from types import SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
@@ -18,6 +18,7 @@ from dspy_actors.lm.transports.base import (
     HTTPResponse,
     OnSent,
     TransportSettings,
+    check_headers,
     decoded,
     proxy_from_environment,
     too_large,
@@ -39,15 +40,9 @@ class AiohttpTransport:
         self._urls: dict[str, URL] = {}
         self._closed = False
         tls = ssl.create_default_context() if base_url.lower().startswith("https:") else True
-        connector = aiohttp.TCPConnector(
-            limit=0,
-            ssl=tls,
-            keepalive_timeout=self._settings.keepalive,
-            resolver=aiohttp.ThreadedResolver(),
+        connector = _Connector(
+            limit=0, ssl=tls, keepalive_timeout=self._settings.keepalive, resolver=aiohttp.ThreadedResolver()
         )
-        tracing = aiohttp.TraceConfig()
-        tracing.on_connection_create_start.append(_connecting)
-        tracing.on_connection_create_end.append(_connected)
         self._session = aiohttp.ClientSession(
             connector=connector,
             trust_env=False,
@@ -55,7 +50,6 @@ class AiohttpTransport:
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_SKIPPED,
             timeout=aiohttp.ClientTimeout(total=None),
-            trace_configs=[tracing],
         )
 
     async def send(
@@ -64,19 +58,15 @@ class AiohttpTransport:
         """See `base.Transport.send`."""
         if self._closed:
             raise transport_error("the transport is closed", request.url, "closed")
-        trip = Trip(request.url, self._settings, deadline, on_sent)
-        try:
-            async with trip.timer:
-                if not self._slots.take():
-                    await self._slots.wait()
-                try:
-                    return await self._try(request, trip)
-                except aiohttp.ClientError as error:
-                    raise _mapped(error, trip) from None
-                finally:
-                    self._slots.give_back()
-        except TimeoutError:
-            raise trip.late() from None
+        check_headers(request)
+        async with Trip(request.url, self._settings, deadline, on_sent) as trip:
+            if not self._slots.take():
+                trip.queue()
+                await self._slots.wait()
+            try:
+                return await self._try(request, trip)
+            finally:
+                self._slots.give_back()
 
     async def aclose(self) -> None:
         """See `base.Transport.aclose`."""
@@ -84,13 +74,21 @@ class AiohttpTransport:
         await self._session.close()
 
     async def _try(self, request: HTTPRequest, trip: Trip) -> HTTPResponse:
-        """A connection that the server had dropped while it was idle costs one free second try."""
+        """A connection that the server had dropped while it was idle costs one free second try.
+
+        Errors of aiohttp hold the request's headers, so ours are raised where no `__context__` keeps them.
+        """
         try:
             return await self._exchange(request, trip)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if trip.fresh or trip.phase not in ("write", "first_byte") or _began_to_answer(error):
-                raise
-        return await self._exchange(request, trip)
+        except aiohttp.ClientError as error:
+            dropped = not trip.fresh and trip.phase in ("write", "first_byte") and _is_dropped(error)
+            failure = _mapped(error, trip)
+        if dropped and not self._closed:
+            try:
+                return await self._exchange(request, trip)
+            except aiohttp.ClientError as error:
+                failure = _mapped(error, trip)
+        raise failure
 
     async def _exchange(self, request: HTTPRequest, trip: Trip) -> HTTPResponse:
         url = self._urls.get(request.url)
@@ -99,7 +97,7 @@ class AiohttpTransport:
                 self._urls.clear()
             url = self._urls[request.url] = URL(request.url)
         bound = self._settings.max_body
-        trip.enter("write")
+        trip.attempt()
         async with self._session.request(
             request.method,
             url,
@@ -107,13 +105,14 @@ class AiohttpTransport:
             headers=request.headers,
             allow_redirects=False,
             proxy=self._proxy,
-            trace_request_ctx=trip,
         ) as answer:
             trip.enter("body")
             headers = {name.lower(): value for name, value in answer.headers.items()}
             pieces: list[bytes] = []
             size = 0
-            async for piece in answer.content.iter_any():
+            content = answer.content
+            while not content.at_eof():
+                piece = await content.readany()
                 pieces.append(piece)
                 size += len(piece)
                 if size > bound:
@@ -130,7 +129,7 @@ class _Body(aiohttp.Payload):
     def __init__(self, value: bytes, trip: Trip) -> None:
         super().__init__(value)
         self._size = len(value)
-        self._trip = trip
+        self.trip = trip
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return str(self._value, encoding, errors)
@@ -138,25 +137,34 @@ class _Body(aiohttp.Payload):
     async def write(self, writer: Any) -> None:
         await writer.write(self._value)
         await writer.drain()
-        self._trip.written()
+        self.trip.written()
 
     async def write_with_length(self, writer: Any, content_length: int | None) -> None:
         await self.write(writer)
 
 
-async def _connecting(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-    trip: Trip = context.trace_request_ctx
-    trip.connecting()
+class _Connector(aiohttp.TCPConnector):
+    """aiohttp's store of connections; tells the trip whether it got a new one."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._known: WeakSet[object] = WeakSet()
+
+    async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
+        connection = await super().connect(req, traces, timeout)
+        trip: Trip = req.body.trip
+        if connection.protocol not in self._known:
+            self._known.add(connection.protocol)
+            trip.fresh = True
+        trip.enter("write")
+        return connection
 
 
-async def _connected(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-    trip: Trip = context.trace_request_ctx
-    trip.enter("write")
-
-
-def _began_to_answer(error: aiohttp.ClientError) -> bool:
-    """Whether a part of the response's head had arrived: aiohttp hands it out in place of its own message."""
-    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
+def _is_dropped(error: aiohttp.ClientError) -> bool:
+    """Whether the connection ended with no byte of an answer; part of one stands where the message would be."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return isinstance(error.message, str)
+    return isinstance(error, aiohttp.ClientOSError)
 
 
 def _mapped(error: aiohttp.ClientError, trip: Trip) -> LMTransportError:

@@ -116,6 +116,13 @@ def bare(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
+def check_headers(request: HTTPRequest) -> None:
+    """Refuse header values that HTTP does not allow, before a client writes them into an error of its own."""
+    for name, value in request.headers.items():
+        if not (value.isascii() and value.isprintable()):
+            raise transport_error(f"the value of header {name!r} cannot be sent", request.url, "header")
+
+
 def decoded(body: bytes, encoding: str, bound: int, url: str) -> bytes:
     """`body` without its `Content-Encoding` (`gzip`, `deflate` or none), at most `bound` bytes."""
     if encoding in ("", "identity"):

@@ -21,6 +21,7 @@ from dspy_actors.lm.transports.base import (
     HTTPResponse,
     OnSent,
     TransportSettings,
+    check_headers,
     decoded,
     proxy_from_environment,
     too_large,
@@ -28,6 +29,10 @@ from dspy_actors.lm.transports.base import (
 )
 from dspy_actors.lm.transports.slots import Slots
 from dspy_actors.lm.transports.trip import Trip
+
+_ONE_WRITE = 64 * 1024
+"""asyncio takes so many bytes without waiting. httpx writes, then lets the loop turn once; cancelled in that turn, it
+reports a failure although the server has the request. A longer body that was cut off there was not sent whole."""
 
 _NO_TIMEOUTS: Mapping[str, None] = {}
 """Phases are timed by `Trip`: httpx's own timeouts are per read and cannot bound a body as a whole."""
@@ -59,17 +64,15 @@ class HttpxTransport:
         """See `base.Transport.send`."""
         if self._closed:
             raise transport_error("the transport is closed", request.url, "closed")
-        trip = Trip(request.url, self._settings, deadline, on_sent)
-        try:
-            async with trip.timer:
-                if not self._slots.take():
-                    await self._slots.wait()
-                try:
-                    return await self._with_connection(request, trip)
-                finally:
-                    self._slots.give_back()
-        except TimeoutError:
-            raise trip.late() from None
+        check_headers(request)
+        async with Trip(request.url, self._settings, deadline, on_sent) as trip:
+            if not self._slots.take():
+                trip.queue()
+                await self._slots.wait()
+            try:
+                return await self._with_connection(request, trip)
+            finally:
+                self._slots.give_back()
 
     async def aclose(self) -> None:
         """See `base.Transport.aclose`."""
@@ -84,24 +87,29 @@ class HttpxTransport:
             await asyncio.wait(self._closing)
 
     async def _with_connection(self, request: HTTPRequest, trip: Trip) -> HTTPResponse:
-        """Try on an idle connection; one that the server had dropped meanwhile costs one free second try."""
+        """Try on an idle connection; one that the server had dropped meanwhile costs one free second try.
+
+        Errors of httpx hold the request with its headers, so ours are raised where no `__context__` keeps them.
+        """
+        connection = self._idle.pop()[0] if self._idle else self._connection()
         try:
-            if self._idle:
-                return await self._exchange(self._idle.pop()[0], request, trip)
+            return await self._exchange(connection, request, trip)
         except httpx.TransportError as error:
-            if trip.fresh or trip.phase not in ("write", "first_byte") or not _is_dropped(error):
-                raise _mapped(error, trip) from None
-        try:
-            return await self._exchange(self._connection(), request, trip)
-        except httpx.TransportError as error:
-            raise _mapped(error, trip) from None
+            dropped = not trip.fresh and trip.phase in ("write", "first_byte") and _is_dropped(error)
+            failure = _mapped(error, trip)
+        if dropped and not self._closed:
+            try:
+                return await self._exchange(self._connection(), request, trip)
+            except httpx.TransportError as error:
+                failure = _mapped(error, trip)
+        raise failure
 
     async def _exchange(self, connection: httpx.AsyncHTTPTransport, request: HTTPRequest, trip: Trip) -> HTTPResponse:
         """One request on one connection, which is kept only if the exchange ended cleanly."""
         clean = False
         self._busy.add(connection)
         try:
-            trip.enter("write")
+            trip.attempt()
             answer = await connection.handle_async_request(self._request(request, trip))
             trip.enter("body")
             body = await self._body(answer, trip)
@@ -126,8 +134,11 @@ class HttpxTransport:
         async def trace(event: str, info: dict[str, Any]) -> None:
             if event == "http11.send_request_body.complete":
                 trip.written()
+            elif event == "http11.send_request_body.failed":
+                if isinstance(info["exception"], asyncio.CancelledError) and len(request.body) <= _ONE_WRITE:
+                    trip.tell()
             elif event == "connection.connect_tcp.started":
-                trip.connecting()
+                trip.fresh = True
             elif event == "http11.send_request_headers.started":
                 trip.enter("write")
 
@@ -191,6 +202,8 @@ def _is_dropped(error: httpx.TransportError) -> bool:
 
 def _mapped(error: httpx.TransportError, trip: Trip) -> LMTransportError:
     """The same fault in our words; the text of httpx's error holds no header."""
+    if isinstance(error, httpx.LocalProtocolError):  # its text repeats the header
+        return transport_error("the request holds a header that HTTP does not allow", trip.url, "header")
     text = str(error) or type(error).__name__
     if isinstance(error, httpx.ConnectError):
         return transport_error(f"no connection: {text}", trip.url, _connect_code(error))

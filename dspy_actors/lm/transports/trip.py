@@ -1,8 +1,10 @@
-"""One request's way through the phases of HTTP, with one timer that always stands at the nearest limit."""
+"""One request's way through the phases of HTTP, and the one timer that watches it."""
 
 from __future__ import annotations
 
 import asyncio
+from types import TracebackType
+from typing import Self
 
 from dspy_actors.errors import LMTimeoutError
 from dspy_actors.lm.transports.base import OnSent, TransportSettings, bare
@@ -14,67 +16,118 @@ _WORDS = {
     "first_byte": "the server did not begin to answer",
     "body": "the answer stopped arriving",
 }
+_NEVER = float("inf")
 
 
 class Trip:
-    """The phase a request is in, whether it was sent, and its timer. One object a request, on the loop's thread."""
+    """The phase a request is in, whether it was sent, and its timer. `async with` it around all the request waits for.
 
-    __slots__ = ("_deadline", "_loop", "_on_sent", "_settings", "_since", "_timer", "fresh", "phase", "sent", "url")
+    A limit that passes cancels what stands inside and comes out as `LMTimeoutError`. The timer is armed once for most
+    requests: a later limit is only written down, and the timer looks at it when it goes off.
+    """
+
+    __slots__ = (
+        "_armed",
+        "_deadline",
+        "_loop",
+        "_on_sent",
+        "_scope",
+        "_settings",
+        "_since",
+        "_timer",
+        "_until",
+        "fresh",
+        "phase",
+        "sent",
+        "url",
+    )
 
     def __init__(self, url: str, settings: TransportSettings, deadline: float | None, on_sent: OnSent | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
-        self._deadline = deadline
+        self._deadline = _NEVER if deadline is None else deadline
         self._on_sent = on_sent
         self._since = self._loop.time()
+        self._scope = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = self._until = _NEVER
         self.url = url
         self.phase = "queue"
         self.sent = False
         self.fresh = False
         """Whether the attempt under way made its own connection."""
-        if deadline is not None and deadline <= self._since:
-            raise self.late()
-        self._timer = asyncio.timeout_at(deadline)
 
-    @property
-    def timer(self) -> asyncio.Timeout:
-        """The context manager that everything the request waits for stands in."""
-        return self._timer
+    async def __aenter__(self) -> Self:
+        if self._deadline <= self._since:
+            raise self._late()
+        await self._scope.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            await self._scope.__aexit__(kind, error, trace)
+        except TimeoutError:
+            pass
+        else:
+            return
+        raise self._late()
+
+    def queue(self) -> None:
+        """The request waits for a connection as long as its deadline lets it."""
+        self._watch(self._deadline)
 
     def enter(self, phase: str) -> None:
         """The request is in `phase` from now on and may stay there as long as the settings say."""
-        if self._timer.expired():
-            return  # the cancellation is on its way to the task; what arrived in the same turn cannot stop it
         self.phase = phase
         limit: float = getattr(self._settings, phase)
-        when = self._loop.time() + limit
-        deadline = self._deadline
-        if deadline is not None and deadline <= when:
-            if self._timer.when() == deadline:
-                return
-            when = deadline
-        self._timer.reschedule(when)
+        self._watch(self._loop.time() + limit)
 
-    def connecting(self) -> None:
-        """A new connection is being made for this attempt."""
-        self.fresh = True
+    def attempt(self) -> None:
+        """The request tries its luck on a connection."""
+        self.fresh = False
         self.enter("connect")
 
     def written(self) -> None:
         """The whole request is with the socket; tells the caller, once, and waits for the first byte."""
         self.enter("first_byte")
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell the caller, once, that the request was sent."""
         if not self.sent:
             self.sent = True
             if self._on_sent is not None:
                 self._on_sent()
 
-    def late(self) -> LMTimeoutError:
+    def _watch(self, until: float) -> None:
+        self._until = until = min(until, self._deadline)
+        if until < self._armed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._armed = until
+            self._timer = self._loop.call_at(until, self._look)
+
+    def _look(self) -> None:
+        """The timer went off: has the limit passed, or was it moved?"""
+        self._timer = None
+        self._armed = _NEVER
+        if self._scope.expired():
+            return  # the cancellation is on its way already
+        if self._loop.time() >= self._until:
+            self._scope.reschedule(self._until)
+        else:
+            self._watch(self._until)
+
+    def _late(self) -> LMTimeoutError:
         """The error for a limit that passed now: of the phase, or `total` where it was the caller's deadline."""
         now = self._loop.time()
-        spent = now - self._since
-        total = self._deadline is not None and self._deadline <= now and self.phase != "queue"
-        words = _WORDS[self.phase]
-        text = f"{bare(self.url)}: {words}; gave up after {spent:.3g} s"
+        total = self._deadline <= now
+        text = f"{bare(self.url)}: {_WORDS[self.phase]}; gave up after {now - self._since:.3g} s"
         if total:
             text += " because the call's deadline passed"
-        return LMTimeoutError(text, phase="total" if total else self.phase)
+        return LMTimeoutError(text, phase="total" if total and self.phase != "queue" else self.phase)

@@ -1,0 +1,135 @@
+"""`Peer`: a scripted HTTP server on the test's own loop, for faults that only the byte level can show."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A request as it arrived; `connection` counts the peer's connections from 1."""
+
+    connection: int
+    head: str
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The value of the first header called `name`, in whatever case."""
+        for line in self.head.split("\r\n")[1:]:
+            key, _, value = line.partition(":")
+            if key.lower() == name.lower():
+                return value.strip()
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What the peer does with a request: wait `delay` seconds, write `data`, then perhaps close or fall silent."""
+
+    data: bytes = b""
+    close: bool = False
+    delay: float = 0.0
+
+
+def reply(status: int = 200, body: bytes = b"{}", *headers: str) -> Reaction:
+    """A whole response with its length."""
+    lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}", *headers]
+    return Reaction("\r\n".join([*lines, "", ""]).encode() + body)
+
+
+SILENCE = Reaction()
+CLOSE = Reaction(close=True)
+
+
+class Peer:
+    """Reacts to request number n with `reactions[n]`, to those beyond with the last one.
+
+    ```python
+    async with Peer(reply(200), CLOSE) as peer:
+        ...
+    assert len(peer.seen) == 2
+    ```
+    """
+
+    def __init__(self, *reactions: Reaction, read_bodies: bool = True) -> None:
+        self._reactions = deque(reactions or (reply(),))
+        self._read_bodies = read_bodies
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self.seen: list[Seen] = []
+        self.accepted = 0
+        self.open = 0
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:PORT`."""
+        return f"http://127.0.0.1:{self._port}"
+
+    async def until(self, *, open_connections: int | None = None, requests: int = 0) -> None:
+        """Wait until exactly so many connections are open and at least so many requests have arrived."""
+        while len(self.seen) < requests or open_connections not in (None, self.open):
+            self._changed.clear()
+            await self._changed.wait()
+
+    def hang_up(self) -> None:
+        """Close every connection that is open."""
+        for writer in list(self._writers):
+            writer.close()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
+        self._port = int(self._server.sockets[0].getsockname()[1])
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._server.wait_closed()
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        self.accepted += 1
+        self._count(1)
+        try:
+            await self._converse(reader, writer, self.accepted)
+        except (asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError):
+            pass  # the test is over, or the client went away: both end the conversation
+        finally:
+            writer.transport.abort()
+            self._writers.discard(writer)
+            self._tasks.discard(task)
+            self._count(-1)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            if not self._read_bodies:
+                await asyncio.Event().wait()
+            seen = Seen(number, head, b"")
+            body = await reader.readexactly(int(seen.header("content-length") or 0))
+            self.seen.append(Seen(number, head, body))
+            self._changed.set()
+            reaction = self._reactions.popleft() if len(self._reactions) > 1 else self._reactions[0]
+            if reaction.delay:
+                await asyncio.sleep(reaction.delay)
+            writer.write(reaction.data)
+            await writer.drain()
+            if reaction.close:
+                return
+
+    def _count(self, change: int) -> None:
+        self.open += change
+        self._changed.set()

@@ -1,0 +1,322 @@
+"""What every transport must do, as runnable checks: `check_transport(factory)`, or each of `TRANSPORT_CHECKS` alone."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+from dspy_actors.errors import LMTimeoutError, LMTransportError
+from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, Transport, TransportFactory, TransportSettings
+from dspy_actors.testing.peer import CLOSE, SILENCE, Peer, Reaction, reply
+
+Check: TypeAlias = Callable[[TransportFactory], Awaitable[None]]
+
+
+async def check_transport(factory: TransportFactory) -> None:
+    """Run all checks against loopback servers of their own. Raises `AssertionError` at the first that fails."""
+    for check in TRANSPORT_CHECKS:
+        await check(factory)
+
+
+async def it_returns_status_lower_case_headers_and_body(factory: TransportFactory) -> None:
+    async with Peer(reply(418, b"tea", "X-Kind: Oolong")) as peer, opened(factory, peer) as transport:
+        answer = await transport.send(_request(peer))
+    assert (answer.status, answer.headers["x-kind"], answer.body) == (418, "Oolong", b"tea")
+
+
+async def it_sends_method_path_headers_and_body(factory: TransportFactory) -> None:
+    async with Peer() as peer, opened(factory, peer) as transport:
+        await transport.send(HTTPRequest("POST", f"{peer.url}/v1/chat?a=b", {"x-request-id": "r.1"}, b"hello"))
+    seen = peer.seen[0]
+    assert seen.head.startswith("POST /v1/chat?a=b HTTP/1.1")
+    assert (seen.header("x-request-id"), seen.body) == ("r.1", b"hello")
+
+
+async def it_keeps_a_connection_for_the_next_request(factory: TransportFactory) -> None:
+    async with Peer() as peer, opened(factory, peer) as transport:
+        for _ in range(3):
+            await transport.send(_request(peer))
+        assert peer.accepted == 1
+
+
+async def it_runs_as_many_requests_at_once_as_it_has_connections(factory: TransportFactory) -> None:
+    settings = TransportSettings(connections=3)
+    async with Peer(SILENCE) as peer, opened(factory, peer, settings) as transport:
+        tasks = [asyncio.create_task(transport.send(_request(peer))) for _ in range(5)]
+        await peer.until(open_connections=3)
+        await _cancel(tasks)
+    assert peer.accepted == 3
+
+
+async def it_says_once_that_the_request_was_sent(factory: TransportFactory) -> None:
+    sent: list[int] = []
+    async with Peer() as peer, opened(factory, peer) as transport:
+        await transport.send(_request(peer), on_sent=lambda: sent.append(len(peer.seen)))
+    assert len(sent) == 1
+
+
+async def it_does_not_say_sent_while_the_socket_is_full(factory: TransportFactory) -> None:
+    sent: list[int] = []
+    async with Peer(read_bodies=False) as peer, opened(factory, peer) as transport:
+        big = HTTPRequest("POST", peer.url, {}, b"x" * 20_000_000)
+        error = await _failure(transport, big, deadline=_soon(0.2), on_sent=lambda: sent.append(1))
+    assert isinstance(error, LMTimeoutError)
+    assert not sent
+
+
+async def it_says_sent_of_every_request_that_arrived(factory: TransportFactory) -> None:
+    """Cancelled after each number of turns of the loop: what reached the server whole was said to be sent."""
+    async with Peer(SILENCE) as peer, opened(factory, peer) as transport:
+        for turns in range(40):
+            before, sent = len(peer.seen), asyncio.Event()
+            task = asyncio.create_task(transport.send(_request(peer), on_sent=sent.set))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await _cancel([task])
+            await peer.until(open_connections=0)
+            assert sent.is_set() or len(peer.seen) == before, f"cancelled in turn {turns}"
+
+
+async def it_says_sent_although_no_answer_comes(factory: TransportFactory) -> None:
+    sent: list[int] = []
+    async with Peer(CLOSE) as peer, opened(factory, peer) as transport:
+        await _failure(transport, _request(peer), on_sent=lambda: sent.append(1))
+    assert sent == [1]
+
+
+async def it_ends_at_the_deadline(factory: TransportFactory) -> None:
+    async with Peer(SILENCE) as peer, opened(factory, peer) as transport:
+        began = asyncio.get_running_loop().time()
+        error = await _failure(transport, _request(peer), deadline=began + 0.1)
+        late = asyncio.get_running_loop().time() - began
+    assert isinstance(error, LMTimeoutError)
+    assert error.phase == "total"
+    assert 0.1 <= late < 1.0
+
+
+async def it_sends_nothing_after_the_deadline(factory: TransportFactory) -> None:
+    async with Peer() as peer, opened(factory, peer) as transport:
+        error = await _failure(transport, _request(peer), deadline=_soon(-1.0))
+        assert not peer.seen
+    assert isinstance(error, LMTimeoutError)
+    assert error.phase == "queue"
+
+
+async def it_names_the_wait_for_a_connection(factory: TransportFactory) -> None:
+    async with Peer(SILENCE) as peer, opened(factory, peer, TransportSettings(connections=1)) as transport:
+        first = asyncio.create_task(transport.send(_request(peer)))
+        await peer.until(open_connections=1)
+        error = await _failure(transport, _request(peer), deadline=_soon(0.05))
+        await _cancel([first])
+    assert isinstance(error, LMTimeoutError)
+    assert error.phase == "queue"
+
+
+async def it_names_a_first_byte_that_is_late(factory: TransportFactory) -> None:
+    async with Peer(SILENCE) as peer, opened(factory, peer, TransportSettings(first_byte=0.05)) as transport:
+        error = await _failure(transport, _request(peer))
+    assert isinstance(error, LMTimeoutError)
+    assert error.phase == "first_byte"
+
+
+async def it_names_a_body_that_stops(factory: TransportFactory) -> None:
+    half = Reaction(b"HTTP/1.1 200 Said\r\nContent-Length: 10\r\n\r\nhalf")
+    async with Peer(half) as peer, opened(factory, peer, TransportSettings(body=0.05)) as transport:
+        error = await _failure(transport, _request(peer))
+    assert isinstance(error, LMTimeoutError)
+    assert error.phase == "body"
+
+
+async def it_does_not_reuse_a_connection_after_a_timeout(factory: TransportFactory) -> None:
+    slow = Reaction(reply(200, b"first").data, delay=0.1)
+    async with Peer(slow, reply(200, b"second")) as peer, opened(factory, peer) as transport:
+        await _failure(transport, _request(peer), deadline=_soon(0.05))
+        answer = await transport.send(_request(peer))
+    assert answer.body == b"second"
+
+
+async def it_calls_a_refused_connection_a_transport_error(factory: TransportFactory) -> None:
+    async with Peer() as peer:
+        pass
+    async with opened(factory, peer) as transport:
+        error = await _failure(transport, _request(peer))
+    assert error.provider_code == "refused"
+
+
+async def it_calls_a_cut_body_a_transport_error(factory: TransportFactory) -> None:
+    cut = Reaction(b"HTTP/1.1 200 Said\r\nContent-Length: 10\r\n\r\nhalf", close=True)
+    async with Peer(cut) as peer, opened(factory, peer) as transport:
+        error = await _failure(transport, _request(peer))
+        assert (error.provider_code, len(peer.seen)) == ("cut", 1)
+
+
+async def it_tries_again_when_an_idle_connection_was_dropped(factory: TransportFactory) -> None:
+    async with Peer(reply(), CLOSE, reply(200, b"again")) as peer, opened(factory, peer) as transport:
+        await transport.send(_request(peer))
+        answer = await transport.send(_request(peer))
+    assert answer.body == b"again"
+    assert [seen.connection for seen in peer.seen] == [1, 1, 2]
+
+
+async def it_notices_before_sending_that_an_idle_connection_was_closed(factory: TransportFactory) -> None:
+    async with Peer() as peer, opened(factory, peer) as transport:
+        await transport.send(_request(peer))
+        peer.hang_up()
+        await peer.until(open_connections=0)
+        await transport.send(_request(peer))
+        assert (peer.accepted, len(peer.seen)) == (2, 2)
+
+
+async def it_tries_again_once_only(factory: TransportFactory) -> None:
+    async with Peer(reply(), CLOSE) as peer, opened(factory, peer) as transport:
+        await transport.send(_request(peer))
+        await _failure(transport, _request(peer))
+    assert len(peer.seen) == 3
+
+
+async def it_does_not_try_again_on_a_new_connection(factory: TransportFactory) -> None:
+    async with Peer(CLOSE) as peer, opened(factory, peer) as transport:
+        await _failure(transport, _request(peer))
+    assert len(peer.seen) == 1
+
+
+async def it_says_sent_once_although_it_tried_again(factory: TransportFactory) -> None:
+    sent: list[int] = []
+    async with Peer(reply(), CLOSE, reply()) as peer, opened(factory, peer) as transport:
+        await transport.send(_request(peer))
+        await transport.send(_request(peer), on_sent=lambda: sent.append(1))
+    assert sent == [1]
+
+
+async def it_does_not_try_again_once_the_answer_began(factory: TransportFactory) -> None:
+    begun = Reaction(b"HTTP/1.1 200 Said\r\nContent-Length: 5\r\n\r\n", close=True)
+    async with Peer(reply(), begun) as peer, opened(factory, peer) as transport:
+        await transport.send(_request(peer))
+        await _failure(transport, _request(peer))
+    assert len(peer.seen) == 2
+
+
+async def it_refuses_a_response_above_the_bound(factory: TransportFactory) -> None:
+    async with Peer(reply(200, b"x" * 2000)) as peer, opened(factory, peer, TransportSettings(max_body=1000)) as one:
+        error = await _failure(one, _request(peer))
+    assert error.provider_code == "too_large"
+
+
+async def it_decompresses_within_the_bound(factory: TransportFactory) -> None:
+    small, bomb = (reply(200, gzip.compress(b"x" * size), "Content-Encoding: gzip") for size in (500, 5000))
+    async with Peer(small, bomb) as peer, opened(factory, peer, TransportSettings(max_body=1000)) as transport:
+        answer = await transport.send(_request(peer))
+        error = await _failure(transport, _request(peer))
+    assert answer.body == b"x" * 500
+    assert error.provider_code == "too_large"
+
+
+async def it_follows_no_redirect(factory: TransportFactory) -> None:
+    async with Peer() as other, Peer(reply(307, b"", f"Location: {other.url}/elsewhere")) as peer:
+        async with opened(factory, peer) as transport:
+            answer = await transport.send(_request(peer))
+        assert (answer.status, other.seen) == (307, [])
+
+
+async def it_keeps_no_cookies(factory: TransportFactory) -> None:
+    async with Peer(reply(200, b"", "Set-Cookie: a=b")) as peer, opened(factory, peer) as transport:
+        await transport.send(_request(peer))
+        await transport.send(_request(peer))
+    assert peer.seen[1].header("cookie") is None
+
+
+async def it_closes_the_connection_of_a_cancelled_request(factory: TransportFactory) -> None:
+    async with Peer(SILENCE) as peer, opened(factory, peer) as transport:
+        task = asyncio.create_task(transport.send(_request(peer)))
+        await peer.until(open_connections=1)
+        await _cancel([task])
+        await asyncio.wait_for(peer.until(open_connections=0), 1.0)
+
+
+async def it_gives_the_slot_of_a_cancelled_request_back(factory: TransportFactory) -> None:
+    async with Peer(SILENCE, reply()) as peer, opened(factory, peer, TransportSettings(connections=1)) as transport:
+        first = asyncio.create_task(transport.send(_request(peer)))
+        await peer.until(open_connections=1)
+        waiting = asyncio.create_task(transport.send(_request(peer)))
+        await peer.until(requests=1)
+        await _cancel([first])
+        assert (await asyncio.wait_for(waiting, 1.0)).status == 200
+
+
+async def it_closes_connections_that_stay_idle(factory: TransportFactory) -> None:
+    async with Peer() as peer, opened(factory, peer, TransportSettings(keepalive=0.05)) as transport:
+        await transport.send(_request(peer))
+        await asyncio.wait_for(peer.until(open_connections=0), 5.0)
+
+
+async def it_closes_everything_and_closes_twice(factory: TransportFactory) -> None:
+    async with Peer() as peer:
+        transport = factory(peer.url, TransportSettings())
+        await transport.send(_request(peer))
+        await transport.aclose()
+        await transport.aclose()
+        await asyncio.wait_for(peer.until(open_connections=0), 1.0)
+        error = await _failure(transport, _request(peer))
+    assert error.provider_code == "closed"
+
+
+async def it_ends_requests_under_way_when_it_is_closed(factory: TransportFactory) -> None:
+    async with Peer(SILENCE) as peer, opened(factory, peer) as transport:
+        task = asyncio.create_task(_failure(transport, _request(peer)))
+        await peer.until(requests=1)
+        await transport.aclose()
+        assert isinstance(await asyncio.wait_for(task, 1.0), LMTransportError)
+
+
+async def it_names_no_header_in_an_error(factory: TransportFactory) -> None:
+    async with Peer(CLOSE) as peer, opened(factory, peer) as transport:
+        for value in ("Bearer sk-marker", "Bearer sk-marker\r\nx: y", "Bearer sk-markér"):
+            error = await _failure(transport, HTTPRequest("POST", peer.url, {"authorization": value}, b"{}"))
+            assert "marker" not in f"{error!r} {error.__cause__!r} {error.__context__!r} {error.to_wire()}"
+
+
+TRANSPORT_CHECKS: tuple[Check, ...] = tuple(found for name, found in list(globals().items()) if name.startswith("it_"))
+
+
+@asynccontextmanager
+async def opened(
+    factory: TransportFactory, peer: Peer, settings: TransportSettings | None = None
+) -> AsyncIterator[Transport]:
+    """A transport to `peer`, closed afterwards."""
+    transport = factory(peer.url, settings or TransportSettings())
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+
+
+def _request(peer: Peer) -> HTTPRequest:
+    return HTTPRequest("POST", f"{peer.url}/v1/chat/completions", {"content-type": "application/json"}, b"{}")
+
+
+def _soon(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def _failure(
+    transport: Transport,
+    request: HTTPRequest,
+    deadline: float | None = None,
+    on_sent: Callable[[], None] | None = None,
+) -> LMTransportError | LMTimeoutError:
+    """The error that sending must end in; `AssertionError` where it ends in an answer."""
+    try:
+        answer = await transport.send(request, deadline=deadline, on_sent=on_sent)
+    except (LMTransportError, LMTimeoutError) as error:
+        return error
+    msg = f"an error was due, not {answer}"
+    raise AssertionError(msg)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[HTTPResponse]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
