@@ -1,0 +1,261 @@
+"""`Actor`: the class to derive from. A pykka actor that owns no thread and cannot take others down.
+
+    class Counter(Actor):
+        def init(self, start: int = 0) -> None:
+            self.value = start
+
+        def add(self, n: int) -> int:
+            self.value += n
+            return self.value
+
+    ref.call(Counter.add, 5)
+
+Every method may be sent as a message. An exception that leaves one, of whatever kind, ends this actor and no
+other; expected failures are returned values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
+
+import pykka
+
+from supervisors import calls
+from supervisors.cell import IGNORE, Cell, Ignore
+from supervisors.clock import Clock, Timer
+from supervisors.current import BESIDE
+from supervisors.dispatchers.loop import LoopDispatcher
+from supervisors.errors import SpecError
+from supervisors.exits import Crash, Exit, Normal, is_clean
+from supervisors.kernel import Kernel, Name, current_kernel
+from supervisors.monitors import Down, Monitor
+from supervisors.ref import Ref
+from supervisors.reply import Reply
+from supervisors.timers import MessageTimer
+
+__all__ = ["IGNORE", "Actor", "Down", "Ignore", "Monitor", "Ref"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger("supervisors")
+
+_NO_REPLY: Any = object()
+_THREADS = frozenset({"pool", "thread"})
+
+
+class Actor(pykka.Actor):
+    """One unit of state that handles one message at a time.
+
+    Class attributes choose who runs it. `dispatcher`: "pool" (may block), "loop" (an asyncio loop; handlers may be
+    `async def`), "thread" (one of its own), or a name given to `kernel.install`. `inline = True`, pool only, is a
+    promise that no handler ever blocks: a blocking caller then runs an idle actor in its own place. `mailbox`
+    bounds the queue. Do not override `__init__`; `init` runs inside the actor.
+    """
+
+    dispatcher: ClassVar[str] = "pool"
+    inline: ClassVar[bool] = False
+    mailbox: ClassVar[int | None] = None
+
+    _method_names: ClassVar[dict[Callable[..., Any], str]] = {}
+    _async_handlers: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._method_names = {}
+        names = {
+            name: value for base in reversed(cls.__mro__) if base not in _BASES for name, value in vars(base).items()
+        }
+        cls._async_handlers = tuple(
+            name for name, value in names.items() if not name.startswith("_") and inspect.iscoroutinefunction(value)
+        )
+        if cls._async_handlers and cls.dispatcher in _THREADS:
+            raise TypeError(
+                f"{cls.__name__}.{cls._async_handlers[0]} is async def, but the dispatcher is {cls.dispatcher!r}: "
+                f'write dispatcher = "loop", or a plain def'
+            )
+        if cls.inline and cls.dispatcher != "pool":
+            raise TypeError(
+                f"{cls.__name__} is inline, which only the pool can do; its dispatcher is {cls.dispatcher!r}"
+            )
+        if cls.mailbox is not None and cls.mailbox < 1:
+            raise SpecError("mailbox", cls.mailbox, "None, or at least 1")
+
+    def __init__(self) -> None:
+        """Made by the kernel, in the starter's thread. Not for overriding: see `init`."""
+        cell = self._cell = self._create_actor_inbox()
+        kind = type(self)
+        cell.actor = self
+        cell.ref = Ref(cell)
+        cell.inline = kind.inline
+        cell.bound = kind.mailbox
+        cell.table = kind._method_names
+        cell.dispatcher_name = kind.dispatcher
+        cell.has_coroutines = bool(kind._async_handlers)
+
+    # the hooks that pykka has for new kinds of actors
+
+    @staticmethod
+    def _create_actor_inbox() -> Cell:
+        return Cell()
+
+    @staticmethod
+    def _create_future() -> Reply[Any]:
+        return Reply()
+
+    def _start_actor_loop(self) -> None:
+        self._cell.kick()
+
+    @classmethod
+    def start(cls, *args: Any, name: Name | None = None, **kwargs: Any) -> Ref[Self] | Ignore:  # type: ignore[override]
+        """Start an actor in the system of the calling actor, else in the one entered here. Raises NoSystem.
+
+        Blocks until `init` returned, and raises as `Kernel.spawn` does.
+        """
+        return current_kernel().spawn(cls, *args, name=name, **kwargs)
+
+    # what pykka reads
+
+    @property
+    def actor_ref(self) -> Ref[Self]:
+        """pykka's word for `ref`."""
+        ref: Ref[Self] = self._cell.ref
+        return ref
+
+    @property
+    def actor_urn(self) -> str:  # type: ignore[override]  # pykka declares plain attributes, we compute them
+        """pykka's name for the incarnation."""
+        return self.actor_ref.actor_urn
+
+    @property
+    def actor_inbox(self) -> Cell:  # type: ignore[override]
+        """The mailbox."""
+        return self._cell
+
+    @property
+    def actor_stopped(self) -> Any:  # type: ignore[override]
+        """See `Ref.actor_stopped`."""
+        return self.actor_ref.actor_stopped
+
+    # to override; all of it runs inside the actor, on whatever thread has it
+
+    def init(self, *args: Any, **kwargs: Any) -> Any:
+        """The first message. Return nothing, or IGNORE to not start; raising is StartFailed for the starter."""
+        if args or kwargs:
+            raise TypeError(f"{type(self).__name__}.init takes no arguments; define it to take some")
+        self.on_start()
+
+    def terminate(self, exit: Exit) -> Any:
+        """Once, at every cooperative end and after a crash, before the death is official. Not when fenced."""
+        if is_clean(exit):
+            self.on_stop()
+        elif isinstance(exit, Crash):
+            self.on_failure(type(exit.error), exit.error, exit.error.__traceback__)
+
+    def on_info(self, message: Any) -> Any:
+        """A `Down`, or what was sent with pykka's `tell` and `ask` (return the answer). The default logs it."""
+        logger.warning("%s got a message that it has no use for: %r", self.name, message)
+
+    def on_receive(self, message: Any) -> Any:
+        """pykka's hook for plain messages; goes to `on_info`."""
+        return self.on_info(message)
+
+    # to use, inside the actor
+
+    @property
+    def ref(self) -> Ref[Self]:
+        """The actor's own address."""
+        ref: Ref[Self] = self._cell.ref
+        return ref
+
+    @property
+    def name(self) -> str:
+        """The registered name, or the class and the incarnation."""
+        return self._cell.name
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel that started this actor."""
+        home = self._cell.home
+        assert isinstance(home, Kernel)
+        return home
+
+    @property
+    def clock(self) -> Clock:
+        """The system's clock."""
+        return self._cell.home.clock
+
+    def defer(self) -> Reply[Any]:
+        """The reply of the message in hand, to be settled later, from anywhere. Return it from the handler.
+
+        If the actor ends first, the caller gets ActorDied. For a cast it is a reply that nobody reads.
+        """
+        cur = self._cell.cur
+        return self._cell.defer(cur if cur is not None else Reply(self._cell))
+
+    def stop(self, exit: Exit = Normal(), reply: Any = _NO_REPLY) -> None:  # noqa: B008 - a frozen value
+        """End after this handler. The caller gets `reply`, or ActorDied with this exit where none is given."""
+        cell = self._cell
+        cell.request_exit(exit, own=not BESIDE.get())
+        if reply is not _NO_REPLY and cell.cur is not None:
+            cell.cur.set(reply)
+
+    def continue_with(self, method: Callable[Concatenate[Any, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Handle `method` next, before any other message."""
+        self._cell.post_first((calls.method_name(self._cell, method), args, kwargs, None))
+
+    def send_after(
+        self, seconds: float, method: Callable[Concatenate[Any, P], object], *args: P.args, **kwargs: P.kwargs
+    ) -> Timer:
+        """Send oneself `method` in `seconds`. The timer can be cancelled, and ends with the actor."""
+        timer = MessageTimer(self._cell, (calls.method_name(self._cell, method), args, kwargs, None))
+        timer.begin(self.clock, seconds)
+        return timer
+
+    def monitor(self, ref: Ref[Any]) -> Monitor:
+        """Get `Down(monitor, ref, exit)` in `on_info` when `ref` is dead; at once, with NoProc, if it is already."""
+        monitor = Monitor(self._cell, ref)
+        monitor.begin()
+        return monitor
+
+    def demonitor(self, monitor: Monitor) -> bool:
+        """Take a monitor back: no Down comes from it any more. False if its Down was handled before."""
+        return monitor.end()
+
+    def start_task(self, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `coro` beside the mailbox, on loop actors. Cancelled when the actor ends; what it raises is a crash."""
+        cell = self._cell
+        if not isinstance(cell.dispatcher, LoopDispatcher):
+            coro.close()
+            raise TypeError(f'{self.name} runs on {cell.dispatcher.name!r}; start_task needs dispatcher = "loop"')
+        context = cell.ctx.copy()
+        context.run(BESIDE.set, True)
+        task = asyncio.get_running_loop().create_task(_guarded(cell, coro), context=context)
+        if cell.tasks is None:
+            cell.tasks = {}
+        cell.tasks[task] = None
+        task.add_done_callback(lambda done: cell.tasks.pop(done, None) if cell.tasks else None)
+        return task
+
+    def _on_down(self, down: Down) -> Any:
+        if not down.monitor.active:
+            return None
+        down.monitor.active = False
+        return self.on_info(down)
+
+
+async def _guarded(cell: Cell, coro: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await coro
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # as in a handler: it ends this actor; SystemExit must not stop the loop
+        cell.request_exit(Crash(error))
+        raise asyncio.CancelledError from error
+
+
+_BASES = frozenset(Actor.__mro__)

@@ -1,0 +1,134 @@
+"""How a call is made: in the caller's place where that is allowed, else as a message and a wait.
+
+In place is allowed for a class that says `inline = True` (its handlers never block), when nobody runs the actor,
+not too deep, and not on the main thread: there Ctrl-C would land inside the actor. A system that replaced the
+signal handlers by ones that only set a flag lifts the last rule (`kernel.main_thread_inline`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from asyncio import _get_running_loop
+from collections.abc import Callable
+from threading import get_ident, main_thread
+from typing import Any
+
+from supervisors.cell import Cell
+from supervisors.current import BESIDE, CURRENT
+from supervisors.deadline import current_deadline
+from supervisors.errors import ActorDied, BlockingCallOnLoop, CallCycle, CallTimeout, Fenced, UnknownMessage
+from supervisors.exits import NoProc
+from supervisors.reply import Reply
+
+CALL_TIMEOUT = 5.0
+"""Seconds a call waits unless `within` or the caller's deadline says otherwise."""
+MAX_DEPTH = 24
+"""Inline calls within inline calls; a deeper one goes through the mailbox, so that no stack overflows."""
+NO_LIMIT = float("inf")
+
+_ALL = 1 << 30
+_MAIN = main_thread().ident
+
+
+def call(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, within: float | None) -> Any:
+    """Blocking call. `within`: seconds, `NO_LIMIT`, or None for the default."""
+    name = cell.table.get(method) or method_name(cell, method)
+    reply: Reply[Any] = Reply(cell)
+    if not (cell.inline and _run_here(cell, (name, args, kwargs, reply), reply)):
+        if _get_running_loop() is not None:
+            raise BlockingCallOnLoop(cell.name)
+        _send(cell, (name, args, kwargs, reply), within)
+    if reply.done():
+        return reply.take()
+    seconds = seconds_for(cell, within)
+    try:
+        answered = reply.wait(seconds, cell.home.clock)
+    except CallCycle:
+        reply.cancel()  # nobody waits for it now, so it need not be handled
+        raise
+    if not answered:
+        raise CallTimeout(cell.name, seconds or 0.0)
+    return reply.take()
+
+
+async def acall(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, within: float | None) -> Any:
+    """As `call`, awaiting."""
+    name = cell.table.get(method) or method_name(cell, method)
+    reply: Reply[Any] = Reply(cell)
+    if not (cell.inline and _run_here(cell, (name, args, kwargs, reply), reply)):
+        _send(cell, (name, args, kwargs, reply), within)
+    if reply.done():
+        return reply.take()
+    return await reply.aget(seconds_for(cell, within), cell.home.clock)
+
+
+def _send(cell: Cell, message: Any, within: float | None) -> None:
+    if cell.dead and cell.home.refuse is None:
+        raise ActorDied(cell.name, NoProc(), False, cell.incarnation)
+    me: Any = CURRENT.get()
+    if me is cell and not BESIDE.get():
+        raise CallCycle((cell.name,))
+    seconds = seconds_for(cell, within)
+    if seconds is not None and seconds <= 0:  # too late to send: certainly not handled, but time is what ran out
+        raise CallTimeout(cell.name, seconds)
+    cell.put(message)
+
+
+def seconds_for(cell: Cell, within: float | None) -> float | None:
+    """How long a call to `cell` may take; None for ever."""
+    if within is not None:
+        return None if within == NO_LIMIT else within
+    deadline = current_deadline()
+    return CALL_TIMEOUT if deadline is None else min(CALL_TIMEOUT, deadline - cell.home.clock.now())
+
+
+def _run_here(cell: Cell, message: Any, reply: Reply[Any]) -> bool:
+    """Run the handler in this thread. False: not allowed, or somebody is at it; nothing was sent."""
+    me = CURRENT.get()
+    depth = 1
+    if me is not None:
+        if me.fenced:
+            raise Fenced(me.name)
+        depth = me.depth + 1
+        if depth > MAX_DEPTH:
+            return False
+    home = cell.home
+    if (get_ident() == _MAIN and not home.main_thread_inline) or home.refuse is not None or cell.dead:
+        return False
+    if not cell.own.acquire(False):
+        return False
+    if me is None:
+        _run_owned(cell, message, reply, depth)
+    else:
+        before, me.waiting = me.waiting, reply
+        try:
+            _run_owned(cell, message, reply, depth)
+        finally:
+            me.waiting = before
+    return True
+
+
+def _run_owned(cell: Cell, message: Any, reply: Reply[Any], depth: int) -> None:
+    cell.depth = depth
+    try:
+        if cell.q or cell.sysq:
+            cell.q.append(message)  # in order: what others sent before runs first, here
+            cell.ctx.run(cell.drain, _ALL, reply)
+        else:
+            cell.ctx.run(cell.handle, message)
+    finally:
+        cell.own.release()
+        if cell.released() and not cell.sched:
+            cell.sched = True
+            cell.dispatcher.submit(cell)
+
+
+def method_name(cell: Cell, method: Callable[..., Any]) -> str:
+    """Under which name `method` is on the actor's class; UnknownMessage if it is not."""
+    kind = type(cell.actor)
+    for base in kind.__mro__:
+        for name, value in vars(base).items():
+            if value is method and inspect.isfunction(value):
+                cell.table[method] = name
+                return name
+    raise UnknownMessage(cell.name, getattr(method, "__qualname__", repr(method)))

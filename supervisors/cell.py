@@ -1,0 +1,292 @@
+"""`Cell`: how an actor runs its messages, whoever owns it at the moment."""
+
+from __future__ import annotations
+
+import inspect
+from asyncio import CancelledError, _get_running_loop
+from collections.abc import Callable, Coroutine
+from types import CoroutineType
+from typing import Any
+
+from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
+
+from supervisors import steps
+from supervisors.dispatchers.base import BUDGET
+from supervisors.errors import CallTimeout
+from supervisors.exits import Crash, Exit, Normal
+from supervisors.mailbox import Mailbox
+from supervisors.reply import Reply
+
+GRACE = 5.0
+"""Seconds that an ended actor's cancelled tasks have to clean up before the death is announced without them."""
+
+INIT = "init"
+"""The first message of every life; its answer is the start acknowledgement."""
+
+
+class Ignore:
+    """`return IGNORE` from `init`: do not start, and that is no failure."""
+
+    def __repr__(self) -> str:
+        return "IGNORE"
+
+
+IGNORE = Ignore()
+
+
+class ExitRequest:
+    """Somebody wants the actor to end. `own` when it said so itself, while handling a message."""
+
+    __slots__ = ("exit", "own")
+
+    def __init__(self, exit: Exit, own: bool) -> None:
+        self.exit, self.own = exit, own
+
+
+class Cell(Mailbox):
+    """A mailbox with hands: takes messages out and calls the actor's methods, in the actor's own context."""
+
+    __slots__ = ("awaiting", "dispatcher_name", "has_coroutines", "inline", "now", "table", "tasks")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inline = False
+        self.dispatcher_name = "pool"
+        self.has_coroutines = False
+        self.table: dict[Callable[..., Any], str] = {}
+        self.now: Callable[[], float]
+        self.tasks: dict[Any, None] | None = None  # asyncio tasks beside the mailbox
+        self.awaiting = False  # `work` is inside of a coroutine handler
+
+    # running
+
+    def activate(self, budget: int = BUDGET) -> bool:
+        """Try to own the actor and handle what is there, in this thread. True if there is more to do."""
+        self.sched = False
+        if steps.hook is not None:
+            steps.hook("activate:unscheduled", self)
+        if not self.own.acquire(False):
+            return False
+        self.depth = 0
+        try:
+            self.ctx.run(self.drain, budget)
+        finally:
+            self.host = None
+            self.own.release()
+            more = self.released()
+        return more
+
+    def drain(self, budget: int, until: Reply[Any] | None = None) -> Coroutine[Any, Any, None] | None:
+        """Handle up to `budget` messages, or up to the one whose reply is `until`. Owner only, inside `ctx`."""
+        q = self.q
+        while budget > 0 and not self.dead:
+            if self.sysq:
+                coro = self._urgent(self.sysq.popleft())
+            else:
+                try:
+                    message = q.popleft()
+                except IndexError:
+                    return None
+                coro = self.handle(message)
+            if coro is not None:
+                return coro
+            if until is not None and until.done():
+                return None
+            budget -= 1
+        return None
+
+    def handle(self, message: Any) -> Coroutine[Any, Any, None] | None:
+        """One message. A coroutine handler of a loop actor comes back as a coroutine to await."""
+        if type(message) is not tuple:
+            return self._raw(message)
+        name, args, kwargs, reply = message
+        if reply is not None and reply.done():  # cancelled before it began
+            return None
+        return self._run(getattr(self.actor, name), args, kwargs, reply)
+
+    def _run(
+        self, method: Callable[..., Any], args: Any, kwargs: Any, reply: Reply[Any] | None
+    ) -> Coroutine[Any, Any, None] | None:
+        self.cur = reply
+        if steps.hook is not None:
+            steps.hook("handle:current", self)
+        if self.dead:  # fenced after the message was taken out: it may have missed `cur`
+            if reply is not None:
+                reply.fail(self.died(False))
+            return None
+        self.since = self.now()
+        self.handled += 1
+        try:
+            value = method(*args, **kwargs)
+        except BaseException as error:  # the actor loop: whatever it is, it ends this actor and no other
+            return self.die(Crash(error), reply)
+        if type(value) is CoroutineType and self.dispatcher.is_loop:
+            return self._await_handler(value, reply)
+        return self._conclude(reply, value)
+
+    async def _await_handler(self, coro: Coroutine[Any, Any, Any], reply: Reply[Any] | None) -> None:
+        self.awaiting = True
+        try:
+            value = await coro
+        except BaseException as error:  # as above; SystemExit must not reach asyncio, which would re-raise it
+            self.awaiting = False
+            if _get_running_loop() is None:  # not cancelled but thrown away, with its loop: nothing can be awaited
+                self.finish(Crash(error), reply)
+                return
+            exit = self._requested_exit() if isinstance(error, CancelledError) else None  # noqa: A001
+            rest = self.die(exit or Crash(error), reply)
+        else:
+            self.awaiting = False
+            rest = self._conclude(reply, value)
+        if rest is not None:
+            await rest
+
+    def _conclude(self, reply: Reply[Any] | None, value: Any) -> Coroutine[Any, Any, None] | None:
+        """The handler returned."""
+        if not self.started:
+            if value is IGNORE:
+                self.cur = None
+                self.finish(Normal())
+                if reply is not None:
+                    reply.set(IGNORE)
+                return None
+            self.started = True
+            value = self.ref
+        elif self.sysq and self._stops_itself():
+            return self.die(self._requested_exit() or Normal(), reply)
+        if reply is not None:
+            if isinstance(value, Reply):
+                if value is not reply:
+                    self.defer(reply).follow(value)
+            elif self.pending is None or reply not in self.pending:
+                reply.set(value)
+        self.cur = None
+        self.since = None
+        return None
+
+    def defer(self, reply: Reply[Any]) -> Reply[Any]:
+        """The reply outlives its handler: fail it if the actor ends first."""
+        if self.pending is None:
+            self.pending = {}
+        pending = self.pending
+        if reply not in pending:
+            pending[reply] = None
+            reply.add_done_callback(lambda done: pending.pop(done, None))
+            if self.dead:
+                reply.fail(self.died(True))
+        return reply
+
+    # other messages
+
+    def _urgent(self, message: Any) -> Coroutine[Any, Any, None] | None:
+        if type(message) is ExitRequest:
+            if not self.started:
+                self.finish(message.exit, None)
+                return None
+            return self.die(message.exit, None)
+        return self.handle(message)
+
+    def _raw(self, envelope: Any) -> Coroutine[Any, Any, None] | None:
+        """An envelope that pykka's ref made: `message` and `reply_to`."""
+        raw, reply = envelope.message, envelope.reply_to
+        if isinstance(raw, _ActorStop):
+            if reply is not None:
+                self.watch(reply, lambda _: reply.set(None))
+            return self.die(Normal(), None)
+        if isinstance(raw, (ProxyCall, ProxyGetAttr, ProxySetAttr)):
+            return self._run(self._proxied, (raw,), {}, reply)
+        return self._run(self.actor.on_receive, (raw,), {}, reply)
+
+    def _proxied(self, raw: ProxyCall | ProxyGetAttr | ProxySetAttr) -> Any:
+        *path, last = raw.attr_path
+        holder = self.actor
+        for part in path:
+            holder = getattr(holder, part)
+        if isinstance(raw, ProxySetAttr):
+            return setattr(holder, last, raw.value)
+        value = getattr(holder, last)
+        return value(*raw.args, **raw.kwargs) if isinstance(raw, ProxyCall) else value
+
+    # ending
+
+    def request_exit(self, exit: Exit, own: bool = False) -> None:
+        """End at the next message boundary; a coroutine handler is cancelled to get there."""
+        self.post_first(ExitRequest(exit, own))
+        if self.work is not None and not own:
+            self._on_loop(self._cancel_handler)
+
+    def interrupt(self) -> None:
+        """Cancel everything that runs on a loop for this actor, whatever it is at."""
+        self._on_loop(self._cancel_all)
+
+    def _on_loop(self, fn: Callable[[], None]) -> None:
+        work = self.work or next(iter(self.tasks or ()), None)
+        if work is not None:
+            try:
+                work.get_loop().call_soon_threadsafe(fn)
+            except RuntimeError:  # the loop is closed, and its tasks with it
+                pass
+
+    def _cancel_handler(self) -> None:
+        if self.awaiting and self.work is not None:
+            self.work.cancel()
+
+    def _cancel_all(self) -> None:
+        for task in (self.work, *(self.tasks or ())):
+            if task is not None:
+                task.cancel()
+
+    def _stops_itself(self) -> bool:
+        return any(type(each) is ExitRequest and each.own for each in self.sysq or ())
+
+    def _requested_exit(self) -> Exit | None:
+        found = [each for each in self.sysq or () if type(each) is ExitRequest]
+        return next((each.exit for each in found if each.own), found[0].exit if found else None)
+
+    def die(self, exit: Exit, last: Reply[Any] | None) -> Coroutine[Any, Any, None] | None:
+        """The owner ends the actor: terminate, then finish. On a loop with tasks this is a coroutine to await."""
+        if self.dead:  # fenced meanwhile
+            return None
+        if not self.started:  # init failed: there is nothing to terminate
+            self.finish(exit, last)
+            return None
+        self.started = False  # terminate runs once, whatever happens in it
+        if self.tasks or inspect.iscoroutinefunction(self.actor.terminate):
+            return self._die_on_loop(exit, last)
+        try:
+            self.actor.terminate(exit)
+        except BaseException as error:  # a failing end is still an end, with another reason
+            exit = Crash(error)  # noqa: A001
+        self.finish(exit, last)
+        return None
+
+    async def _die_on_loop(self, exit: Exit, last: Reply[Any] | None) -> None:
+        try:
+            tasks = list(self.tasks or ())
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await self._until_gone(tasks)
+            ended = self.actor.terminate(exit)
+            if type(ended) is CoroutineType:
+                await ended
+        except BaseException as error:  # as in die; a second cancel while terminating lands here too
+            exit = Crash(error)  # noqa: A001
+        self.finish(exit, last)
+
+    async def _until_gone(self, tasks: list[Any]) -> None:
+        """Let cancelled tasks clean up before the successor may begin, but not for ever."""
+        gone: Reply[None] = Reply()
+        left = set(tasks)
+
+        def discard(task: Any) -> None:
+            left.discard(task)
+            if not left:
+                gone.set(None)
+
+        for task in tasks:
+            task.add_done_callback(discard)
+        try:
+            await gone.aget(GRACE, self.home.clock)
+        except CallTimeout:
+            pass

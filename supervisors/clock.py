@@ -1,0 +1,254 @@
+"""Time, injected: every wait of the package goes through a `Clock`.
+
+`SystemClock` is the real one. `ManualClock` stands still until a test advances it.
+Seconds are floats, monotonic, with no meaning outside of their clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from _thread import LockType
+from collections.abc import Callable
+from itertools import count
+from threading import Condition, ExceptHookArgs, Lock, Thread, current_thread, excepthook
+from typing import Protocol
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> float | None:
+        """Take the call back: the seconds that were left, or None if it was made (or taken back) already."""
+
+
+class Clock(Protocol):
+    """What the package needs of time."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def call_at(self, when: float, fn: Callable[[], object]) -> Timer:
+        """Call `fn` once at `when`; at once if that is past. `fn` must not block. Runs in the clock's thread."""
+
+    def wait(self, lock: LockType, seconds: float | None) -> bool:
+        """Acquire `lock` within `seconds` of this clock (None: for ever). Blocks the calling thread."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the calling task."""
+
+    def close(self) -> None:
+        """Drop what is due and end the clock's thread."""
+
+
+class _Entry:
+    """One timer: an element of a heap, dead once `fn` is None."""
+
+    __slots__ = ("fn", "number", "owner", "when")
+
+    def __init__(self, when: float, number: int, fn: Callable[[], object], owner: _Timers) -> None:
+        self.when, self.number, self.owner = when, number, owner
+        self.fn: Callable[[], object] | None = fn
+
+    def __lt__(self, other: _Entry) -> bool:
+        return (self.when, self.number) < (other.when, other.number)
+
+    def cancel(self) -> float | None:
+        return self.owner.cancel(self)
+
+
+class _Timers:
+    """A heap of entries. Cancelled ones stay in it, and are swept out when they are the majority."""
+
+    __slots__ = ("_cancelled", "_heap", "_lock", "_now", "_numbers")
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._heap: list[_Entry] = []
+        self._lock = Lock()
+        self._numbers = count()
+        self._cancelled = 0
+        self._now = now
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def push(self, when: float, fn: Callable[[], object]) -> _Entry:
+        with self._lock:
+            entry = _Entry(when, next(self._numbers), fn, self)
+            heapq.heappush(self._heap, entry)
+        return entry
+
+    def cancel(self, entry: _Entry) -> float | None:
+        with self._lock:
+            if entry.fn is None:
+                return None
+            entry.fn = None
+            self._cancelled += 1
+            if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
+                self._heap = [each for each in self._heap if each.fn is not None]
+                heapq.heapify(self._heap)
+                self._cancelled = 0
+        return max(0.0, entry.when - self._now())
+
+    def first(self) -> float | None:
+        """When the next live entry is due."""
+        with self._lock:
+            self._drop_dead_head()
+            return self._heap[0].when if self._heap else None
+
+    def pop_due(self, now: float) -> Callable[[], object] | None:
+        with self._lock:
+            self._drop_dead_head()
+            if not self._heap or self._heap[0].when > now:
+                return None
+            entry = heapq.heappop(self._heap)
+            fn, entry.fn = entry.fn, None
+            return fn
+
+    def clear(self) -> None:
+        with self._lock:
+            for entry in self._heap:
+                entry.fn = None
+            self._heap, self._cancelled = [], 0
+
+    def _drop_dead_head(self) -> None:
+        while self._heap and self._heap[0].fn is None:
+            heapq.heappop(self._heap)
+            self._cancelled -= 1
+
+
+class SystemClock:
+    """Real time. One daemon thread, started by the first timer and ended by `close`."""
+
+    now = staticmethod(time.monotonic)
+    sleep = staticmethod(asyncio.sleep)
+
+    def __init__(self) -> None:
+        self._timers = _Timers(time.monotonic)
+        self._awake = Condition()
+        self._due = float("inf")  # when the thread will look next; guarded by _awake
+        self._thread: Thread | None = None
+        self._closed = False
+
+    def call_at(self, when: float, fn: Callable[[], object]) -> Timer:
+        entry = self._timers.push(when, fn)
+        if when < self._due or self._thread is None:
+            self._wake(when)
+        return entry
+
+    def wait(self, lock: LockType, seconds: float | None) -> bool:
+        if seconds is None:
+            return lock.acquire()
+        return lock.acquire(True, min(max(seconds, 0.0), 1e8))
+
+    def close(self) -> None:
+        with self._awake:
+            self._closed = True
+            self._timers.clear()
+            self._awake.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join(5.0)
+
+    def pending(self) -> int:
+        """How many timers the heap holds, cancelled ones that were not swept yet included."""
+        return len(self._timers)
+
+    def _wake(self, when: float) -> None:
+        with self._awake:
+            if self._closed:
+                return
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="supervisors-clock", daemon=True)
+                self._thread.start()
+            elif when < self._due:
+                self._due = when
+                self._awake.notify()
+
+    def _run(self) -> None:
+        while True:
+            while (fn := self._timers.pop_due(time.monotonic())) is not None:
+                _call(fn)
+                del fn
+            with self._awake:
+                if self._closed:
+                    return
+                # Publish a horizon that makes every push knock, then look at the heap: one of the two sees the other.
+                self._due = float("inf")
+                first = self._timers.first()
+                if first is None:
+                    self._awake.wait()
+                    continue
+                self._due = first
+                self._awake.wait(max(0.0, first - time.monotonic()))
+
+
+def _call(fn: Callable[[], object]) -> None:
+    try:
+        fn()
+    except BaseException as error:  # the clock's thread serves everybody and must outlive one caller's mistake
+        excepthook(ExceptHookArgs((type(error), error, error.__traceback__, current_thread())))
+
+
+class ManualClock:
+    """Time for tests: it stands still until `advance`, which runs what falls due, in order, in its own thread."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = start
+        self._timers = _Timers(self.now)
+
+    def now(self) -> float:
+        return self._now
+
+    def call_at(self, when: float, fn: Callable[[], object]) -> Timer:
+        entry = self._timers.push(when, fn)
+        if when <= self._now:
+            self._fire()
+        return entry
+
+    def wait(self, lock: LockType, seconds: float | None) -> bool:
+        """As `Clock.wait`. A lock cannot be waited for together with a clock, so this looks every millisecond."""
+        if seconds is None:
+            return lock.acquire()
+        until = self._now + seconds
+        while not lock.acquire(True, 0.001):
+            if self._now >= until:
+                return lock.acquire(False)
+        return True
+
+    async def sleep(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        timer = self.call_at(self._now + seconds, lambda: loop.call_soon_threadsafe(wake))
+        try:
+            await woken
+        finally:
+            timer.cancel()
+
+    def advance(self, seconds: float) -> None:
+        """Go forward; timers fall due one by one, each seeing its own time as now."""
+        until = self._now + seconds
+        while True:
+            first = self._timers.first()
+            if first is None or first > until:
+                break
+            self._now = max(self._now, first)
+            self._fire()
+        self._now = until
+
+    def close(self) -> None:
+        self._timers.clear()
+
+    def pending(self) -> int:
+        """How many timers are in the heap."""
+        return len(self._timers)
+
+    def _fire(self) -> None:
+        while (fn := self._timers.pop_due(self._now)) is not None:
+            fn()

@@ -1,0 +1,1 @@
+"""Who runs an actor: a pool of threads, an asyncio loop, a thread of its own."""

@@ -1,0 +1,224 @@
+"""`LoopDispatcher`: a thread with an asyncio loop, on which actors run.
+
+A plain handler runs in place. A coroutine handler becomes part of one task per actor, in the actor's context;
+the actor stays owned until it ends, so its messages are handled one after the other like everybody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from threading import Event, Lock, Thread, get_ident
+from typing import Any, TypeVar
+
+from supervisors import steps
+from supervisors.dispatchers.base import BUDGET, Runnable
+from supervisors.errors import SystemStopped
+from supervisors.reply import Reply
+
+T = TypeVar("T")
+
+
+class LoopDispatcher:
+    """Owns one daemon thread and one asyncio loop, from `start` to `stop`."""
+
+    is_loop = True
+
+    def __init__(self, name: str = "loop") -> None:
+        self.name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: Thread | None = None
+        self._ident: int | None = None
+        self._lock = Lock()
+        self._ready: deque[Runnable] = deque()
+        self._armed = False
+        self._cells: dict[Runnable, None] = {}
+        self._stopped = False
+
+    # life
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop; starts it if need be."""
+        self.start()
+        assert self._loop is not None
+        return self._loop
+
+    def start(self) -> None:
+        """Start the thread and wait until its loop runs. Again: nothing. Raises SystemStopped after `stop`."""
+        if self._ident is not None and not self._stopped:
+            return
+        with self._lock:
+            if self._stopped:
+                raise SystemStopped(self.name)
+            if self._thread is not None:
+                return
+            running = Event()
+            thread = Thread(target=self._run, args=(running,), name=f"supervisors-{self.name}", daemon=True)
+            thread.start()
+            running.wait()
+            self._thread = thread
+
+    def stop(self, timeout: float) -> bool:
+        """Fence the actors that still live here, cancel what runs, end the thread; True if it did within `timeout`.
+
+        Safe from any thread; from the loop's own thread it does not wait.
+        """
+        with self._lock:
+            first, self._stopped = not self._stopped, True
+            thread, loop = self._thread, self._loop
+        if thread is None or loop is None:
+            return True
+        if first:
+            for cell in list(self._cells):
+                cell.fence()
+            try:
+                loop.call_soon_threadsafe(loop.stop)
+            except RuntimeError:  # closed already
+                pass
+        if get_ident() == self._ident:
+            return False
+        thread.join(max(0.0, timeout))
+        return not thread.is_alive()
+
+    def run(self, coro: Coroutine[Any, Any, T]) -> Reply[T]:
+        """Run a coroutine on the loop, from any thread. Cancelling the reply cancels the task.
+
+        Raises SystemStopped after `stop`; what still runs then is cancelled, and its reply with it.
+        """
+        reply: Reply[T] = Reply()
+        try:
+            self.loop.call_soon_threadsafe(self._begin, coro, reply)
+        except (RuntimeError, SystemStopped):
+            coro.close()
+            raise SystemStopped(self.name) from None
+        return reply
+
+    # the dispatcher's side
+
+    def submit(self, cell: Runnable) -> None:
+        self._ready.append(cell)
+        if self._armed:
+            return
+        self._armed = True
+        assert self._loop is not None  # attach started it
+        try:
+            if get_ident() == self._ident:
+                self._loop.call_soon(self._sweep)
+            else:
+                self._loop.call_soon_threadsafe(self._sweep)
+        except RuntimeError:  # the loop was closed under a living actor
+            cell.fence()
+
+    def attach(self, cell: Runnable) -> None:
+        self.start()
+        self._cells[cell] = None
+        if self._stopped:  # look again: `stop` may have missed it
+            self._cells.pop(cell, None)
+            raise SystemStopped(self.name)
+
+    def detach(self, cell: Runnable) -> None:
+        self._cells.pop(cell, None)
+
+    def abandon(self, cell: Runnable) -> None:
+        cell.interrupt()
+
+    # on the loop
+
+    def _sweep(self) -> None:
+        self._armed = False  # before the look: who submits from now on knocks again
+        if steps.hook is not None:
+            steps.hook("loop:disarmed", self)
+        for _ in range(len(self._ready)):
+            try:
+                cell = self._ready.popleft()
+            except IndexError:
+                break
+            self._activate(cell)
+        if self._ready and not self._armed:
+            self._armed = True
+            assert self._loop is not None
+            self._loop.call_soon(self._sweep)
+
+    def _activate(self, cell: Runnable) -> None:
+        cell.sched = False
+        if not cell.own.acquire(False):
+            return
+        cell.depth = 0
+        coro = cell.ctx.run(cell.drain, BUDGET)
+        if coro is None:
+            self._release(cell)
+        else:
+            assert self._loop is not None
+            cell.work = self._loop.create_task(self._serve(cell, coro), context=cell.ctx)
+
+    async def _serve(self, cell: Runnable, coro: Coroutine[Any, Any, None]) -> None:
+        """Await one handler after the other until the actor has nothing to do, then give it up."""
+        try:
+            following: Coroutine[Any, Any, None] | None = coro
+            while following is not None:
+                await following
+                following = cell.drain(BUDGET)
+        finally:
+            cell.work = None
+            self._release(cell)
+
+    def _release(self, cell: Runnable) -> None:
+        cell.own.release()
+        if cell.released() and not cell.sched:
+            cell.sched = True
+            self.submit(cell)
+
+    def _begin(self, coro: Coroutine[Any, Any, T], reply: Reply[T]) -> None:
+        if reply.done():
+            coro.close()
+            return
+        task = asyncio.get_running_loop().create_task(_settle(coro, reply))
+        _TASKS.add(task)
+        task.add_done_callback(_TASKS.discard)
+
+    # the thread
+
+    def _run(self, running: Event) -> None:
+        loop = asyncio.new_event_loop()
+        self._loop, self._ident = loop, get_ident()
+        loop.call_soon(running.set)
+        try:
+            while not self._stopped:
+                try:
+                    loop.run_forever()
+                except (SystemExit, KeyboardInterrupt):  # asyncio lets these of a foreign task out; the loop goes on
+                    pass
+        finally:
+            self._wind_up(loop)
+
+    def _wind_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+_TASKS: set[asyncio.Task[None]] = set()  # asyncio keeps no strong reference to a task
+
+
+async def _settle(coro: Coroutine[Any, Any, T], reply: Reply[T]) -> None:
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+
+    def cancel(done: Reply[T]) -> None:
+        if done.cancelled() and task is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(task.cancel)
+
+    reply.add_done_callback(cancel)
+    try:
+        reply.set(await coro)
+    except asyncio.CancelledError:
+        reply.cancel()
+    except BaseException as error:  # as a value: SystemExit must not stop the loop
+        reply.fail(error)

@@ -1,0 +1,234 @@
+"""`Pool`: a few threads for all actors that have none of their own.
+
+Small (two threads), because under the GIL more only fight. Elastic, because handlers block: a worker that says
+it blocks (`block_enter`, every wait for a `Reply`) is made up for at once, and a watchman thread finds those
+that do not say so: work waits, nobody is idle, and nothing was finished since its last look.
+A blocked worker never runs other actors: their waits could depend on what is buried below on its own stack.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import count
+from queue import Empty, SimpleQueue
+from threading import ExceptHookArgs, Lock, Thread, current_thread, excepthook, get_ident
+from time import monotonic
+
+from supervisors import steps
+from supervisors.blocking import BLOCKERS
+from supervisors.dispatchers.base import Runnable
+from supervisors.errors import SystemStopped
+
+TICK = 0.005
+"""Seconds between two looks of the watchman while work waits."""
+SURPLUS_IDLE = 2.0
+"""Seconds that a thread beyond the pool's size waits for work before it goes."""
+
+
+class _Worker:
+    """One thread of the pool: `abandoned` while it sits in a fenced actor, and is made up for."""
+
+    __slots__ = ("abandoned", "thread")
+
+    def __init__(self) -> None:
+        self.abandoned = False
+        self.thread: Thread
+
+
+class Pool:
+    """Runs actors on `size` threads, more while some of them block. Threads are daemons and start on demand."""
+
+    is_loop = False
+
+    def __init__(self, name: str = "pool", size: int = 2, surplus_idle: float = SURPLUS_IDLE) -> None:
+        self.name = name
+        self._size = size
+        self._surplus_idle = surplus_idle
+        self._queue: SimpleQueue[Runnable | None] = SimpleQueue()
+        self._lock = Lock()  # guards _workers, _blocked, _stopped and each worker's `abandoned`
+        self._workers: dict[_Worker, None] = {}
+        self._idle: dict[_Worker, None] = {}  # each worker sets and removes itself; read without the lock
+        self._blocked = 0
+        self._finished = 0  # activations; only compared with an older value of itself
+        self._numbers = count(1)
+        self._stopped = False
+        self._parked = False
+        self._knock: SimpleQueue[None] = SimpleQueue()
+        self._watchman: Thread | None = None
+
+    # the dispatcher's side
+
+    def submit(self, cell: Runnable) -> None:
+        self._queue.put(cell)
+        if steps.hook is not None:
+            steps.hook("pool:queued", cell)
+        if not self._idle:
+            if len(self._workers) - self._blocked < self._size:
+                self._grow(1, self._size)
+            elif self._parked:
+                self._wake_watchman()
+
+    def attach(self, cell: Runnable) -> None:
+        if self._stopped:
+            raise SystemStopped(self.name)
+
+    def detach(self, cell: Runnable) -> None:
+        """Nothing is kept for an actor here."""
+
+    def abandon(self, cell: Runnable) -> None:
+        worker = cell.host
+        if worker is None:  # it runs in its caller's place
+            return
+        with self._lock:
+            if worker not in self._workers or worker.abandoned or cell.host is not worker:
+                return
+            worker.abandoned = True
+            self._blocked += 1
+        self._make_up()
+
+    def stop(self, timeout: float) -> bool:
+        with self._lock:
+            self._stopped = True
+            threads = [worker.thread for worker in self._workers if not worker.abandoned]
+            watchman = self._watchman
+        for _ in threads:
+            self._queue.put(None)
+        self._knock.put(None)
+        until = monotonic() + timeout
+        here = get_ident()
+        for thread in [*threads, *([watchman] if watchman else [])]:
+            if thread.ident != here:
+                thread.join(max(0.0, until - monotonic()))
+        return not any(thread.is_alive() for thread in threads if thread.ident != here)
+
+    def threads(self) -> int:
+        """How many threads the pool has now, the watchman not counted."""
+        return len(self._workers)
+
+    # managed blocking
+
+    def block_enter(self) -> None:
+        with self._lock:
+            self._blocked += 1
+        self._make_up()
+
+    def block_exit(self) -> None:
+        with self._lock:
+            self._blocked -= 1
+
+    def _make_up(self) -> None:
+        if not self._idle and not self._queue.empty():
+            self._grow(1, self._size)
+
+    # growing and shrinking
+
+    def _grow(self, by: int, unblocked: int) -> None:
+        """Start up to `by` threads while fewer than `unblocked` of them are not blocked."""
+        for _ in range(by):
+            with self._lock:
+                if self._stopped or len(self._workers) - self._blocked >= unblocked:
+                    return
+                worker = _Worker()
+                name = f"supervisors-{self.name}-{next(self._numbers)}"
+                worker.thread = Thread(target=self._work, args=(worker,), name=name, daemon=True)
+                self._workers[worker] = None
+                watchman = self._watchman is None
+                if watchman:
+                    self._watchman = Thread(target=self._watch, name=f"supervisors-{self.name}-watch", daemon=True)
+            try:
+                worker.thread.start()
+            except RuntimeError:  # no thread to be had: the work waits for those there are
+                with self._lock:
+                    self._workers.pop(worker, None)
+                raise
+            if watchman and self._watchman is not None:
+                self._watchman.start()
+
+    def _work(self, worker: _Worker) -> None:
+        ident = get_ident()
+        BLOCKERS[ident] = self
+        try:
+            while (cell := self._next(worker)) is not None:
+                cell.host = worker
+                self._run(cell)
+                self._finished += 1
+                if worker.abandoned:
+                    with self._lock:
+                        worker.abandoned = False
+                        self._blocked -= 1
+        finally:
+            del BLOCKERS[ident]
+            with self._lock:
+                self._workers.pop(worker, None)
+
+    def _run(self, cell: Runnable) -> None:
+        try:
+            more = cell.activate()
+        except BaseException as error:  # the kernel itself failed; the pool must outlive that
+            cell.fence()
+            excepthook(ExceptHookArgs((type(error), error, error.__traceback__, current_thread())))
+            return
+        if more and not cell.sched:
+            cell.sched = True
+            self._queue.put(cell)
+
+    def _next(self, worker: _Worker) -> Runnable | None:
+        """The next actor to run, None when this thread is to end."""
+        while True:
+            self._idle[worker] = None
+            try:
+                cell = self._queue.get(timeout=self._patience())
+            except Empty:
+                self._idle.pop(worker, None)
+                if self._retire(worker):
+                    return None
+                continue
+            self._idle.pop(worker, None)
+            if cell is not None and not self._idle and not self._queue.empty():
+                if len(self._workers) - self._blocked < self._size:
+                    self._grow(1, self._size)
+                elif self._parked:
+                    self._wake_watchman()
+            return cell
+
+    def _patience(self) -> float | None:
+        return self._surplus_idle if len(self._workers) - self._blocked > self._size else None
+
+    def _retire(self, worker: _Worker) -> bool:
+        with self._lock:
+            if len(self._workers) - self._blocked <= self._size:
+                return False
+            del self._workers[worker]
+        if steps.hook is not None:
+            steps.hook("pool:retired", self)
+        if self._queue.empty():  # look again: a submit may have counted on this thread
+            return True
+        with self._lock:
+            self._workers[worker] = None
+        return False
+
+    # the watchman
+
+    def _wake_watchman(self) -> None:
+        self._parked = False
+        self._knock.put(None)
+
+    def _watch(self) -> None:
+        step, seen = 1, self._finished
+        while not self._stopped:
+            if self._queue.empty():
+                self._parked = True
+                if steps.hook is not None:
+                    steps.hook("watch:parked", self)
+                if self._queue.empty():  # look again: a submit may have seen the watchman awake
+                    self._knock.get()
+                self._parked = False
+                step, seen = 1, self._finished
+            with suppress(Empty):
+                self._knock.get(timeout=TICK)
+                continue
+            if self._idle or self._queue.empty() or self._finished != seen:
+                step, seen = 1, self._finished
+                continue
+            self._grow(step, len(self._workers) + step)
+            step, seen = min(step * 2, 16), self._finished

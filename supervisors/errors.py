@@ -1,0 +1,275 @@
+"""The errors of this package, each with the values that caused it as fields.
+
+    SupervisorsError
+    ├── SpecError             a value that cannot work was given (also ValueError)
+    ├── StartFailed           the actor did not come up
+    ├── ActorDied             the actor ended before it answered (also pykka.ActorDeadError)
+    ├── CallTimeout           no answer in time (also pykka.Timeout and TimeoutError)
+    ├── MailboxFull           a bounded mailbox refused the message
+    ├── Fenced                a fenced incarnation tried to send or to register
+    ├── CallCycle             the call would wait for itself
+    ├── BlockingCallOnLoop    a blocking wait on a thread that runs an asyncio loop
+    ├── UnknownMessage        the function is not a method of the actor's class
+    ├── AlreadyRegistered     a unique key is taken
+    ├── NotRegistered         nobody holds the key
+    ├── AlreadyStarted        the name has a live holder
+    ├── AlreadyPresent        the supervisor has a child of that id, which is not running
+    ├── NotFound              the supervisor has no such child
+    ├── Running               the child is running, so it can be neither restarted nor deleted
+    ├── Restarting            the child waits for its restart
+    ├── MaxChildren           the supervisor is full
+    ├── NoSystem              there is no system to start the actor in
+    ├── SystemStopped         the system was shut down
+    └── UsedAfterFork         the object belongs to the parent process
+
+Every error can be copied and pickled when its fields can.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pykka
+
+from supervisors.exits import Crash, Exit, describe
+
+
+class SupervisorsError(Exception):
+    """Base of every error this package raises on purpose. `args` are the fields, in order."""
+
+    def text(self) -> str:
+        """The sentence that `str()` gives."""
+        return ", ".join(map(str, self.args))
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+class SpecError(SupervisorsError, ValueError):
+    """`field` was given `value`; `allowed` says what would do."""
+
+    def __init__(self, field: str, value: object, allowed: object) -> None:
+        super().__init__(field, value, allowed)
+        self.field, self.value, self.allowed = field, value, allowed
+
+    def text(self) -> str:
+        return f"{self.field} cannot be {self.value!r}; allowed: {self.allowed}"
+
+
+class StartFailed(SupervisorsError):
+    """The actor `id` did not come up; `cause` is what its `init` raised (or `CallTimeout` when it took too long)."""
+
+    def __init__(self, id: object, cause: BaseException) -> None:
+        super().__init__(id, cause)
+        self.id, self.cause = id, cause
+        self.__cause__ = cause
+
+    def text(self) -> str:
+        return f"{self.id} did not start: {type(self.cause).__name__}: {self.cause}"
+
+
+class ActorDied(SupervisorsError, pykka.ActorDeadError):
+    """The actor `name` ended with `exit` before it answered.
+
+    `maybe_handled` is False when the message certainly was not handled and may be sent again. `incarnation` is
+    the one that died, 0 where there was none. `__cause__` is the exception of a crash.
+    """
+
+    def __init__(self, name: str, exit: Exit, maybe_handled: bool, incarnation: int = 0) -> None:
+        super().__init__(name, exit, maybe_handled, incarnation)
+        self.name, self.exit, self.maybe_handled, self.incarnation = name, exit, maybe_handled, incarnation
+        if isinstance(exit, Crash):
+            self.__cause__ = exit.error
+
+    def text(self) -> str:
+        handled = "the message may have been handled" if self.maybe_handled else "the message was not handled"
+        return f"{self.name} gave no answer: {describe(self.exit)}; {handled}"
+
+
+class CallTimeout(SupervisorsError, pykka.Timeout, TimeoutError):
+    """`name` did not answer within `seconds`; the message may still be handled."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__(name, seconds)
+        self.name, self.seconds = name, seconds
+
+    def text(self) -> str:
+        return f"{self.name} did not answer within {self.seconds:g} s; give it longer with ref.within(seconds)"
+
+
+class MailboxFull(SupervisorsError):
+    """The mailbox of `name` holds `bound` messages already."""
+
+    def __init__(self, name: str, bound: int) -> None:
+        super().__init__(name, bound)
+        self.name, self.bound = name, bound
+
+    def text(self) -> str:
+        return f"the mailbox of {self.name} holds its {self.bound} messages; send less, or raise the class's `mailbox`"
+
+
+class Fenced(SupervisorsError):
+    """`name` was declared dead; what its code still sends or registers is refused."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def text(self) -> str:
+        return f"{self.name} was fenced: it is officially dead and may neither send nor register; let this code end"
+
+
+class CallCycle(SupervisorsError):
+    """The call would wait for itself along `path`, names of actors; one name is an actor that calls itself."""
+
+    def __init__(self, path: tuple[str, ...]) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def text(self) -> str:
+        ring = " -> ".join((*self.path, self.path[0]))
+        return f"this call can never be answered: {ring}; use cast, or defer() the reply"
+
+
+class BlockingCallOnLoop(SupervisorsError):
+    """`what` would have blocked a thread that runs an asyncio loop."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def text(self) -> str:
+        return f"waiting for {self.what} would block the running asyncio loop; use `await ref.acall(...)`"
+
+
+class UnknownMessage(SupervisorsError):
+    """`method` is not a method of the class of `name`."""
+
+    def __init__(self, name: str, method: str) -> None:
+        super().__init__(name, method)
+        self.name, self.method = name, method
+
+    def text(self) -> str:
+        return (
+            f"{self.method} is not a method of {self.name}; send a function of its class, as in ref.call(Class.method)"
+        )
+
+
+class AlreadyRegistered(SupervisorsError):
+    """`key` belongs to `ref`."""
+
+    def __init__(self, key: object, ref: Any) -> None:
+        super().__init__(key, ref)
+        self.key, self.ref = key, ref
+
+    def text(self) -> str:
+        return f"{self.key!r} is registered for {self.ref}; unregister it first or take another key"
+
+
+class NotRegistered(SupervisorsError):
+    """Nobody holds `key`."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def text(self) -> str:
+        return f"nobody is registered as {self.key!r}"
+
+
+class AlreadyStarted(SupervisorsError):
+    """What was to be started is running: `ref`."""
+
+    def __init__(self, ref: Any) -> None:
+        super().__init__(ref)
+        self.ref = ref
+
+    def text(self) -> str:
+        return f"{self.ref} is running already; use the `ref` of this error"
+
+
+class AlreadyPresent(SupervisorsError):
+    """The child `id` is known and not running."""
+
+    def __init__(self, id: object) -> None:
+        super().__init__(id)
+        self.id = id
+
+    def text(self) -> str:
+        return f"child {self.id!r} is there but not running; restart_child or delete_child it"
+
+
+class NotFound(SupervisorsError):
+    """There is no child `id`."""
+
+    def __init__(self, id: object) -> None:
+        super().__init__(id)
+        self.id = id
+
+    def text(self) -> str:
+        return f"there is no child {self.id!r}"
+
+
+class Running(SupervisorsError):
+    """The child `id` is running."""
+
+    def __init__(self, id: object) -> None:
+        super().__init__(id)
+        self.id = id
+
+    def text(self) -> str:
+        return f"child {self.id!r} is running; terminate_child it first"
+
+
+class Restarting(SupervisorsError):
+    """The child `id` waits for its restart."""
+
+    def __init__(self, id: object) -> None:
+        super().__init__(id)
+        self.id = id
+
+    def text(self) -> str:
+        return f"child {self.id!r} is being restarted; terminate_child it first"
+
+
+class MaxChildren(SupervisorsError):
+    """The supervisor has `limit` children."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def text(self) -> str:
+        return f"the supervisor has its {self.limit} children; end one, or raise max_children"
+
+
+class NoSystem(SupervisorsError):
+    """An actor was started outside of any system."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def text(self) -> str:
+        return "there is no system here: use `with System() as system:` or `system.spawn(...)`"
+
+
+class SystemStopped(SupervisorsError):
+    """The system `name` was shut down."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def text(self) -> str:
+        return f"the system {self.name!r} was shut down; start a new one"
+
+
+class UsedAfterFork(SupervisorsError):
+    """`what` was made before os.fork(); its threads do not exist in this process."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def text(self) -> str:
+        return f"{self.what} belongs to the parent process: threads do not survive fork(); start a system in the child"

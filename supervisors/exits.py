@@ -1,0 +1,63 @@
+"""Why an actor ended: a closed type of five cases.
+
+Compare with `isinstance` or `match`; the values are frozen and may travel between threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """The actor was done, or was asked to stop in the ordinary way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """The actor was stopped by whoever is responsible for it. `detail` is free for the one who asks."""
+
+    detail: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A handler raised `error`; the state it left behind is gone with the actor."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """The actor was fenced: declared dead while its code may still be running somewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoProc:
+    """There was no actor to begin with: it had ended before the question was asked."""
+
+
+Exit: TypeAlias = Normal | Shutdown | Crash | Killed | NoProc
+
+
+def is_clean(exit: Exit) -> bool:
+    """True for `Normal` and `Shutdown`: nothing went wrong."""
+    return isinstance(exit, (Normal, Shutdown))
+
+
+def describe(exit: Exit) -> str:
+    """One line for messages and logs."""
+    match exit:
+        case Normal():
+            return "it ended normally"
+        case Shutdown(None):
+            return "it was shut down"
+        case Shutdown(detail):
+            return f"it was shut down ({detail})"
+        case Crash(error):
+            return f"it crashed with {type(error).__name__}: {error}"
+        case Killed():
+            return "it was fenced"
+        case NoProc():
+            return "it was not running"

@@ -1,0 +1,314 @@
+"""`Kernel`: the actors of one system, what runs them, and its clock and telemetry."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+import pykka
+
+from supervisors.cell import IGNORE, INIT, Cell, Ignore
+from supervisors.clock import Clock, SystemClock
+from supervisors.current import CURRENT, HOME
+from supervisors.dispatchers.base import Dispatcher
+from supervisors.dispatchers.loop import LoopDispatcher
+from supervisors.dispatchers.pool import Pool
+from supervisors.dispatchers.thread import ThreadPerActor
+from supervisors.errors import (
+    AlreadyRegistered,
+    AlreadyStarted,
+    CallTimeout,
+    Fenced,
+    NoSystem,
+    SpecError,
+    StartFailed,
+    SystemStopped,
+    UsedAfterFork,
+)
+from supervisors.exits import Crash, Exit, Shutdown
+from supervisors.mailbox import Mailbox
+from supervisors.ref import Ref
+from supervisors.reply import Reply
+from supervisors.telemetry import Telemetry
+
+
+class Name(Protocol):
+    """Where an actor is registered before its `init` runs; `Via` is one."""
+
+    def claim(self, ref: Any) -> None:
+        """Register `ref`. Raises AlreadyRegistered with the ref of the live holder."""
+
+    @property
+    def label(self) -> str:
+        """The name for messages."""
+
+
+A = TypeVar("A", bound=pykka.Actor)
+
+
+class Kernel:
+    """Starts actors and knows the living. All methods may be called from any thread."""
+
+    def __init__(
+        self,
+        *,
+        name: str = "system",
+        clock: Clock | None = None,
+        telemetry: Telemetry | None = None,
+        pool_size: int = 2,
+    ) -> None:
+        self.name = name
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        self.telemetry = telemetry if telemetry is not None else Telemetry()
+        self.main_thread_inline = False
+        self.refuse: BaseException | None = None
+        self.zombie_cells: dict[Any, None] = {}
+        self._cells: dict[Cell, None] = {}
+        self._closed = False
+        self._dispatchers: dict[str, Dispatcher] = {
+            "pool": Pool("pool", pool_size),
+            "loop": LoopDispatcher("loop"),
+            "thread": ThreadPerActor("thread"),
+        }
+        _KERNELS.add(self)
+
+    # dispatchers
+
+    def dispatcher(self, name: str) -> Dispatcher:
+        """The dispatcher of that name. Raises SpecError and names the known ones."""
+        found = self._dispatchers.get(name)
+        if found is None:
+            raise SpecError("dispatcher", name, ", ".join(sorted(self._dispatchers)))
+        return found
+
+    def install(self, name: str, dispatcher: Dispatcher) -> None:
+        """Let classes say `dispatcher = name`. Whoever installs it also stops it; `close` stops what is left."""
+        self._refuse_if_closed()
+        if name in self._dispatchers:
+            raise SpecError("dispatcher", name, f"a name that is not taken: {', '.join(sorted(self._dispatchers))}")
+        self._dispatchers[name] = dispatcher
+
+    def uninstall(self, name: str, dispatcher: Dispatcher | None = None) -> bool:
+        """Forget the dispatcher (given one, only if it is that one); it is not stopped. True if it was there."""
+        if dispatcher is not None and self._dispatchers.get(name) is not dispatcher:
+            return False
+        return self._dispatchers.pop(name, None) is not None
+
+    # actors
+
+    def spawn(
+        self,
+        cls: type[A],
+        *args: Any,
+        name: Name | None = None,
+        parent: Ref[Any] | None = None,
+        start_timeout: float | None = 30.0,
+        on_down: Callable[[Ref[A], Exit], object] | None = None,
+        **kwargs: Any,
+    ) -> Ref[A] | Ignore:
+        """Start an actor and block until its `init` returned: its ref, or IGNORE.
+
+        `name` is registered before `init` runs. With a `parent` the actor ends as soon as the parent is dead, with
+        the same exit. `on_down(ref, exit)` is called at the death of an actor that had started, in the thread that
+        finishes it; it must not block. Raises StartFailed (also when `init` takes longer than `start_timeout`
+        seconds; the actor is fenced then), AlreadyStarted, SystemStopped, BlockingCallOnLoop.
+        """
+        cell, started = self.begin(cls, *args, name=name, parent=parent, on_down=on_down, **kwargs)
+        try:
+            if not started.wait(start_timeout, self.clock):
+                cell.fence()
+                raise StartFailed(cell.name, CallTimeout(cell.name, start_timeout or 0.0))
+        except BaseException:
+            cell.fence()
+            raise
+        return self._started(cell, started)
+
+    async def aspawn(
+        self,
+        cls: type[A],
+        *args: Any,
+        name: Name | None = None,
+        parent: Ref[Any] | None = None,
+        start_timeout: float | None = 30.0,
+        on_down: Callable[[Ref[A], Exit], object] | None = None,
+        **kwargs: Any,
+    ) -> Ref[A] | Ignore:
+        """As `spawn`, from an asyncio loop."""
+        cell, started = self.begin(cls, *args, name=name, parent=parent, on_down=on_down, **kwargs)
+        try:
+            await started.aget(start_timeout, self.clock)
+        except CallTimeout as error:
+            cell.fence()
+            raise StartFailed(cell.name, error) from error
+        except pykka.ActorDeadError:
+            pass
+        except BaseException:
+            cell.fence()
+            raise
+        return self._started(cell, started)
+
+    def begin(
+        self,
+        cls: type[A],
+        *args: Any,
+        name: Name | None = None,
+        parent: Ref[Any] | None = None,
+        on_down: Callable[[Ref[A], Exit], object] | None = None,
+        **kwargs: Any,
+    ) -> tuple[Cell, Reply[Ref[A] | Ignore]]:
+        """The first half of `spawn`: the actor is made and `init` is its first message; nobody waits."""
+        me = CURRENT.get()
+        if me is not None and me.fenced:
+            raise Fenced(me.name)
+        self._refuse_if_closed()
+        cell = self._make(cls)
+        started: Reply[Ref[A] | Ignore] = Reply(cell)
+        if name is not None:
+            cell.label = name.label
+            try:
+                name.claim(cell.ref)
+            except AlreadyRegistered as error:
+                raise AlreadyStarted(error.ref) from None
+        self._cells[cell] = None
+        try:
+            cell.dispatcher.attach(cell)
+        except BaseException as error:
+            cell.finish(Crash(error))
+            raise StartFailed(cell.name, error) from error
+        if parent is not None:
+            self.bind(cell.ref, parent)
+        if on_down is not None:
+            started.add_done_callback(lambda reply: _tell(cell, reply, on_down))
+        cell.q.append((INIT, args, kwargs, started))
+        cell.actor._start_actor_loop()
+        if self._closed:  # look again: `close` may have missed it
+            cell.fence()
+        return cell, started
+
+    def _make(self, cls: type[A]) -> Cell:
+        try:
+            actor = cls()
+        except Exception as error:
+            raise StartFailed(cls.__name__, error) from error
+        cell = actor.actor_inbox
+        if not isinstance(cell, Cell):
+            raise SpecError("actor class", cls, "a subclass of supervisors.Actor")
+        cell.home = self
+        cell.now = self.clock.now
+        cell.dispatcher = self.dispatcher(cell.dispatcher_name)
+        if cell.has_coroutines and not cell.dispatcher.is_loop:
+            raise SpecError("dispatcher", cell.dispatcher_name, "a loop, for a class with async def handlers")
+        return cell
+
+    def _started(self, cell: Cell, started: Reply[Ref[A] | Ignore]) -> Ref[A] | Ignore:
+        error = started.exception()
+        if error is None:
+            return started.take()
+        if self.refuse is not None:
+            raise self.refuse
+        cause = error.__cause__ if error.__cause__ is not None else error
+        raise StartFailed(cell.name, cause) from cause
+
+    def bind(self, ref: Ref[Any], parent: Ref[Any]) -> None:
+        """Let `ref` end as soon as `parent` is dead, with the same exit: nobody outlives who started it."""
+        cell, owner = ref.mailbox, parent.mailbox
+
+        def parent_died(life: Mailbox) -> None:
+            cell.request_exit(life.exit or Shutdown("its parent is dead"))
+
+        if not owner.watch(cell, parent_died):
+            parent_died(owner)
+        if not cell.watch(owner, lambda _: owner.unwatch(cell)):
+            owner.unwatch(cell)
+
+    def live(self) -> list[Ref[Any]]:
+        """The refs of all actors that are not officially dead, in the order of their start."""
+        return [cell.ref for cell in list(self._cells)]
+
+    @property
+    def zombies(self) -> int:
+        """How many fenced actors still have a thread in their code."""
+        return len(self.zombie_cells)
+
+    def forget(self, life: Mailbox) -> None:
+        """For a finished actor: it is no longer alive."""
+        self._cells.pop(life, None)  # type: ignore[call-overload]
+
+    # the end
+
+    def close(self, timeout: float = 10.0) -> bool:
+        """Shut down what still lives, fence what does not end, stop the dispatchers and the clock.
+
+        True if all of it ended within `timeout` seconds of real time. Afterwards everything raises SystemStopped.
+        """
+        if self._closed:
+            return True
+        self._closed = True
+        real = SystemClock()
+        until = real.now() + timeout
+        downs = [ref.down() for ref in reversed(self.live())]
+        for ref in reversed(self.live()):
+            ref.exit(Shutdown("the system was shut down"))
+        for down in downs:
+            if not down.done():
+                down.wait(max(0.0, until - real.now()), real)
+        clean = not self._cells
+        for ref in self.live():
+            ref.fence()
+        if self.refuse is None:
+            self.refuse = SystemStopped(self.name)
+        for dispatcher in list(self._dispatchers.values()):
+            clean = dispatcher.stop(max(0.2, until - real.now())) and clean
+        self.clock.close()
+        return clean
+
+    def _refuse_if_closed(self) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        if self._closed:
+            raise SystemStopped(self.name)
+
+    @contextmanager
+    def entered(self) -> Iterator[Kernel]:
+        """In the block `Actor.start(...)` starts actors here (context variable: this task or thread only)."""
+        token = HOME.set(self)
+        try:
+            yield self
+        finally:
+            HOME.reset(token)
+
+
+def current_kernel() -> Kernel:
+    """The kernel of the actor whose code runs here, else of the system entered here. Raises NoSystem."""
+    me = CURRENT.get()
+    found = me.home if me is not None else HOME.get()
+    if not isinstance(found, Kernel):
+        raise NoSystem
+    return found
+
+
+def _tell(cell: Cell, started: Reply[Any], on_down: Callable[[Any, Exit], object]) -> None:
+    if started.exception() is not None or started.take() is IGNORE:
+        return
+    if not cell.watch(on_down, lambda life: _say(life, on_down)):
+        _say(cell, on_down)
+
+
+def _say(life: Mailbox, on_down: Callable[[Any, Exit], object]) -> None:
+    if life.exit is not None:
+        on_down(life.ref, life.exit)
+
+
+_KERNELS: weakref.WeakSet[Kernel] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for kernel in list(_KERNELS):
+        kernel.refuse = UsedAfterFork(f"the system {kernel.name!r}")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,285 @@
+"""`Mailbox`: the inbox of one incarnation, the right to run it, and its death.
+
+Nobody ever waits for an actor. `own` is a raw lock that is only tried: whoever gets it runs the actor, on
+whatever thread that is, and whoever does not leaves the message and goes. Every hand-over is "store, then look
+again", on both sides, so that one of the two sees the other:
+
+    a sender appends, then looks at `dead` and at `own`     the owner releases `own`, then looks at the queue
+    the owner stores `cur`, then looks at `dead`            who finishes stores `dead`, then looks at `cur`
+    a watcher adds itself, then looks at `dead`             who finishes stores `dead`, then looks at the watchers
+
+A mailbox is one life: never reused, compared by identity.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable, Coroutine, Hashable
+from contextvars import Context
+from itertools import count
+from threading import Lock
+from typing import Any
+
+from pykka.messages import _ActorStop
+
+from supervisors import steps
+from supervisors.current import CURRENT, Home
+from supervisors.dispatchers.base import BUDGET, Dispatcher
+from supervisors.errors import ActorDied, Fenced, MailboxFull
+from supervisors.exits import Exit, Killed, NoProc
+from supervisors.reply import Reply
+
+_INCARNATIONS = count(1)
+_FINISH = Lock()  # held for a handful of instructions: which of two threads finishes a life
+
+Message = tuple[str, tuple[Any, ...], dict[str, Any], Reply[Any] | None]
+"""A method's name, its arguments, and where its answer goes. Everything else in a queue goes to `on_info`."""
+
+
+class Mailbox:
+    """One incarnation of an actor. pykka calls it the actor's inbox, and only puts into it."""
+
+    __slots__ = (
+        "__weakref__",
+        "actor",
+        "bound",
+        "ctx",
+        "cur",
+        "dead",
+        "depth",
+        "dispatcher",
+        "exit",
+        "fenced",
+        "handled",
+        "home",
+        "host",
+        "incarnation",
+        "label",
+        "names",
+        "own",
+        "pending",
+        "q",
+        "ref",
+        "sched",
+        "since",
+        "started",
+        "sysq",
+        "timers",
+        "waiting",
+        "watchers",
+        "work",
+    )
+
+    def __init__(self) -> None:
+        self.actor: Any = None
+        self.ref: Any = None
+        self.home: Home
+        self.dispatcher: Dispatcher
+        self.label: str | None = None
+        self.incarnation = next(_INCARNATIONS)
+        self.bound: int | None = None
+        self.q: deque[Any] = deque()
+        self.sysq: deque[Any] | None = None  # exits and continuations: they overtake
+        self.own = allocate_lock()
+        self.sched = False
+        self.started = False
+        self.dead = False
+        self.fenced = False
+        self.exit: Exit | None = None
+        self.cur: Reply[Any] | None = None
+        self.pending: dict[Reply[Any], None] | None = None
+        self.watchers: dict[Hashable, Callable[[Any], object]] = {}
+        self.names: dict[Any, None] | None = None
+        self.timers: dict[Any, None] | None = None
+        self.ctx = Context()
+        self.ctx.run(CURRENT.set, self)
+        self.waiting: Reply[Any] | None = None
+        self.depth = 0
+        self.host: Any = None  # the pool's worker that runs it
+        self.work: Any = None  # the asyncio task that runs its coroutine handlers
+        self.handled = 0
+        self.since: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The registered name, or the class and the incarnation."""
+        return self.label if self.label is not None else f"{type(self.actor).__name__}#{self.incarnation}"
+
+    # senders
+
+    def put(self, message: Any, /) -> None:
+        """Leave a message. Raises Fenced for a fenced sender, MailboxFull, SystemStopped, UsedAfterFork."""
+        me = CURRENT.get()
+        if me is not None and me.fenced:
+            raise Fenced(me.name)
+        if self.bound is not None and len(self.q) >= self.bound and not self.dead:
+            raise MailboxFull(self.name, self.bound)
+        if self.home.refuse is not None:
+            raise self.home.refuse
+        self.post(message)
+
+    def post(self, message: Any) -> None:
+        """As `put`, never refused: death notices, timers."""
+        self.q.append(message)
+        if steps.hook is not None:
+            steps.hook("put:appended", self)
+        if self.dead:
+            self.reject()
+        elif not self.sched and not self.own.locked():
+            self.sched = True
+            self.dispatcher.submit(self)
+
+    def post_first(self, message: Any) -> None:
+        """Leave a message that overtakes all others."""
+        if self.sysq is None:
+            with _FINISH:
+                if self.sysq is None:
+                    self.sysq = deque()
+        self.sysq.append(message)
+        self.kick()
+
+    def kick(self) -> None:
+        """Have the actor look at its queues, unless somebody is at it."""
+        if not self.dead and not self.sched and not self.own.locked():
+            self.sched = True
+            self.dispatcher.submit(self)
+
+    # pykka's inbox protocol; nobody but us takes messages out
+
+    def get(self) -> Any:
+        """Not for use: the kernel takes messages out itself."""
+        raise NotImplementedError("the kernel takes messages out of a mailbox; send with ref.call or ref.cast")
+
+    def empty(self) -> bool:
+        """Whether no message waits."""
+        return not self.q
+
+    # the owner
+
+    def released(self) -> bool:
+        """Look again after `own` was released: True if there is something to do."""
+        if steps.hook is not None:
+            steps.hook("own:released", self)
+        if self.fenced:
+            self.home.zombie_cells.pop(self, None)
+        if self.dead:
+            self.reject()
+            return False
+        return bool(self.q) or bool(self.sysq)
+
+    def activate(self, budget: int = BUDGET) -> bool:
+        """Handle messages in this thread. True if there is more to do."""
+        raise NotImplementedError
+
+    def drain(self, budget: int) -> Coroutine[Any, Any, None] | None:
+        """Handle messages; owner only, inside `ctx`. A coroutine is to be awaited before the next message."""
+        raise NotImplementedError
+
+    def interrupt(self) -> None:
+        """Cancel what runs on a loop for this actor."""
+        raise NotImplementedError
+
+    # watchers
+
+    def watch(self, key: Hashable, tell: Callable[[Mailbox], object]) -> bool:
+        """Have `tell(self)` called at the official death. False, and no call, if that has been.
+
+        `tell` runs in the thread that finishes this life and must not block or raise.
+        """
+        self.watchers[key] = tell
+        if steps.hook is not None:
+            steps.hook("watch:added", self)
+        return not (self.dead and self.watchers.pop(key, None) is not None)
+
+    def unwatch(self, key: Hashable) -> bool:
+        """True if it was watching and will not be told now."""
+        return self.watchers.pop(key, None) is not None
+
+    # death
+
+    def fence(self) -> None:
+        """Declare this life over, from any thread. The code may go on, but answers, names and sends are refused."""
+        self.fenced = True
+        if not self.finish(Killed()):
+            return
+        if self.own.locked():
+            self.home.zombie_cells[self] = None
+            if steps.hook is not None:
+                steps.hook("fence:counted", self)
+            if self.own.locked():  # look again: its thread may have come back meanwhile
+                self.dispatcher.abandon(self)
+            else:
+                self.home.zombie_cells.pop(self, None)
+
+    def finish(self, exit: Exit, last: Reply[Any] | None = None) -> bool:
+        """The one place where a life ends; the first caller does it all, later ones get False.
+
+        Close the mailbox, drop the names, fail what is unanswered, tell the watchers, and then `last`: the caller
+        of the message that ended it learns of the death when it is official.
+        """
+        with _FINISH:
+            if self.exit is not None:
+                return False
+            self.exit = exit
+        self.dead = True
+        if steps.hook is not None:
+            steps.hook("finish:dead", self)
+        self.home.forget(self)
+        self._drop_names()
+        self.reject()
+        self._fail_begun(last)
+        for timer in list(self.timers or ()):
+            timer.cancel()
+        self.dispatcher.detach(self)
+        while self.watchers:
+            for key in list(self.watchers):
+                tell = self.watchers.pop(key, None)
+                if tell is not None:
+                    tell(self)
+        if last is not None:
+            last.fail(self.died(True))
+        metadata = {"name": self.name, "ref": self.ref, "exit": exit, "class": type(self.actor)}
+        self.home.telemetry.execute(("actor", "exit"), {"messages": self.handled}, metadata)
+        self.fenced = True  # whatever still runs in its name (tasks, helper threads) may not send
+        return True
+
+    def died(self, maybe_handled: bool) -> ActorDied:
+        """What a caller of this life is told."""
+        return ActorDied(self.name, self.exit or NoProc(), maybe_handled, self.incarnation)
+
+    def reject(self) -> None:
+        """Fail what waits in the queue of a dead actor: certainly not handled."""
+        while self.q:
+            try:
+                message = self.q.popleft()
+            except IndexError:  # another sender was faster
+                break
+            if type(message) is tuple:
+                reply = message[3]
+            else:
+                reply = getattr(message, "reply_to", None)
+                if reply is not None and type(message.message) is _ActorStop:
+                    reply.set(None)  # pykka: a stop of a stopping actor succeeds
+            if reply is not None:
+                reply.fail(self.died(False))
+
+    def _fail_begun(self, last: Reply[Any] | None) -> None:
+        cur = self.cur
+        if cur is not None and cur is not last:
+            cur.fail(self.died(True))
+        while self.pending:
+            try:
+                reply, _ = self.pending.popitem()
+            except KeyError:  # it settled meanwhile
+                break
+            if reply is not last:
+                reply.fail(self.died(True))
+
+    def _drop_names(self) -> None:
+        while self.names:
+            try:
+                entry, _ = self.names.popitem()
+            except KeyError:  # it unregistered meanwhile
+                break
+            entry.drop()

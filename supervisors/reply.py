@@ -1,0 +1,382 @@
+"""`Reply`: the answer to one message, now or later. A pykka future that can be awaited, watched and cancelled.
+
+The first to settle it wins; nobody who comes later raises. It holds no lock and no condition: whoever waits
+brings a raw lock, leaves its release in the list and looks again. Whoever settles stores the result and then
+calls what is in the list. One of the two sees the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from _thread import LockType, allocate_lock
+from asyncio import _get_running_loop
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError
+from concurrent.futures import Future as ConcurrentFuture
+from contextvars import Context, copy_context
+from functools import partial
+from threading import get_ident
+from types import TracebackType
+from typing import Any, Generic, TypeVar, cast
+
+import pykka
+
+from supervisors import steps
+from supervisors.awaiting import bag_here
+from supervisors.blocking import BLOCKERS
+from supervisors.clock import Clock, SystemClock
+from supervisors.current import BESIDE, CURRENT, Life
+from supervisors.errors import BlockingCallOnLoop, CallCycle, CallTimeout
+
+T = TypeVar("T")
+
+logger = logging.getLogger("supervisors")
+
+_REAL_TIME = SystemClock()  # for waits of replies that belong to no actor; it never gets a timer, so no thread
+
+
+class _Unset:
+    """What a reply holds before it is settled; also the token that its first settler takes."""
+
+    def __call__(self) -> None:
+        """Never called; it shares a list with callables."""
+
+
+class Failure:
+    """A settled reply's exception, told apart from a value that happens to be one."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+UNSET = _Unset()
+_CANCELLED = Failure(CancelledError("the reply was cancelled"))
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class Reply(pykka.Future[T], Generic[T]):
+    """The answer to one message.
+
+    Settle it from any thread with `set` or `fail`; wait with `get`, `await` or `aget`; watch it with
+    `add_done_callback`. A task that is cancelled while it awaits the reply cancels the reply.
+    """
+
+    __slots__ = ("_home", "_result", "_waiters")
+    _get_hook: Callable[[float | None], T] | None = None
+
+    def __init__(self, home: Life | None = None) -> None:
+        self._result: Any = UNSET
+        self._waiters: list[Callable[[], object]] = [UNSET]
+        self._home = home
+
+    def __repr__(self) -> str:
+        if self._result is UNSET:
+            return f"<Reply of {self.name}, pending>"
+        if isinstance(self._result, Failure):
+            return f"<Reply of {self.name}: {self._result.error!r}>"
+        return f"<Reply of {self.name}: {self._result!r}>"
+
+    @property
+    def name(self) -> str:
+        """Who is to answer."""
+        return "nobody in particular" if self._home is None else self._home.name
+
+    # settling
+
+    def set(self, value: T | None = None) -> bool:  # type: ignore[override]  # pykka's returns None and raises if late
+        """Answer with `value`. True if this settled the reply, False if it was settled before."""
+        return self._settle(value)
+
+    def fail(self, error: BaseException) -> bool:
+        """Answer with an exception. True if this settled the reply."""
+        return self._settle(Failure(error))
+
+    def cancel(self) -> bool:
+        """Nobody wants the answer any more. True if it was still open.
+
+        A message that was not begun is dropped unhandled; one that is being handled goes on, and its handler
+        may look at `cancelled()` or add a callback.
+        """
+        return self._settle(_CANCELLED)
+
+    def set_exception(self, exc_info: Any = None) -> None:
+        """pykka's `fail`: an `exc_info` triple, or the exception being handled."""
+        error = (sys.exc_info() if exc_info is None else exc_info)[1]
+        if error is None:
+            error = exc_info[0]() if exc_info is not None and exc_info[0] else RuntimeError("no exception is set")
+        self._settle(Failure(error))
+
+    def _settle(self, result: Any) -> bool:
+        waiters = self._waiters
+        try:
+            waiters.remove(UNSET)  # one C call: the first wins
+        except ValueError:
+            return False
+        self._result = result
+        if steps.hook is not None:
+            steps.hook("reply:settled", self)
+        while waiters:
+            try:
+                waiter = waiters.pop(0)
+            except IndexError:  # its owner took the last one out
+                break
+            waiter()
+        return True
+
+    # looking
+
+    def done(self) -> bool:
+        """Whether the answer is there."""
+        return self._result is not UNSET
+
+    def cancelled(self) -> bool:
+        """Whether it was settled by `cancel`."""
+        return self._result is _CANCELLED
+
+    def exception(self) -> BaseException | None:
+        """The exception of a settled reply, None if it has a value. Raises RuntimeError while it is open."""
+        if self._result is UNSET:
+            raise RuntimeError("this reply is not settled yet; wait for it or add a callback")
+        return self._result.error if isinstance(self._result, Failure) else None
+
+    def take(self) -> T:
+        """The value of a settled reply, or raise its exception (each time a copy, so tracebacks do not grow)."""
+        result = self._result
+        if type(result) is Failure:
+            raise fresh(result.error)
+        if result is UNSET:
+            raise RuntimeError("this reply is not settled yet; wait for it or add a callback")
+        return cast("T", result)
+
+    # waiting
+
+    def get(self, timeout: float | None = None) -> T:
+        """Block until the answer is there and return it, or raise its exception.
+
+        `timeout` in seconds of the clock of the one who answers. Raises CallTimeout, and BlockingCallOnLoop at
+        once where an asyncio loop is running, CallCycle where the answer depends on the caller.
+        """
+        if self._result is UNSET:
+            if self._get_hook is not None:
+                return self._get_hooked(self._get_hook, timeout)
+            clock = _REAL_TIME if self._home is None else self._home.home.clock
+            if not self.wait(timeout, clock):
+                raise CallTimeout(self.name, timeout or 0.0)
+        return self.take()
+
+    def _get_hooked(self, hook: Callable[[float | None], T], timeout: float | None) -> T:
+        """pykka's derived futures (map, join, stop): compute once, then be an ordinary settled reply."""
+        value = hook(timeout)
+        self._settle(value)
+        return value
+
+    def wait(self, seconds: float | None, clock: Clock) -> bool:
+        """Block until settled: False if that took longer than `seconds` of `clock`. Raises as `get` does."""
+        if self._result is not UNSET:
+            return True
+        if _get_running_loop() is not None:
+            raise BlockingCallOnLoop(self.name)
+        me = CURRENT.get()
+        if me is None or BESIDE.get():
+            return self._block(seconds, clock)
+        before, me.waiting = me.waiting, self
+        try:
+            check_cycle(me, self)
+            return self._block(seconds, clock)
+        finally:
+            me.waiting = before
+
+    def _block(self, seconds: float | None, clock: Clock) -> bool:
+        lock = allocate_lock()
+        lock.acquire()
+        release = lock.release
+        self._waiters.append(release)
+        if steps.hook is not None:
+            steps.hook("reply:waiting", self)
+        if self._result is not UNSET:  # the second look
+            self._withdraw(release)
+            return True
+        blocker = BLOCKERS.get(get_ident())
+        if blocker is None:
+            return self._acquire(lock, release, seconds, clock)
+        blocker.block_enter()
+        try:
+            return self._acquire(lock, release, seconds, clock)
+        finally:
+            blocker.block_exit()
+
+    def _acquire(self, lock: LockType, release: Callable[[], None], seconds: float | None, clock: Clock) -> bool:
+        try:
+            if clock.wait(lock, seconds):
+                return True
+        except BaseException:  # Ctrl-C in the waiting main thread
+            self._withdraw(release)
+            raise
+        self._withdraw(release)
+        return self._result is not UNSET
+
+    def _withdraw(self, waiter: Callable[[], object]) -> bool:
+        try:
+            self._waiters.remove(waiter)
+        except ValueError:
+            return False
+        return True
+
+    # awaiting
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if self._result is UNSET:
+            if self._get_hook is not None:  # a lazy future of pykka's: compute it on a thread, the loop must go on
+                return (yield from asyncio.to_thread(self.get).__await__())
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
+            waiter = partial(bag_here(loop).wake, future)
+            self._waiters.append(waiter)
+            if self._result is UNSET:  # the second look
+                try:
+                    yield from future
+                except asyncio.CancelledError:
+                    self._withdraw(waiter)
+                    self.cancel()
+                    raise
+            else:
+                self._withdraw(waiter)
+        return self.take()
+
+    __iter__ = __await__
+
+    async def aget(self, seconds: float | None = None, clock: Clock | None = None) -> T:
+        """As `await reply`, at most `seconds` of the answering side's clock. Raises CallTimeout."""
+        if self._result is not UNSET or seconds is None:
+            return await self
+        if clock is None:
+            clock = _REAL_TIME if self._home is None else self._home.home.clock
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        waiter = partial(bag_here(loop).wake, future)
+        timer = clock.call_at(clock.now() + seconds, waiter)
+        self._waiters.append(waiter)
+        try:
+            if self._result is UNSET:  # the second look
+                await future
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        finally:
+            timer.cancel()
+            self._withdraw(waiter)
+        if self._result is UNSET:
+            raise CallTimeout(self.name, seconds)
+        return self.take()
+
+    # watching
+
+    def add_done_callback(self, fn: Callable[[Reply[T]], object]) -> None:
+        """Call `fn(reply)` once settled: in the settling thread, or here and now if it is settled already.
+
+        `fn` must not block. It runs in a copy of the context it was added in; what it raises is reported as the
+        event ("reply", "callback", "failure") and goes no further.
+        """
+        waiter = partial(_run_callback, copy_context(), fn, self)
+        self._waiters.append(waiter)
+        if self._result is not UNSET and self._withdraw(waiter):
+            waiter()
+
+    @property
+    def cf(self) -> ConcurrentFuture[T]:
+        """A `concurrent.futures.Future` that follows this reply; cancelling it cancels the reply."""
+        future: ConcurrentFuture[T] = ConcurrentFuture()
+
+        def settle(reply: Reply[T]) -> None:
+            if reply.cancelled():
+                future.cancel()
+            if future.set_running_or_notify_cancel():
+                error = reply.exception()
+                if error is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(reply.take())
+
+        def cancel(done: ConcurrentFuture[T]) -> None:
+            if done.cancelled():
+                self.cancel()
+
+        future.add_done_callback(cancel)
+        self.add_done_callback(settle)
+        return future
+
+    # for the floors above
+
+    def follow(self, other: Reply[T]) -> None:
+        """Settle as `other` does; cancelling this one cancels that one."""
+
+        def copy(done: Reply[T]) -> None:
+            self._settle(done._result)
+
+        def cancel(done: Reply[T]) -> None:
+            if done.cancelled():
+                other.cancel()
+
+        other.add_done_callback(copy)
+        self.add_done_callback(cancel)
+
+
+def _run_callback(context: Context, fn: Callable[[Any], object], reply: Reply[Any]) -> None:
+    try:
+        context.run(fn, reply)
+    except BaseException as error:  # a listener must not harm the one who settles
+        if reply._home is None:
+            logger.error("a callback of %r raised", reply, exc_info=error)
+        else:
+            metadata = {"name": reply.name, "error": error, "callback": fn}
+            reply._home.home.telemetry.execute(("reply", "callback", "failure"), {}, metadata)
+
+
+def check_cycle(me: Life, reply: Reply[Any]) -> None:
+    """Raise CallCycle if the one who is to answer `reply` waits, directly or not, for `me`.
+
+    Only blocking waits are edges. A deferred reply is none: its actor is free. Every actor publishes what it
+    waits for before it looks, so the last one to close a ring sees all of it.
+    """
+    path = [me.name]
+    other = _who_is_busy_with(reply)
+    while other is not None and len(path) < 1000:
+        if other is me:
+            raise CallCycle(tuple(path))
+        path.append(other.name)
+        other = None if other.waiting is None else _who_is_busy_with(other.waiting)
+
+
+def _who_is_busy_with(reply: Reply[Any]) -> Life | None:
+    home = reply._home
+    if home is None or reply._result is not UNSET:
+        return None
+    if home.pending is not None and reply in home.pending:
+        return None
+    return home
+
+
+_PLAIN_SIZE = Exception.__basicsize__
+
+
+def fresh(error: BaseException) -> BaseException:
+    """A copy of a shared exception to raise, with its own traceback; itself where a copy would lose something."""
+    kind = type(error)
+    if kind.__basicsize__ != _PLAIN_SIZE:  # fields kept in C, as OSError's
+        return error.with_traceback(error.__traceback__)
+    try:
+        twin = kind.__new__(kind, *error.args)
+    except TypeError:
+        return error
+    twin.args = error.args
+    twin.__dict__.update(error.__dict__)
+    twin.__traceback__ = error.__traceback__
+    twin.__context__ = error.__context__
+    twin.__cause__ = error.__cause__
+    twin.__suppress_context__ = error.__suppress_context__
+    return twin
