@@ -143,7 +143,10 @@ def _refuse_strays(
 
 
 class Signature(metaclass=SignatureMeta):
-    """Base of all signatures; `Signature("question -> answer", "Be brief.")` makes one from text."""
+    """Base of all signatures; `Signature("question -> answer", "Be brief.")` makes one from text, as in DSPy.
+
+    Type checkers do not follow a class that makes classes; `make_signature` is the same and typed.
+    """
 
     @classmethod
     def with_instructions(cls, instructions: str) -> type[Signature]:

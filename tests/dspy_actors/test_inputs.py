@@ -1,0 +1,130 @@
+"""A call's inputs are checked before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dspy_actors.errors import InputError
+from dspy_actors.example import Example
+from dspy_actors.signature.fields import InputField, OutputField
+from dspy_actors.signature.inputs import validate_inputs
+from dspy_actors.signature.signature import Signature, make_signature
+from tests.dspy_actors.recorded.kinds import CUSTOM_TYPES, Colour, Place
+
+
+def checked(arrow: str, **values: Any) -> dict[str, Any]:
+    return validate_inputs(make_signature(f"{arrow} -> z", custom_types=CUSTOM_TYPES), values)
+
+
+@pytest.mark.parametrize(
+    ("arrow", "value", "result"),
+    [
+        ("a: str", "x", "x"),
+        ("a: str", ["x", "y"], ["x", "y"]),
+        ("a: str", {"k": 1}, {"k": 1}),
+        ("a: str", Place(name="Ulm"), Place(name="Ulm")),
+        ("a: str", Example(k=1), Example(k=1)),
+        ("a", 3, 3),
+        ("a: float", 3, 3.0),
+        ("a: int", "3", 3),
+        ("a: int | None", None, None),
+        ("a: list[int]", ("1", 2), [1, 2]),
+        ("a: Place", {"name": "Ulm"}, Place(name="Ulm")),
+        ("a: Colour", "red", Colour.RED),
+        ("a: Literal['x', 'y']", "y", "y"),
+        ("a: Any", None, None),
+    ],
+)
+def test_a_fitting_value_is_taken(arrow: str, value: object, result: object) -> None:
+    taken = checked(arrow, a=value)["a"]
+
+    assert (taken, type(taken)) == (result, type(result))
+
+
+@pytest.mark.parametrize(
+    ("arrow", "value"),
+    [
+        ("a: str", 3),
+        ("a: str", None),
+        ("a: str", True),
+        ("a", None),
+        ("a: int", "three"),
+        ("a: int", 3.5),
+        ("a: int", None),
+        ("a: list[int]", "1, 2"),
+        ("a: list[int]", [1, "x"]),
+        ("a: Literal['x', 'y']", "z"),
+        ("a: Place", {"zone": 1}),
+        ("a: Image", "not an address"),
+    ],
+)
+def test_an_ill_typed_value_is_refused_by_name(arrow: str, value: object) -> None:
+    with pytest.raises(InputError, match="input 'a' of StringSignature is") as caught:
+        checked(arrow, a=value)
+
+    assert caught.value.field == "a"
+
+
+def test_a_refusal_tells_the_place_but_not_the_value() -> None:
+    with pytest.raises(InputError) as caught:
+        checked("a: list[int]", a=[1, "a secret"])
+
+    assert caught.value.message == (
+        "input 'a' of StringSignature is list[int], got list: 1: Input should be a valid integer, "
+        "unable to parse string as an integer"
+    )
+
+
+def test_a_missing_input_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"needs the input 'b' \(int\)") as caught:
+        checked("a, b: int", a="x")
+
+    assert caught.value.field == "b"
+
+
+def test_an_unknown_input_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match="has no input 'query'; it takes a, b") as caught:
+        checked("a, b", a="x", b="y", query="z")
+
+    assert caught.value.field == "query"
+
+
+class Limited(Signature):
+    text: str = InputField(min_length=2)
+    count: int = InputField(default=3, ge=1)
+    tags: list[str] = InputField(default_factory=list)
+    answer: str = OutputField()
+
+
+def test_defaults_are_filled_in_declaration_order() -> None:
+    taken = validate_inputs(Limited, {"text": "ab"})
+
+    assert list(taken.items()) == [("text", "ab"), ("count", 3), ("tags", [])]
+
+
+def test_a_default_factory_is_called_each_time() -> None:
+    first, second = (validate_inputs(Limited, {"text": "ab"})["tags"] for _ in range(2))
+
+    assert first is not second
+
+
+@pytest.mark.parametrize(("values", "field"), [({"text": "a"}, "text"), ({"text": "ab", "count": 0}, "count")])
+def test_limits_hold_for_inputs(values: dict[str, Any], field: str) -> None:
+    with pytest.raises(InputError) as caught:
+        validate_inputs(Limited, values)
+
+    assert caught.value.field == field
+
+
+def test_a_class_pydantic_does_not_know_is_checked_by_instance() -> None:
+    class Own:
+        pass
+
+    signature = make_signature("a: Own -> b", custom_types={"Own": Own})
+    own = Own()
+
+    assert validate_inputs(signature, {"a": own})["a"] is own
+    with pytest.raises(InputError, match="instance of"):
+        validate_inputs(signature, {"a": 3})
