@@ -36,9 +36,9 @@ class Intensity:
         instants.append(now)
         return len(instants) <= self.max_restarts
 
-    def used(self, now: float) -> int:
-        """Restarts which still count at `now`."""
-        self._forget(now)
+    @property
+    def recent(self) -> int:
+        """Restarts which counted when the last one was booked. May be read from any thread."""
         return len(self._instants)
 
     def _forget(self, now: float) -> None:

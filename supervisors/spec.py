@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from supervisors.backoff import Backoff
 from supervisors.errors import SpecError
+from supervisors.exits import Exit, is_clean
 
 INFINITY: Final = math.inf
 """As a `shutdown` or a timeout: wait as long as it takes."""
@@ -55,6 +56,7 @@ class BrutalKill(Enum):
 BRUTAL_KILL: Final = BrutalKill.BRUTAL_KILL
 """As a `shutdown`: fence the child at once; its `terminate` does not run."""
 
+_SPAWN_WORDS: Final = frozenset({"name", "parent", "start_timeout", "on_down"})
 _NO_KWARGS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -71,7 +73,7 @@ class ChildSpec:
     """An `Actor` class, spawned with `args` and `kwargs`; or `fn(kernel, *args, **kwargs) -> Ref`, which runs in the
     supervisor's thread and should spawn exactly one actor."""
     args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default=_NO_KWARGS, hash=False)
+    kwargs: Mapping[str, Any] = field(default_factory=lambda: _NO_KWARGS, hash=False)
     restart: Restart = Restart.PERMANENT
     shutdown: float | BrutalKill | None = None
     """Seconds a stop may take before the child is fenced; `INFINITY`; `BRUTAL_KILL`. Left out: 5.0, and `INFINITY`
@@ -109,7 +111,7 @@ class ChildSpec:
         fine = not (self.significant and self.restart is Restart.PERMANENT)
         _need(fine, "significant", self.significant, "False for a PERMANENT child: it never ends for good")
         _need(self.backoff is None or isinstance(self.backoff, Backoff), "backoff", self.backoff, "a Backoff or None")
-        _need(self.name is None or hasattr(self.name, "whereis"), "name", self.name, "a Via or None")
+        _need(self.name is None or hasattr(self.name, "claim"), "name", self.name, "a Via or None")
 
     def override(self, **changes: Any) -> ChildSpec:
         """A copy with some fields changed; raises `SpecError` for a field that does not exist."""
@@ -121,6 +123,14 @@ class ChildSpec:
     @property
     def is_temporary(self) -> bool:
         return self.restart is Restart.TEMPORARY
+
+    def restarts_after(self, exit: Exit) -> bool:
+        """Whether a child of this spec that ended with `exit` by itself is started again."""
+        return self.restart is Restart.PERMANENT or (self.restart is Restart.TRANSIENT and not is_clean(exit))
+
+    def without_arguments(self) -> ChildSpec:
+        """A copy that holds no argument: all a supervisor keeps of a temporary child, which never starts again."""
+        return self.override(args=(), kwargs=_NO_KWARGS)
 
 
 ChildLike: TypeAlias = ChildSpec | Callable[..., Any]
@@ -185,6 +195,8 @@ def _as_args(args: Any) -> tuple[Any, ...]:
 def _as_kwargs(kwargs: Any) -> Mapping[str, Any]:
     fine = isinstance(kwargs, Mapping) and all(isinstance(key, str) for key in kwargs)
     _need(fine, "kwargs", kwargs, "a mapping with str keys")
+    fine = _SPAWN_WORDS.isdisjoint(kwargs)
+    _need(fine, "kwargs", kwargs, f"keys other than {', '.join(sorted(_SPAWN_WORDS))}, which spawning takes itself")
     return MappingProxyType(dict(kwargs))
 
 

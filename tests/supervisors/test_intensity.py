@@ -43,12 +43,12 @@ def test_the_window_slides() -> None:
     assert [window.admit(t) for t in (0.0, 9.0, 11.0, 12.0)] == [True, True, True, False]
 
 
-def test_used_says_what_still_counts() -> None:
+def test_recent_says_what_counted_at_the_last_restart() -> None:
     window = Intensity(5, 10.0)
-    for now in (0.0, 4.0, 8.0):
+    for now in (0.0, 4.0, 12.0):
         window.admit(now)
 
-    assert window.used(12.0) == 2
+    assert window.recent == 2
 
 
 @pytest.mark.parametrize("bad", [-1, True, 1.5, math.inf, None])

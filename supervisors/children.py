@@ -1,0 +1,371 @@
+"""The children of one supervisor: started, watched and stopped; what every kind of supervisor shares.
+
+All of it runs in the thread that runs the supervisor, but for what is marked as published.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any, Concatenate, Final, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
+
+from supervisors import reports
+from supervisors.actor import Actor
+from supervisors.cell import Ignore
+from supervisors.errors import AlreadyStarted, StartFailed, SupervisorsError
+from supervisors.exits import Exit, Killed, Normal, Shutdown
+from supervisors.intensity import Intensity
+from supervisors.mailbox import Mailbox
+from supervisors.ref import Ref
+from supervisors.spec import BRUTAL_KILL, ChildId, ChildSpec, ChildType, Restart
+
+State: TypeAlias = Literal["running", "stopped", "restarting", "waiting"]
+"""`restarting`: a start failed and is tried again at once; `waiting`: it is tried again after a backoff."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound=Actor)
+
+_SHUTDOWN: Final = Shutdown()
+_START: Final = ("supervisor", "child", "start")
+_RESTART: Final = ("supervisor", "child", "restart")
+_TERMINATE: Final = ("supervisor", "child", "terminate")
+
+
+class Child(NamedTuple):
+    """One line of `which_children`."""
+
+    id: ChildId
+    ref: Ref[Any] | Literal["restarting", "waiting"] | None
+    """The running child; None if it is not running."""
+    type: ChildType
+
+
+class Counts(NamedTuple):
+    """The answer of `count_children`."""
+
+    specs: int
+    active: int
+    """Children which are running now."""
+    supervisors: int
+    workers: int
+    """Children of that type, running or not."""
+
+
+class Entry:
+    """What a supervisor knows of one child: its spec and its present life."""
+
+    __slots__ = ("attempts", "ref", "restarts", "retry", "spec", "started_at", "state", "timer")
+
+    def __init__(self, spec: ChildSpec) -> None:
+        self.spec = spec
+        self.state: State = "stopped"
+        self.ref: Ref[Any] | None = None
+        self.restarts = 0
+        self.attempts = 0
+        """Restarts since it last lived long enough to count as healthy."""
+        self.started_at = 0.0
+        self.retry = 0
+        """Number of the one retry that is due; any other is stale."""
+        self.timer: Any = None
+
+    @property
+    def is_retrying(self) -> bool:
+        return self.state == "restarting" or self.state == "waiting"
+
+    @property
+    def is_active(self) -> bool:
+        """Running, or about to be."""
+        return self.ref is not None or self.is_retrying
+
+    @property
+    def kind(self) -> ChildType:
+        return ChildType.SUPERVISOR if self.spec.type is ChildType.SUPERVISOR else ChildType.WORKER
+
+    def line(self) -> Child:
+        state = self.state
+        ref = state if state == "restarting" or state == "waiting" else self.ref
+        return Child(self.spec.id, ref, self.kind)
+
+    def offender(self, ref: Ref[Any] | None) -> dict[str, Any]:
+        """The child, or its life `ref`, as a report names it."""
+        spec = self.spec
+        start = getattr(spec.start, "__qualname__", None) or repr(spec.start)
+        shutdown = spec.shutdown if isinstance(spec.shutdown, int | float) else BRUTAL_KILL.value
+        return {
+            "id": spec.id if isinstance(spec.id, str | int) else repr(spec.id),
+            "ref": None if ref is None else ref.name,
+            "start": start,
+            "restart": spec.restart.value,
+            "significant": spec.significant,
+            "shutdown": "infinity" if shutdown == math.inf else shutdown,
+            "type": self.kind.value,
+        }
+
+
+class Children:
+    """Starts, watches and stops the children of `owner`."""
+
+    def __init__(self, owner: Actor, table: Mapping[Any, Entry], strategy: str, window: Intensity) -> None:
+        self._owner = owner
+        self._table = table
+        self._strategy = strategy
+        self._window = window
+        self._mailbox = owner.ref.mailbox
+        self._kernel = owner.kernel
+        self._telemetry = owner.kernel.telemetry
+        self._clock = owner.kernel.clock
+        self._living: dict[Ref[Any], Entry] = {}
+        self._reports: list[tuple[str, object, dict[str, Any]]] = []
+
+    # --- published: any thread -----------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """The children in start order; a copy, made in one step of the interpreter."""
+        return list(self._table.values())
+
+    def facts(self) -> dict[str, Any]:
+        """What a snapshot says of the supervisor itself."""
+        window = self._window
+        return {
+            "strategy": self._strategy,
+            "recent_restarts": window.recent,
+            "max_restarts": window.max_restarts,
+            "max_seconds": window.max_seconds,
+        }
+
+    # --- up -----------------------------------------------------------------------------------------------------
+
+    def start(self, entry: Entry, *more: Any) -> Ref[Any] | Ignore:
+        """Bring `entry` up, with `more` behind its arguments; gives IGNORE, and nothing runs, if its `init` said so.
+
+        Blocks until `init` is done, at most `start_timeout` seconds. Raises `StartFailed`, whatever went wrong.
+        """
+        self._forget_retry(entry)
+        ref = self._spawn(entry.spec, more)
+        if isinstance(ref, Ignore):
+            entry.ref, entry.state = None, "stopped"
+            return ref
+        entry.ref, entry.state, entry.started_at = ref, "running", self._clock.now()
+        self._living[ref] = entry
+        if entry.spec.is_temporary and (entry.spec.args or entry.spec.kwargs):
+            entry.spec = entry.spec.without_arguments()
+        if self._telemetry.attached(_START):
+            self._telemetry.execute(_START, {}, self._about(entry))
+        # Its death may be older than this line; the mailbox then tells its exit at once, so no death is lost.
+        if not ref.mailbox.watch(self, self._died):
+            self._died(ref.mailbox)
+        return ref
+
+    def start_on_request(self, entry: Entry) -> Ref[Any] | Ignore:
+        """As `start`, for `start_child`: a taken name is `AlreadyStarted(ref)`, so that get-or-start has no race."""
+        try:
+            return self.start(entry)
+        except StartFailed as failed:
+            if isinstance(failed.cause, AlreadyStarted):
+                raise failed.cause from None
+            raise
+
+    def restart(self, entry: Entry) -> None:
+        """As `start`, counted as a restart of this child."""
+        self.start(entry)
+        entry.restarts += 1
+        if self._telemetry.attached(_RESTART):
+            self._telemetry.execute(_RESTART, {"restarts": entry.restarts}, self._about(entry))
+
+    def _spawn(self, spec: ChildSpec, more: tuple[Any, ...]) -> Ref[Any] | Ignore:
+        # Whatever the start callable raises, SystemExit included, is the failure of this child and not of its
+        # supervisor: this is the one broad `except` of the trees.
+        try:
+            if isinstance(spec.start, type):
+                return self._spawn_class(spec.start, spec, more)
+            return self._adopt(spec.start(self._kernel, *spec.args, **spec.kwargs))
+        except StartFailed as failed:
+            raise StartFailed(spec.id, failed.cause) from failed.cause
+        except BaseException as error:
+            raise StartFailed(spec.id, error) from error
+
+    def _adopt(self, given: Any) -> Ref[Any] | Ignore:
+        """What a start function gave; from now on it ends with its supervisor, as a spawned child does."""
+        if isinstance(given, Ignore):
+            return given
+        if not isinstance(given, Ref):
+            raise TypeError(f"the start function gave {given!r}; it must give the Ref of what it spawned, or IGNORE")
+        child, parent = given.mailbox, self._mailbox
+        parent.watch(child, lambda life: child.request_exit(life.exit or _SHUTDOWN))
+        child.watch(parent, lambda _: parent.unwatch(child))
+        return given
+
+    def _spawn_class(self, cls: type[Any], spec: ChildSpec, more: tuple[Any, ...]) -> Ref[Any] | Ignore:
+        return self._kernel.spawn(
+            cls,
+            *spec.args,
+            *more,
+            name=spec.name,
+            parent=self._owner.ref,
+            start_timeout=spec.start_timeout,
+            **spec.kwargs,
+        )
+
+    # --- down ---------------------------------------------------------------------------------------------------
+
+    def stop(self, entry: Entry) -> None:
+        """Bring `entry` down and wait for it, at most its `shutdown`, then fence it. A retry that is due is dropped."""
+        self._forget_retry(entry)
+        ref = entry.ref
+        if ref is not None:
+            self._tell(entry, ref)
+            self._await(entry, ref, self._patience(entry))
+        entry.state = "stopped"
+
+    def stop_in_turn(self, entries: Iterable[Entry]) -> None:
+        """Stop one after the other, each with its own time: what started later leans on what started earlier."""
+        for entry in list(entries):
+            self.stop(entry)
+
+    def stop_together(self, entries: Iterable[Entry]) -> None:
+        """Tell all at once, then wait; each has its own time, and all times run together."""
+        all_entries = list(entries)
+        living = [(entry, entry.ref) for entry in all_entries if entry.ref is not None]
+        for entry in all_entries:
+            self._forget_retry(entry)
+            entry.state = "stopped"
+        for entry, ref in living:
+            self._tell(entry, ref)
+        told_at = self._clock.now()
+        for entry, ref in sorted(living, key=lambda pair: self._patience(pair[0])):
+            self._await(entry, ref, told_at + self._patience(entry) - self._clock.now())
+
+    def _tell(self, entry: Entry, ref: Ref[Any]) -> None:
+        if entry.spec.shutdown is BRUTAL_KILL:
+            ref.fence()
+        else:
+            ref.exit(_SHUTDOWN)
+
+    def _await(self, entry: Entry, ref: Ref[Any], seconds: float) -> None:
+        down = ref.down()
+        if not down.wait(None if seconds == math.inf else max(0.0, seconds), self._clock):
+            ref.fence()
+        exit = down.take()  # noqa: A001 - the word of the domain
+        if not _is_expected(entry.spec, exit):
+            self.report(reports.SHUTDOWN_ERROR, exit, entry, ref)
+        self._bury(entry, exit)
+
+    @staticmethod
+    def _patience(entry: Entry) -> float:
+        shutdown = entry.spec.shutdown
+        return shutdown if isinstance(shutdown, int | float) else 0.0
+
+    def _died(self, life: Mailbox) -> None:
+        """In the thread that finishes the child: leave word in the supervisor's queue, behind what is there."""
+        self._mailbox.post(("child_ended", (life.ref, life.exit), {}, None))
+
+    def ended(self, ref: Ref[Any], exit: Exit) -> Entry | None:
+        """The child that `ref` is the present life of, from now on not running; None for any other ref."""
+        entry = self._living.get(ref)
+        if entry is not None:
+            self._bury(entry, exit)
+        return entry
+
+    def _bury(self, entry: Entry, exit: Exit) -> None:
+        ref, entry.ref = entry.ref, None
+        if ref is not None:
+            del self._living[ref]
+            ref.mailbox.unwatch(self)
+        entry.state = "stopped"
+        if self._telemetry.attached(_TERMINATE):
+            self._telemetry.execute(_TERMINATE, {}, {**self._about(entry), "ref": ref, "exit": exit})
+
+    # --- again --------------------------------------------------------------------------------------------------
+
+    def must_wait(self, entry: Entry) -> bool:
+        """Whether `entry`, which has just crashed, must wait for its backoff; a healthy life begins a new series."""
+        backoff = entry.spec.backoff
+        if backoff is None:
+            return False
+        if backoff.is_new_series(self._clock.now() - entry.started_at):
+            entry.attempts = 0
+        return entry.attempts > 0
+
+    def later(self, entry: Entry, method: Callable[..., object], key: object) -> None:
+        """Have the supervisor call `method(key, number)`: behind the messages it has, or after the backoff.
+
+        A message and not a loop, so that the supervisor answers between two attempts and can be stopped.
+        """
+        self._forget_retry(entry)
+        backoff = entry.spec.backoff
+        if backoff is None:
+            entry.state = "restarting"
+            self._owner.ref.cast(method, key, entry.retry)
+        else:
+            entry.state = "waiting"
+            entry.timer = self._owner.send_after(backoff.delay(entry.attempts), method, key, entry.retry)
+
+    def is_due(self, entry: Entry | None, number: int) -> bool:
+        """Whether the retry `number` is the one that is due, and not one that was overtaken."""
+        return entry is not None and entry.is_retrying and entry.retry == number
+
+    def _forget_retry(self, entry: Entry) -> None:
+        entry.retry += 1
+        timer, entry.timer = entry.timer, None
+        if timer is not None:
+            timer.cancel()
+
+    # --- told ---------------------------------------------------------------------------------------------------
+
+    def report(self, context: str, reason: object, entry: Entry, ref: Ref[Any] | None = None) -> None:
+        """Note a report on `entry`, or on its life `ref`; `flush` writes it, when the children are up again."""
+        self._reports.append((context, reason, entry.offender(ref)))
+
+    def flush(self) -> None:
+        """Write what was noted. A log costs more than a restart, so it comes after it."""
+        while self._reports:
+            context, reason, offender = self._reports.pop(0)
+            name = self._owner.name
+            reports.supervisor_report(self._telemetry, context, supervisor=name, reason=reason, offender=offender)
+
+    def unexpected(self, message: object) -> None:
+        """Somebody sent what a supervisor does not know: say so, and go on."""
+        reports.unexpected_message(self._telemetry, supervisor=self._owner.name, message=message)
+
+    def _about(self, entry: Entry) -> dict[str, Any]:
+        return {"supervisor": self._owner.name, "id": entry.spec.id, "ref": entry.ref}
+
+
+def published(ref: Ref[Any]) -> Children | None:
+    """The children of the supervisor behind `ref`; None if it is no supervisor, or has not begun. Any thread."""
+    children = getattr(ref.mailbox.actor, "_children", None)
+    return children if isinstance(children, Children) else None
+
+
+def count(entries: Iterable[Entry]) -> Counts:
+    """`entries` counted as `count_children` answers."""
+    specs = active = supervisors = 0
+    for entry in entries:
+        specs += 1
+        active += entry.ref is not None
+        supervisors += entry.kind is ChildType.SUPERVISOR
+    return Counts(specs, active, supervisors, specs - supervisors)
+
+
+def answer(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """A handler of a supervisor whose typed errors are answers: the caller gets them, the supervisor lives on."""
+
+    @wraps(method)
+    def handler(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except SupervisorsError as error:
+            reply = self.defer()
+            reply.fail(error)
+            return reply  # type: ignore[return-value]  # a handler that gives its Reply answers with it
+
+    return cast("Callable[Concatenate[S, P], R]", handler)
+
+
+def _is_expected(spec: ChildSpec, exit: Exit) -> bool:
+    """Whether a child that was told to stop ended as it should; a permanent one has no business ending `Normal`."""
+    if isinstance(exit, Normal):
+        return spec.restart is not Restart.PERMANENT
+    return isinstance(exit, Shutdown) or (isinstance(exit, Killed) and spec.shutdown is BRUTAL_KILL)

@@ -1,0 +1,150 @@
+"""The dynamic supervisor: any number of children of any kind, started on demand, stopped all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, cast
+
+from supervisors import reports
+from supervisors.actor import Actor
+from supervisors.cell import Ignore
+from supervisors.children import Child, Children, Counts, Entry, answer, count
+from supervisors.errors import MaxChildren, NotFound, SpecError, StartFailed
+from supervisors.exits import Exit, Shutdown, is_clean
+from supervisors.intensity import Intensity
+from supervisors.ref import Ref
+from supervisors.spec import ChildLike, ChildType, Restart, child_spec
+
+
+class DynamicSupervisor(Actor):
+    """Starts children on demand; each is on its own (one_for_one), and they stop all together.
+
+    Messages, each answered with a value or with the error named (which does not harm the supervisor):
+
+        start_child(spec)       -> Ref      MaxChildren, StartFailed, AlreadyStarted(ref) if the name is taken
+        terminate_child(ref)    -> None     NotFound; the ref of a child that waits for its restart will do
+        which_children()        -> list[Child], in start order
+        count_children()        -> Counts
+
+    Children are known by their refs: ids are ignored, so many children may come from one spec. A child that is gone
+    for good is forgotten, as is one whose restart gave IGNORE. After a restart of the supervisor it has no children.
+
+    Restarts and the limit of `max_restarts` within `max_seconds` are as in `Supervisor`. At its end all children are
+    told at once and each has its own `shutdown`. It runs on the pool and is deaf while a child starts.
+    """
+
+    child_type: ClassVar[ChildType] = ChildType.SUPERVISOR
+
+    def init(
+        self,
+        *,
+        max_children: int | None = None,
+        max_restarts: int = 3,
+        max_seconds: float = 5.0,
+        extra_arguments: Iterable[Any] = (),
+    ) -> None:
+        """`max_children` None is no limit; `extra_arguments` go before the arguments of every spec.
+
+        Raises `SpecError`.
+        """
+        if max_children is not None and (
+            isinstance(max_children, bool) or not isinstance(max_children, int) or max_children < 0
+        ):
+            raise SpecError("max_children", max_children, "an int >= 0 or None")
+        self._max_children = max_children
+        self._extra = tuple(extra_arguments)
+        self._window = Intensity(max_restarts, max_seconds)
+        self._table: dict[Ref[Any], Entry] = {}
+        self._children = Children(self, self._table, "dynamic", self._window)
+
+    def terminate(self, exit: Exit) -> None:
+        """Tell all children to stop and wait for them together."""
+        children = getattr(self, "_children", None)  # init may have failed before it was made
+        if children is not None:
+            children.stop_together(self._table.values())
+            children.flush()
+
+    # --- the management API -------------------------------------------------------------------------------------
+
+    @answer
+    def start_child(self, child: ChildLike) -> Ref[Any]:
+        """Start a child; IGNORE if its `init` said so, and then nothing is kept."""
+        spec = child_spec(child)
+        if self._extra:
+            spec = spec.override(args=(*self._extra, *spec.args))
+        self.check_room()
+        entry = Entry(spec)
+        return self.keep(entry, self._children.start_on_request(entry))
+
+    @answer
+    def terminate_child(self, ref: Ref[Any]) -> None:
+        """Stop the child; returns when it is down and forgotten."""
+        entry = self._table.pop(ref, None)
+        if entry is None:
+            raise NotFound(ref)
+        self._children.stop(entry)
+
+    def which_children(self) -> list[Child]:
+        return [entry.line() for entry in self._table.values()]
+
+    def count_children(self) -> Counts:
+        return count(self._table.values())
+
+    # --- what happens to the children ---------------------------------------------------------------------------
+
+    def on_info(self, message: object) -> None:
+        """Somebody sent what a supervisor does not know: reported and ignored."""
+        self._children.unexpected(message)
+
+    def child_ended(self, ref: Ref[Any], exit: Exit) -> None:
+        """The message that a child has ended. One about an earlier life of a child, or a stranger, is ignored."""
+        entry = self._children.ended(ref, exit)
+        if entry is not None:
+            self._ended(entry, ref, exit)
+            self._children.flush()
+
+    def _ended(self, entry: Entry, ref: Ref[Any], exit: Exit) -> None:
+        spec = entry.spec
+        if spec.restart is Restart.PERMANENT or not is_clean(exit):
+            self._children.report(reports.CHILD_TERMINATED, exit, entry, ref)
+        if not spec.restarts_after(exit):
+            del self._table[ref]
+        elif self._children.must_wait(entry):
+            self._children.later(entry, DynamicSupervisor.try_again, ref)
+        else:
+            self._attempt(entry, ref)
+
+    def try_again(self, ref: Ref[Any], number: int) -> None:
+        """The supervisor's message to itself: the next attempt to restart a child. Anything stale is ignored."""
+        entry = self._table.get(ref)
+        if entry is not None and self._children.is_due(entry, number):
+            self._attempt(entry, ref)
+            self._children.flush()
+
+    def _attempt(self, entry: Entry, old: Ref[Any]) -> None:
+        """One restart; it counts, whatever comes of it. Until it succeeds the child is known by its old ref."""
+        if not self._window.admit(self.clock.now()):
+            self._children.report(reports.SHUTDOWN, "reached_max_restart_intensity", entry)
+            self.stop(Shutdown("max_restarts"))
+            return
+        entry.attempts += 1
+        try:
+            self._children.restart(entry)
+        except StartFailed as failed:
+            self._children.report(reports.START_ERROR, failed.cause, entry)
+            self._children.later(entry, DynamicSupervisor.try_again, old)
+            return
+        del self._table[old]
+        if entry.ref is not None:
+            self._table[entry.ref] = entry
+
+    def check_room(self) -> None:
+        """Raise `MaxChildren` if there are as many children as there may be; those that wait for a restart count."""
+        if self._max_children is not None and len(self._table) >= self._max_children:
+            raise MaxChildren(self._max_children)
+
+    def keep(self, entry: Entry, started: Ref[Any] | Ignore) -> Ref[Any]:
+        """Look after what was just started; nothing if it gave IGNORE."""
+        if isinstance(started, Ref):
+            self._table[started] = entry
+        return cast("Ref[Any]", started)

@@ -1,0 +1,93 @@
+"""Supervision and crash reports, in OTP's words, through structlog.
+
+structlog is imported when the first report is written, not before: a program in which nothing goes wrong never
+loads it. A program that has not configured structlog gets its reports on stderr, so that they never mix with what
+it prints. Reports are written in the thread of the actor that reports; clean exits write nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from supervisors.errors import StartFailed
+from supervisors.exits import Crash
+from supervisors.telemetry import Telemetry
+
+CHILD_TERMINATED = "child_terminated"
+START_ERROR = "start_error"
+SHUTDOWN_ERROR = "shutdown_error"
+SHUTDOWN = "shutdown"
+"""OTP's error contexts: a child ended by itself; a start failed; a child did not stop cleanly; we gave up."""
+
+
+def supervisor_report(
+    telemetry: Telemetry, context: str, *, supervisor: str, reason: object, offender: Mapping[str, Any]
+) -> None:
+    """Write `supervisor.<context>` with OTP's four keys, at level error.
+
+    `offender` is the child as JSON-able values. Never raises: a failing logger becomes the event
+    ("supervisor", "report", "failure").
+    """
+    error = _error_of(reason)
+    fields: dict[str, Any] = {
+        "supervisor": supervisor,
+        "error_context": context,
+        "reason": describe(reason),
+        "offender": dict(offender),
+    }
+    if error is not None:
+        fields["traceback"] = render(error)
+    _write(telemetry, f"supervisor.{context}", fields)
+
+
+def unexpected_message(telemetry: Telemetry, *, supervisor: str, message: object) -> None:
+    """Write that `supervisor` ignored `message`. Never raises."""
+    fields = {"supervisor": supervisor, "message": f"a {type(message).__qualname__}"}
+    _write(telemetry, "supervisor.unexpected_message", fields)
+
+
+def crash_report(telemetry: Telemetry, *, name: str, reason: Crash, actor: Mapping[str, Any]) -> None:
+    """Write `actor.crash` for an actor that ended in an error. Never raises."""
+    fields = {"name": name, "reason": describe(reason), "actor": dict(actor), "traceback": render(reason.error)}
+    _write(telemetry, "actor.crash", fields)
+
+
+def describe(reason: object) -> str:
+    """`reason` (an exit, an error or a word) in one line."""
+    if isinstance(reason, Crash):
+        reason = reason.error
+    if isinstance(reason, StartFailed):
+        return f"start of {reason.id!r} failed: {describe(reason.cause)}"
+    if isinstance(reason, BaseException):
+        return "".join(traceback.format_exception_only(reason)).strip()
+    return reason if isinstance(reason, str) else repr(reason)
+
+
+def render(error: BaseException) -> str:
+    """The traceback of `error` as text, without the values of local variables."""
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _error_of(reason: object) -> BaseException | None:
+    if isinstance(reason, Crash):
+        return reason.error
+    return reason if isinstance(reason, BaseException) else None
+
+
+def _write(telemetry: Telemetry, event: str, fields: dict[str, Any]) -> None:
+    # Processors and sinks of the log are the application's code, which must not be able to end a supervisor.
+    try:
+        _logger().error(event, **fields)
+    except Exception as error:
+        telemetry.execute(("supervisor", "report", "failure"), {}, {"event": event, "error": error, "fields": fields})
+
+
+def _logger() -> Any:
+    import structlog
+
+    if structlog.is_configured():
+        return structlog.get_logger("supervisors")
+    return structlog.wrap_logger(structlog.PrintLogger(sys.stderr))

@@ -1,0 +1,248 @@
+"""The ordered supervisor: children start in order, stop in reverse, and come back by a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, cast
+
+from supervisors import reports
+from supervisors.actor import Actor
+from supervisors.cell import Ignore
+from supervisors.children import Child, Children, Counts, Entry, answer, count
+from supervisors.errors import (
+    AlreadyPresent,
+    AlreadyStarted,
+    NotFound,
+    Restarting,
+    Running,
+    SpecError,
+    StartFailed,
+)
+from supervisors.exits import Exit, Shutdown, is_clean
+from supervisors.intensity import Intensity
+from supervisors.ref import Ref
+from supervisors.spec import (
+    AutoShutdown,
+    ChildId,
+    ChildLike,
+    ChildSpec,
+    ChildType,
+    Restart,
+    check_childspecs,
+)
+from supervisors.strategies import Strategy, plan
+
+
+class Supervisor(Actor):
+    """Starts `children` in order and keeps them running; stops them in reverse order when it ends.
+
+    Messages, each answered with a value or with the error named (which does not harm the supervisor):
+
+        start_child(spec)     -> Ref      StartFailed, AlreadyStarted(ref), AlreadyPresent
+        terminate_child(id)   -> None     NotFound; the spec stays, unless the child is temporary
+        restart_child(id)     -> Ref      NotFound, Running, Restarting, StartFailed
+        delete_child(id)      -> None     NotFound, Running, Restarting
+        which_children()      -> list[Child], in start order
+        which_child(id)       -> Child    NotFound
+        count_children()      -> Counts
+        get_childspec(id)     -> ChildSpec, complete    NotFound
+
+    When more than `max_restarts` restarts are due within `max_seconds`, it stops its children and ends with
+    `Shutdown("max_restarts")`, which is clean: its own supervisor restarts it only if it is permanent.
+
+    It runs on the pool and is deaf while a child starts or stops (as in OTP), so a child must not call its
+    supervisor from `init` or `terminate`. Between two attempts to restart a child it answers.
+
+    A subclass with a fixed set of children overrides `init` and calls
+    `super().init([ChildSpec(...), ...], strategy=...)`.
+    """
+
+    child_type: ClassVar[ChildType] = ChildType.SUPERVISOR
+
+    def init(
+        self,
+        children: Iterable[ChildLike] = (),
+        *,
+        strategy: Strategy,
+        max_restarts: int = 3,
+        max_seconds: float = 5.0,
+        auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
+    ) -> None:
+        """Check everything, then start the children one after the other.
+
+        Raises `SpecError` before any child starts, and `StartFailed` for the first child that does not come up,
+        after the children before it were stopped in reverse order.
+        """
+        if not isinstance(strategy, Strategy):
+            raise SpecError("strategy", strategy, f"one of {', '.join(map(str, Strategy))}")
+        if not isinstance(auto_shutdown, AutoShutdown):
+            raise SpecError("auto_shutdown", auto_shutdown, f"one of {', '.join(map(str, AutoShutdown))}")
+        self._window = Intensity(max_restarts, max_seconds)
+        self._strategy = strategy
+        self._auto_shutdown = auto_shutdown
+        specs = check_childspecs(children, auto_shutdown=auto_shutdown)
+        self._table: dict[ChildId, Entry] = {}
+        self._children = Children(self, self._table, strategy.value, self._window)
+        for spec in specs:
+            self._boot(spec)
+
+    def _boot(self, spec: ChildSpec) -> None:
+        entry = Entry(spec)
+        try:
+            self._keep(entry, self._children.start(entry))
+        except StartFailed as failed:
+            self._children.report(reports.START_ERROR, failed.cause, entry)
+            self._children.stop_in_turn(reversed(self._table.values()))
+            self._children.flush()
+            raise
+
+    def terminate(self, exit: Exit) -> None:
+        """Stop the children in reverse start order, each within its own `shutdown`."""
+        children = getattr(self, "_children", None)  # init may have failed before it was made
+        if children is not None:
+            children.stop_in_turn(reversed(self._table.values()))
+            children.flush()
+
+    # --- the management API -------------------------------------------------------------------------------------
+
+    @answer
+    def start_child(self, child: ChildLike) -> Ref[Any]:
+        """Start a child behind the last one. A child whose `init` gives IGNORE is kept, and IGNORE is the answer."""
+        spec = check_childspecs([child], auto_shutdown=self._auto_shutdown)[0]
+        known = self._table.get(spec.id)
+        if known is not None:
+            raise AlreadyPresent(spec.id) if known.ref is None else AlreadyStarted(known.ref)
+        entry = Entry(spec)
+        return self._keep(entry, self._children.start_on_request(entry))
+
+    @answer
+    def terminate_child(self, id: ChildId) -> None:
+        """Stop the child; returns when it is down. One that is not running stays so, and is no longer retried."""
+        entry = self._entry(id)
+        self._children.stop(entry)
+        if entry.spec.is_temporary:
+            del self._table[id]
+
+    @answer
+    def restart_child(self, id: ChildId) -> Ref[Any]:
+        """Start a child that is not running, in its old place of the order. Does not count as a restart."""
+        entry = self._idle(id)
+        return self._keep(entry, self._children.start_on_request(entry))
+
+    @answer
+    def delete_child(self, id: ChildId) -> None:
+        """Forget a child that is not running."""
+        del self._table[self._idle(id).spec.id]
+
+    @answer
+    def which_child(self, id: ChildId) -> Child:
+        return self._entry(id).line()
+
+    @answer
+    def get_childspec(self, id: ChildId) -> ChildSpec:
+        return self._entry(id).spec
+
+    def which_children(self) -> list[Child]:
+        return [entry.line() for entry in self._table.values()]
+
+    def count_children(self) -> Counts:
+        return count(self._table.values())
+
+    # --- what happens to the children ---------------------------------------------------------------------------
+
+    def on_info(self, message: object) -> None:
+        """Somebody sent what a supervisor does not know: reported and ignored."""
+        self._children.unexpected(message)
+
+    def child_ended(self, ref: Ref[Any], exit: Exit) -> None:
+        """The message that a child has ended. One about an earlier life of a child, or a stranger, is ignored."""
+        entry = self._children.ended(ref, exit)
+        if entry is not None:
+            self._ended(entry, ref, exit)
+            self._children.flush()
+
+    def _ended(self, entry: Entry, ref: Ref[Any], exit: Exit) -> None:
+        spec = entry.spec
+        if spec.restart is Restart.PERMANENT or not is_clean(exit):
+            self._children.report(reports.CHILD_TERMINATED, exit, entry, ref)
+        if spec.restarts_after(exit):
+            self._restart(entry)
+            return
+        if spec.is_temporary:
+            del self._table[spec.id]
+        if spec.significant and self._must_shut_down():
+            self._children.report(reports.SHUTDOWN, "auto_shutdown", entry)
+            self.stop(Shutdown("auto_shutdown"))
+
+    def _must_shut_down(self) -> bool:
+        if self._auto_shutdown is AutoShutdown.ALL_SIGNIFICANT:
+            return not any(each.spec.significant and each.is_active for each in self._table.values())
+        return self._auto_shutdown is AutoShutdown.ANY_SIGNIFICANT
+
+    def _restart(self, entry: Entry) -> None:
+        """Restart `entry` and whoever goes along: at once, or after its backoff."""
+        if self._children.must_wait(entry):
+            self._stop_group(entry)  # nothing that leans on it may run without it
+            self._children.later(entry, Supervisor.try_again, entry.spec.id)
+        else:
+            self._attempt(entry)
+
+    def try_again(self, id: ChildId, number: int) -> None:
+        """The supervisor's message to itself: the next attempt to restart a child. Anything stale is ignored."""
+        entry = self._table.get(id)
+        if entry is not None and self._children.is_due(entry, number):
+            self._attempt(entry)
+            self._children.flush()
+
+    def _attempt(self, entry: Entry) -> None:
+        """One restart of the group of `entry`; it counts once, whatever comes of it."""
+        if not self._window.admit(self.clock.now()):
+            self._children.report(reports.SHUTDOWN, "reached_max_restart_intensity", entry)
+            self.stop(Shutdown("max_restarts"))
+            return
+        entry.attempts += 1
+        for each in self._stop_group(entry):
+            try:
+                self._children.restart(each)
+            except StartFailed as failed:
+                self._children.report(reports.START_ERROR, failed.cause, each)
+                each.attempts = max(1, each.attempts)
+                self._children.later(each, Supervisor.try_again, each.spec.id)
+                return
+
+    def _stop_group(self, failed: Entry) -> list[Entry]:
+        """Stop those who go along with `failed`; gives those to start again, in start order.
+
+        A temporary child in the group is forgotten; one that had finished or was stopped by hand is started again.
+        """
+        if self._strategy is Strategy.ONE_FOR_ONE:
+            return [failed]
+        table = self._table
+        chosen = plan(self._strategy, table, failed.spec.id)
+        self._children.stop_in_turn(table[id] for id in chosen.stop)  # noqa: A001
+        group = [table[id] for id in chosen.start]  # noqa: A001
+        for entry in group:
+            if entry.spec.is_temporary:
+                del table[entry.spec.id]
+        return [entry for entry in group if not entry.spec.is_temporary]
+
+    # --- details ------------------------------------------------------------------------------------------------
+
+    def _keep(self, entry: Entry, started: Ref[Any] | Ignore) -> Ref[Any]:
+        if isinstance(started, Ref) or not entry.spec.is_temporary:
+            self._table[entry.spec.id] = entry
+        return cast("Ref[Any]", started)
+
+    def _entry(self, id: ChildId) -> Entry:
+        entry = self._table.get(id)
+        if entry is None:
+            raise NotFound(id)
+        return entry
+
+    def _idle(self, id: ChildId) -> Entry:
+        entry = self._entry(id)
+        if entry.ref is not None:
+            raise Running(id)
+        if entry.is_retrying:
+            raise Restarting(id)
+        return entry
