@@ -1,1 +1,96 @@
-"""DSPy's programming model as a supervised actor system."""
+"""DSPy's programming model as a supervised actor system.
+
+```python
+from typing import Literal
+from dspy_actors import Example, Predict, Runtime, Signature, InputField, OutputField
+
+class Triage(Signature):
+    "Sort a support ticket."
+    ticket: str = InputField()
+    category: Literal["billing", "shipping", "account"] = OutputField()
+
+with Runtime(lm="embedded/knn") as rt:              # starts the supervision tree, stops it in reverse order
+    triage = rt.start(Predict(Triage))              # an actor; its handle works from any thread and any loop
+    print(triage(ticket="I was charged twice").category)
+```
+
+| room | what is in it |
+|---|---|
+| `signature/`, `adapters/`, `types/`, `example`, `messages` | words: text in, text out; no thread, no I/O |
+| `lm/`, `cache/` | models: guards, workers, providers, transports |
+| `runner`, `modules/`, `evaluation/`, `batch` | running: what a program is, who runs it, over one row or many |
+| `optimizers/` | search: programs in, better programs out |
+| `runtime`, `cli/`, `demo/`, `testing/` | outside: the handle, the command line, the public fakes |
+"""
+
+from dspy_actors.adapters.base import Adapter
+from dspy_actors.adapters.chat_adapter import ChatAdapter
+from dspy_actors.batch import Mapped
+from dspy_actors.errors import (
+    AdapterParseError,
+    BlockingCall,
+    Busy,
+    DeadlineExceeded,
+    DspyActorsError,
+    InputError,
+    LMError,
+    NoRuntime,
+    ShuttingDown,
+    SignatureError,
+    StateError,
+)
+from dspy_actors.evaluation.evaluate import Evaluate, Progress
+from dspy_actors.evaluation.result import EvaluationResult
+from dspy_actors.example import Example, Prediction
+from dspy_actors.lm.lm import LM
+from dspy_actors.modules.chain_of_thought import ChainOfThought
+from dspy_actors.modules.module import Module
+from dspy_actors.modules.outcome import Outcome
+from dspy_actors.modules.predict import Predict
+from dspy_actors.modules.program import Program
+from dspy_actors.optimizers.base import Optimizer
+from dspy_actors.optimizers.bootstrap_few_shot import BootstrapFewShot
+from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
+from dspy_actors.runtime import Runtime
+from dspy_actors.secret import Secret
+from dspy_actors.signature.fields import InputField, OutputField
+from dspy_actors.signature.signature import Signature, make_signature
+from dspy_actors.types.image import Image
+
+__all__ = [
+    "LM",
+    "Adapter",
+    "AdapterParseError",
+    "BlockingCall",
+    "BootstrapFewShot",
+    "Busy",
+    "ChainOfThought",
+    "ChatAdapter",
+    "DeadlineExceeded",
+    "DspyActorsError",
+    "Evaluate",
+    "EvaluationResult",
+    "Example",
+    "Image",
+    "InputError",
+    "InputField",
+    "LMError",
+    "LabeledFewShot",
+    "Mapped",
+    "Module",
+    "NoRuntime",
+    "Optimizer",
+    "Outcome",
+    "OutputField",
+    "Predict",
+    "Prediction",
+    "Program",
+    "Progress",
+    "Runtime",
+    "Secret",
+    "ShuttingDown",
+    "Signature",
+    "SignatureError",
+    "StateError",
+    "make_signature",
+]

@@ -1,0 +1,116 @@
+"""`map_rows`: a program over a stream of rows, lazily, a bounded number at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from dspy_actors.errors import CallCancelled, DataError
+from dspy_actors.evaluation.fan_out import fan_out
+from dspy_actors.evaluation.feed import Feed
+from dspy_actors.evaluation.host import EvaluationHost
+from dspy_actors.evaluation.job import Job, Row
+from dspy_actors.modules.module import Module
+from dspy_actors.modules.outcome import Outcome
+from dspy_actors.modules.program import Program
+from dspy_actors.runner import Settings, refuse_on_loop
+
+READ_AHEAD = 4
+"""How many times `concurrency` rows may be read and not yet handed on, while an earlier row is slow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """One row and how it ended."""
+
+    index: int
+    row: Mapping[str, Any]
+    outcome: Outcome
+
+
+def map_rows(
+    host: EvaluationHost,
+    program: Module | Program,
+    rows: Iterable[Mapping[str, Any]],
+    settings: Settings,
+    concurrency: int,
+    *,
+    inputs: Sequence[str] | None,
+    ordered: bool,
+) -> Iterator[Mapped]:
+    """See `Runtime.map`. `rows` is read in the thread that iterates."""
+    refuse_on_loop("map")
+    own = program if isinstance(program, Program) else host.start(program)
+    mapping = _Mapping(host, own, settings, concurrency, ordered)
+    try:
+        yield from mapping.run(rows, inputs)
+    finally:
+        mapping.close()
+        if own is not program:
+            own.stop()
+
+
+class _Mapping:
+    def __init__(
+        self, host: EvaluationHost, program: Program, settings: Settings, concurrency: int, ordered: bool
+    ) -> None:
+        self._host = host
+        self._ordered = ordered
+        self._window = concurrency * (READ_AHEAD if ordered else 1)
+        self._ended: SimpleQueue[Mapped | BaseException | None] = SimpleQueue()
+        self._early: dict[int, Mapped] = {}
+        self._next = 0
+        self._job = Job(program, settings, Feed(closed=False), self._deliver, host.clock)
+        self._concurrency = concurrency
+
+    async def _deliver(self, row: Row, outcome: Outcome) -> float | None:
+        self._ended.put(Mapped(row.index, row.source, outcome))
+        return None
+
+    def run(self, rows: Iterable[Mapping[str, Any]], inputs: Sequence[str] | None) -> Iterator[Mapped]:
+        fan_out(self._host, self._job, self._concurrency)
+        self._job.done.add_done_callback(lambda done: self._ended.put(done.exception()))
+        source = enumerate(rows)
+        unfinished, exhausted = 0, False
+        while not exhausted or unfinished:
+            while not exhausted and unfinished < self._window:
+                found = next(source, None)
+                if found is None:
+                    exhausted = True
+                    self._job.feed.close()
+                    break
+                self._job.feed.offer(_row(*found, inputs))
+                unfinished += 1
+            if not unfinished:
+                continue
+            ended = self._ended.get()
+            if not isinstance(ended, Mapped):
+                raise ended or CallCancelled("the runtime ended while rows were under way")
+            for mapped in self._in_turn(ended):
+                unfinished -= 1
+                yield mapped
+
+    def _in_turn(self, mapped: Mapped) -> Iterator[Mapped]:
+        if not self._ordered:
+            yield mapped
+            return
+        self._early[mapped.index] = mapped
+        while (due := self._early.pop(self._next, None)) is not None:
+            self._next += 1
+            yield due
+
+    def close(self) -> None:
+        done = self._job.done.done()
+        self._job.stop()
+        if not done:
+            self._host.stop_evaluations(self._job)
+
+
+def _row(index: int, row: Any, inputs: Sequence[str] | None) -> Row:
+    if not hasattr(row, "items"):
+        msg = f"row {index} is a {type(row).__name__}; a row is a mapping from input names to values"
+        raise DataError(msg, line=index + 1)
+    given = dict(row.items())
+    return Row(index, given if inputs is None else {name: given[name] for name in inputs if name in given}, given)

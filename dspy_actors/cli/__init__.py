@@ -1,0 +1,1 @@
+"""The command line: `dspy-actors demo` and `dspy-actors run`."""

@@ -1,0 +1,47 @@
+"""How the command line fails: one clear line on standard error and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+from dspy_actors.errors import DspyActorsError, LMError
+from supervisors.errors import StartFailed, SupervisorsError
+
+USAGE = 2
+INTERRUPTED = 130
+TERMINATED = 143
+
+HOPELESS = frozenset({"lm_auth", "lm_billing", "lm_configuration", "lm_not_configured", "lm_unsupported_model"})
+"""Kinds of error that the next row would meet as well: a job that begins with one does not begin."""
+
+UNREACHABLE = frozenset({"lm_transport", "lm_timeout", "lm_unexpected"})
+
+REMEDIES = {
+    "lm_auth": "check the key in OPENAI_API_KEY",
+    "lm_billing": "the account has no money or quota left",
+    "lm_not_configured": "set OPENAI_API_KEY, or use --lm embedded/knn, which needs no key",
+    "lm_transport": "check --base-url and that the server is running",
+    "lm_timeout": "check --base-url and that the server answers in time",
+    "lm_unexpected": "check --base-url: it should end in /v1 and speak OpenAI's chat completions",
+    "lm_unsupported_model": "check the model's name in --lm",
+}
+
+
+def is_fatal(error: BaseException | None) -> bool:
+    """Whether a job whose first call ended in `error` should not begin."""
+    return isinstance(error, DspyActorsError) and error.kind in HOPELESS | UNREACHABLE
+
+
+def one_line(error: BaseException) -> str:
+    """`error` as a single line that names the thing and, where there is one, the remedy."""
+    while isinstance(error, StartFailed) and isinstance(error.cause, BaseException):
+        error = error.cause
+    if isinstance(error, DspyActorsError):
+        text = " ".join(error.message.split())
+        remedy = REMEDIES.get(error.kind)
+        return f"{text} ({remedy})" if remedy and isinstance(error, LMError) else text
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+EXPECTED: tuple[type[Exception], ...] = (DspyActorsError, OSError, SupervisorsError)
+"""What a wrong file, signature, name, key or server raises. Anything else is a bug and shows its traceback."""

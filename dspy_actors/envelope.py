@@ -1,0 +1,99 @@
+"""What every call carries: `Envelope` (plain data) and `Scope` (the live side of the same call)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from dspy_actors.messages import Usage
+
+Priority: TypeAlias = Literal["interactive", "batch", "optimizer"]
+
+_PREFIX = os.urandom(4).hex()
+_NUMBERS = itertools.count(1)
+
+
+def new_call_id() -> str:
+    """A call id, unique in this process and, by its random prefix, across processes."""
+    return f"{_PREFIX}-{next(_NUMBERS):x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a call tells everyone who works for it. Plain data, fit for the wire.
+
+    `path` names the modules from the outermost inwards. `deadline` is an instant of the runtime's clock, in seconds,
+    never a duration: queueing, backoff and attempts all use up the same time. `sample` tells repeated sampling of
+    one input apart (DSPy's `rollout_id`).
+    """
+
+    call_id: str
+    path: tuple[str, ...] = ()
+    deadline: float | None = None
+    tenant: str = ""
+    priority: Priority = "interactive"
+    sample: int = 0
+
+
+class Cancellable(Protocol):
+    """What a scope cancels: a reply that someone still waits for."""
+
+    def cancel(self) -> bool: ...
+
+
+class Scope:
+    """The live side of one call: its cancellation, what it has cost so far, and the faults it met on the way.
+
+    Shared by everything that works for the call, on whatever thread; every method is safe from any thread.
+
+    `fault` remembers the last failure of the infrastructure (an outage, a rate limit), so that an evaluation can
+    tell it from a wrong answer even when the program wrapped it in an error of its own.
+    """
+
+    __slots__ = ("_lock", "_open", "attempts", "cached", "cancelled", "fault", "lm_calls", "model", "trace", "usage")
+
+    def __init__(self, trace: list[tuple[object, dict[str, object], object]] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._open: set[Cancellable] = set()
+        self.cancelled = False
+        self.fault: BaseException | None = None
+        self.lm_calls = 0
+        self.attempts = 0
+        self.cached = 0
+        self.usage: Usage | None = None
+        self.model: str | None = None
+        self.trace = trace
+
+    def enter(self, reply: Cancellable) -> None:
+        """Note a reply that the call waits for; a scope that is cancelled already cancels it at once."""
+        with self._lock:
+            if not self.cancelled:
+                self._open.add(reply)
+                return
+        reply.cancel()
+
+    def leave(self, reply: Cancellable) -> None:
+        """The wait is over."""
+        self._open.discard(reply)
+
+    def cancel(self) -> None:
+        """Cancel every wait of the call, now and to come."""
+        with self._lock:
+            self.cancelled = True
+            waiting = tuple(self._open)
+            self._open.clear()
+        for reply in waiting:
+            reply.cancel()
+
+    def book(self, model: str, *, attempts: int, cached: bool, usage: Usage | None) -> None:
+        """Add one LM call to what the whole call has cost."""
+        with self._lock:
+            self.lm_calls += 1
+            self.model = model
+            self.attempts += attempts
+            self.cached += cached
+            if usage is not None:
+                self.usage = usage if self.usage is None else self.usage + usage

@@ -1,0 +1,1 @@
+"""Running a program over many rows: evaluation actors, outcomes, scores."""

@@ -1,0 +1,33 @@
+"""`EvaluationActor`: a temporary actor that runs a program over rows, several at a time."""
+
+from __future__ import annotations
+
+from dspy_actors.evaluation.job import Job, Row
+from supervisors.actor import Actor
+from supervisors.reply import Reply
+
+
+class EvaluationActor(Actor):
+    """Works on a job in `slots` places at once, on the programs loop, until the job has no more rows.
+
+    What brings a row's program down (a `SystemExit`, say) brings this actor down; its rows go back to the job, and
+    another actor takes its place.
+
+    Messages: `work(job, slots, held)`: settles when there are no more rows.
+    """
+
+    dispatcher = "loop"
+
+    def work(self, job: Job, slots: int, held: set[Row]) -> Reply[None]:
+        """Begin; the reply settles at the end. `held` is published: it outlives this actor."""
+        reply: Reply[None] = self.defer()
+        self.busy = slots
+        for _ in range(slots):
+            self.start_task(self._slot(job, held, reply))
+        return reply
+
+    async def _slot(self, job: Job, held: set[Row], reply: Reply[None]) -> None:
+        await job.work(held)
+        self.busy -= 1
+        if self.busy == 0:
+            reply.set(None)

@@ -1,0 +1,24 @@
+"""`attempt`: one call of a program with its trace, for searches that learn from what happened inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dspy_actors.modules.module import Module
+from dspy_actors.modules.outcome import Outcome
+from dspy_actors.modules.program import Program, Trace
+from dspy_actors.runner import Settings, refuse_on_loop
+
+
+def attempt(
+    program: Program, inputs: dict[str, Any], settings: Settings, variant: Module | None = None
+) -> tuple[Outcome, Trace]:
+    """Run `program` once (or `variant` in its place), blocking.
+
+    Returns the outcome, every failure as a value, and the trace: (predictor, inputs, prediction) of each predictor
+    that ran, in order. The call is bounded by `settings.deadline`, in seconds.
+    """
+    refuse_on_loop("attempt")
+    trace: Trace = []
+    running = program.host.run_on_loop(program.outcome(inputs, settings, trace=trace, variant=variant))
+    return running.get(), trace

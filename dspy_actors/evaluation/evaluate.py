@@ -1,0 +1,260 @@
+"""`Evaluate`: a program's score over examples, with every failure told apart from a wrong answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dspy_actors.errors import EvaluationError, ProgramError
+from dspy_actors.evaluation.fan_out import fan_out
+from dspy_actors.evaluation.feed import Feed
+from dspy_actors.evaluation.host import EvaluationHost, host_of
+from dspy_actors.evaluation.job import Job, Row
+from dspy_actors.evaluation.judge import Judge, Metric
+from dspy_actors.evaluation.result import EvaluationResult, Scored
+from dspy_actors.example import Example
+from dspy_actors.modules.module import Module
+from dspy_actors.modules.outcome import Outcome
+from dspy_actors.modules.program import Program
+from dspy_actors.runner import Frame, Settings, refuse_on_loop, settles
+
+TICK = 0.1
+"""Seconds between two looks at the progress."""
+
+RETRY_WAITS = (0.5, 2.0)
+"""Seconds after which a row that the infrastructure failed is tried again, first and second time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an evaluation is: rows done of `total`, the sum of scores so far, and rows that ended in an error."""
+
+    done: int
+    total: int
+    scored: int
+    score_sum: float
+    errors: int
+
+    @property
+    def score(self) -> float | None:
+        """The score so far in percent, `None` before the first scored row."""
+        return None if self.scored == 0 else 100.0 * self.score_sum / self.scored
+
+
+class Evaluate:
+    """Scores programs on `devset` with `metric`. Reusable; every call is a new evaluation.
+
+    Args:
+        devset: examples that know their inputs (`Example(...).with_inputs(...)`).
+        metric: `metric(example, prediction, trace=None)` -> number or bool; may be a coroutine function.
+        num_threads: how many rows are under way at once. They are slots of evaluation actors on one event loop,
+            not threads, unless the program's `forward` is ordinary blocking code.
+        failure_score: the score of a row the program itself failed.
+        coverage_floor: the share of rows that must be scored; below it the result is `incomplete`.
+        max_errors: stop taking rows once the program itself has failed this many; `None` never stops.
+        deadline: seconds one row may take, `None` for the runtime's.
+        on_progress: called with `Progress` about ten times a second, in the thread that called the evaluation.
+        display_progress: a progress bar on standard error.
+
+    Raises `EvaluationError` for an empty devset, an example that does not know its inputs, or `num_threads` below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        devset: Sequence[Example],
+        metric: Metric | None = None,
+        num_threads: int = 8,
+        failure_score: float = 0.0,
+        coverage_floor: float = 0.9,
+        max_errors: int | None = None,
+        deadline: float | None = None,
+        display_progress: bool = False,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> None:
+        self.devset = devset
+        self.metric = metric
+        self.num_threads = num_threads
+        self.failure_score = failure_score
+        self.coverage_floor = coverage_floor
+        self.max_errors = max_errors
+        self.deadline = deadline
+        self.display_progress = display_progress
+        self.on_progress = on_progress
+
+    def __call__(
+        self,
+        program: Module | Program,
+        *,
+        metric: Metric | None = None,
+        devset: Sequence[Example] | None = None,
+        num_threads: int | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+    ) -> EvaluationResult:
+        """Evaluate, blocking. Ctrl-C stops taking rows, cancels those under way, and is raised on."""
+        refuse_on_loop("Evaluate")
+        run = self._begin(
+            program,
+            self.metric if metric is None else metric,
+            self.devset if devset is None else devset,
+            self.num_threads if num_threads is None else num_threads,
+        )
+        show = on_progress or self.on_progress
+        try:
+            with _bar(self.display_progress and show is None, run) as tick:
+                while not run.job.done.wait(TICK, run.host.clock):
+                    (show or tick)(run.progress())
+                (show or tick)(run.progress())
+        except BaseException:
+            run.cancel()
+            raise
+        finally:
+            run.close()
+        run.job.done.get(0)
+        return run.result()
+
+    async def acall(self, program: Module | Program) -> EvaluationResult:
+        """Evaluate from a coroutine, without blocking its loop."""
+        run = self._begin(program, self.metric, self.devset, self.num_threads)
+        try:
+            await settles(run.job.done, None)
+        except BaseException:
+            run.cancel()
+            raise
+        finally:
+            run.close()
+        run.job.done.get(0)
+        return run.result()
+
+    def _begin(
+        self, program: Module | Program, metric: Metric | None, devset: Sequence[Example], num_threads: int
+    ) -> _Run:
+        if metric is None:
+            msg = "Evaluate needs a metric: a function metric(example, prediction, trace=None) -> number or bool"
+            raise EvaluationError(msg)
+        if num_threads < 1:
+            msg = f"num_threads={num_threads}: at least 1 row must be under way"
+            raise EvaluationError(msg)
+        rows = _rows(devset)
+        host, settings = host_of(program)
+        if self.deadline is not None:
+            settings = settings.bind(deadline=self.deadline)
+        run = _Run(self, host, settings, program, metric, rows)
+        fan_out(host, run.job, min(num_threads, len(rows)))
+        return run
+
+
+class _Run:
+    """One evaluation under way. `deliver` runs on the programs loop; the rest in the thread that evaluates."""
+
+    def __init__(
+        self,
+        plan: Evaluate,
+        host: EvaluationHost,
+        settings: Settings,
+        program: Module | Program,
+        metric: Metric,
+        rows: list[Row],
+    ) -> None:
+        self.plan = plan
+        self.host = host
+        self.total = len(rows)
+        self.ended: dict[int, Scored] = {}
+        self.failures = 0
+        self.errors = 0
+        self.scored = 0
+        self.score_sum = 0.0
+        self.stop_reason: str | None = None
+        self.began = host.clock.now()
+        self.judge = Judge(metric, Frame(host, settings))
+        self.own = program if isinstance(program, Program) else host.start(program)
+        self.closes = not isinstance(program, Program)
+        self.job = Job(self.own, settings, Feed(rows), self.deliver, host.clock)
+
+    async def deliver(self, row: Row, outcome: Outcome) -> float | None:
+        """Judge one row's outcome, or ask for another try where the infrastructure failed it."""
+        if outcome.fault is not None and row.tries < len(RETRY_WAITS) and not self.job.stopped:
+            return RETRY_WAITS[row.tries]
+        self._keep(await self._judged(row, outcome))
+        return None
+
+    async def _judged(self, row: Row, outcome: Outcome) -> Scored:
+        example: Example = row.source
+        if outcome.fault is not None:
+            return Scored(row.index, example, "unscored", None, outcome, outcome.error)
+        if outcome.prediction is None:
+            return Scored(row.index, example, "failed", self.plan.failure_score, outcome, outcome.error)
+        try:
+            score = await self.judge.score(example, outcome.prediction)
+        except ProgramError as error:
+            return Scored(row.index, example, "unscored", None, outcome, error)
+        return Scored(row.index, example, "scored", score, outcome)
+
+    def _keep(self, scored: Scored) -> None:
+        self.ended[scored.index] = scored
+        self.errors += scored.error is not None
+        if scored.score is not None:
+            self.scored += 1
+            self.score_sum += scored.score
+        if scored.verdict != "failed":
+            return
+        self.failures += 1
+        limit = self.plan.max_errors
+        if limit is not None and self.failures >= limit and not self.job.stopped:
+            self.stop_reason = f"stopped after {self.failures} rows that the program failed (max_errors={limit})"
+            self.job.stop()
+
+    def progress(self) -> Progress:
+        """How far it is now."""
+        return Progress(len(self.ended), self.total, self.scored, self.score_sum, self.errors)
+
+    def cancel(self) -> None:
+        """Take no more rows and give up those under way."""
+        self.job.stop()
+        self.host.stop_evaluations(self.job)
+
+    def close(self) -> None:
+        """Stop the program that was started for this evaluation alone."""
+        if self.closes:
+            self.own.stop()
+
+    def result(self) -> EvaluationResult:
+        """What was found, rows in the order of the devset."""
+        rows = tuple(self.ended[index] for index in sorted(self.ended))
+        coverage = self.scored / self.total
+        total = sum(row.score for row in rows if row.score is not None)
+        score = None if self.scored == 0 else round(100.0 * total / self.scored, 2)
+        seconds = self.host.clock.now() - self.began
+        return EvaluationResult(score, rows, coverage, seconds, self._incomplete(coverage), self.total)
+
+    def _incomplete(self, coverage: float) -> str | None:
+        if self.stop_reason is not None:
+            return self.stop_reason
+        if coverage >= self.plan.coverage_floor:
+            return None
+        kinds: dict[str, int] = {}
+        for row in self.ended.values():
+            if row.verdict == "unscored" and row.kind is not None:
+                kinds[row.kind] = kinds.get(row.kind, 0) + 1
+        why = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
+        return f"only {coverage:.0%} of the rows could be scored ({why})"
+
+
+def _rows(devset: Sequence[Example]) -> list[Row]:
+    if len(devset) == 0:
+        msg = "the devset is empty: there is nothing to evaluate on"
+        raise EvaluationError(msg)
+    rows = []
+    for index, example in enumerate(devset):
+        if not isinstance(example, Example) or example.input_keys is None:
+            msg = f"devset[{index}] does not know its inputs; write Example(...).with_inputs('question')"
+            raise EvaluationError(msg)
+        rows.append(Row(index, dict(example.inputs().items()), example))
+    return rows
+
+
+def _bar(wanted: bool, run: Any) -> Any:
+    from dspy_actors.evaluation.progress import NoBar, ProgressBar
+
+    return ProgressBar("evaluate", run.total) if wanted else NoBar()

@@ -1,0 +1,82 @@
+"""`fan_out`: put a job into the hands of a bounded number of evaluation actors, and replace those that die."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from dspy_actors.evaluation.actor import EvaluationActor
+from dspy_actors.evaluation.job import Job, Row
+from supervisors.actor import Ref
+from supervisors.dynamic import DynamicSupervisor
+from supervisors.errors import ActorDied
+from supervisors.reply import Reply
+from supervisors.spec import ChildSpec, Restart
+
+MAX_ACTORS = 8
+"""Evaluation actors of one job. More rows at once are more slots an actor: one loop runs them all either way."""
+
+_NUMBERS = itertools.count(1)
+
+
+class Crew(Protocol):
+    """Where evaluation actors live."""
+
+    @property
+    def evaluations(self) -> Ref[DynamicSupervisor]: ...
+
+    def run_on_loop(self, body: Coroutine[Any, Any, Any]) -> Reply[Any]: ...
+
+
+def fan_out(crew: Crew, job: Job, concurrency: int) -> None:
+    """Begin the job with `concurrency` rows under way at once; returns at once, `job.done` settles at the end.
+
+    Raises nothing: what keeps an actor from starting fails `job.done`.
+    """
+    _FanOut(crew, job).begin(concurrency)
+
+
+class _FanOut:
+    """Counts the actors of one job. Its callbacks run in whichever thread has the news and do not block."""
+
+    def __init__(self, crew: Crew, job: Job) -> None:
+        self._crew = crew
+        self._job = job
+        self._alive: set[int] = set()
+
+    def begin(self, concurrency: int) -> None:
+        actors = min(MAX_ACTORS, concurrency)
+        shares = [concurrency // actors + (n < concurrency % actors) for n in range(actors)]
+        self._alive = set(range(actors))
+        for number, slots in enumerate(shares):
+            self._start(number, slots)
+
+    def _start(self, number: int, slots: int) -> None:
+        spec = ChildSpec(f"evaluation {next(_NUMBERS)}", EvaluationActor, restart=Restart.TEMPORARY, shutdown=5.0)
+        started = self._crew.evaluations.send_request(DynamicSupervisor.start_child, spec)
+        started.add_done_callback(lambda reply: self._started(reply, number, slots))
+
+    def _started(self, started: Reply[Any], number: int, slots: int) -> None:
+        error = started.exception()
+        if error is not None:
+            self._job.done.fail(error)
+            return
+        ref: Ref[EvaluationActor] = started.get(0)
+        self._job.actors.append(ref)
+        held: set[Row] = set()
+        working = ref.send_request(EvaluationActor.work, self._job, slots, held)
+        working.add_done_callback(lambda reply: self._ended(reply, ref, number, slots, held))
+
+    def _ended(self, working: Reply[Any], ref: Ref[EvaluationActor], number: int, slots: int, held: set[Row]) -> None:
+        error = working.exception()
+        if error is not None and not self._job.stopped:
+            cause = error.__cause__ if isinstance(error, ActorDied) and error.__cause__ is not None else error
+            for row in list(held):
+                self._crew.run_on_loop(self._job.lost(row, cause))
+            self._start(number, slots)
+            return
+        self._alive.discard(number)
+        self._crew.evaluations.cast(DynamicSupervisor.terminate_child, ref)
+        if not self._alive:
+            self._job.done.set(None)

@@ -1,0 +1,87 @@
+"""`Feed`: rows on their way to the evaluation actors, each handed out until somebody settles it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from supervisors.reply import Reply
+
+T = TypeVar("T")
+
+
+class Feed(Generic[T]):
+    """A queue that ends when it is closed and everything taken from it is settled.
+
+    `offer`, `put_back`, `settle` and `close` are safe from any thread and never block; `take` is awaited.
+    """
+
+    __slots__ = ("_closed", "_items", "_lock", "_taken", "_waiting")
+
+    def __init__(self, items: Iterable[T] = (), *, closed: bool = True) -> None:
+        self._items: deque[T] = deque(items)
+        self._closed = closed
+        self._taken = 0
+        self._lock = threading.Lock()
+        self._waiting: deque[Reply[None]] = deque()
+
+    async def take(self) -> T | None:
+        """The next row, waited for if need be; `None` once there will be no more."""
+        while True:
+            with self._lock:
+                if self._items:
+                    self._taken += 1
+                    return self._items.popleft()
+                if self._ended():
+                    return None
+                turn: Reply[None] = Reply()
+                self._waiting.append(turn)
+            await turn
+
+    def offer(self, item: T) -> None:
+        """Add a row."""
+        with self._lock:
+            self._items.append(item)
+            turn = self._waiting.popleft() if self._waiting else None
+        if turn is not None:
+            turn.set(None)
+
+    def put_back(self, item: T) -> None:
+        """Give back a row that was taken, for somebody else to try."""
+        with self._lock:
+            self._taken -= 1
+        self.offer(item)
+
+    def settle(self) -> None:
+        """One row that was taken is done with."""
+        with self._lock:
+            self._taken -= 1
+            ended = self._ended()
+        if ended:
+            self._wake_all()
+
+    def close(self) -> None:
+        """No more rows will be offered."""
+        with self._lock:
+            self._closed = True
+            ended = self._ended()
+        if ended:
+            self._wake_all()
+
+    def abandon(self) -> None:
+        """Forget the rows nobody has taken yet; those taken are still waited for."""
+        with self._lock:
+            self._items.clear()
+        self.close()
+
+    def _ended(self) -> bool:
+        return self._closed and not self._items and self._taken <= 0
+
+    def _wake_all(self) -> None:
+        with self._lock:
+            waiting = tuple(self._waiting)
+            self._waiting.clear()
+        for turn in waiting:
+            turn.set(None)

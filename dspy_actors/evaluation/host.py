@@ -1,0 +1,37 @@
+"""`EvaluationHost`: what an evaluation needs of its runtime, and how it is found."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from dspy_actors.evaluation.fan_out import Crew
+from dspy_actors.evaluation.job import Job
+from dspy_actors.modules.module import Module
+from dspy_actors.modules.program import Host, Program
+from dspy_actors.runner import Settings, current_frame, require_frame
+
+
+class EvaluationHost(Host, Crew, Protocol):
+    """A runtime, as an evaluation sees it."""
+
+    def start(self, module: Module) -> Program:
+        """Start a program of its own for `module`."""
+        ...
+
+    def stop_evaluations(self, job: Job) -> None:
+        """End the evaluation actors of `job`; the calls they have open are cancelled."""
+        ...
+
+
+def host_of(program: Module | Program) -> tuple[EvaluationHost, Settings]:
+    """The runtime that `program` belongs to, or the one in force here, with its settings.
+
+    Raises `NoRuntime` for a module outside every runtime.
+    """
+    if isinstance(program, Program):
+        host: Any = program.host
+        frame = current_frame()
+        return host, frame.settings if frame is not None and frame.runner is host else program.settings
+    frame = require_frame("Evaluate")
+    found: Any = frame.runner
+    return found, frame.settings

@@ -1,0 +1,77 @@
+"""`Judge`: calls the user's metric where it does no harm, and makes a number of what it returns."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from dspy_actors.errors import BlockingCall, ProgramError
+from dspy_actors.example import Example, Prediction
+from dspy_actors.runner import FRAME, Frame
+from supervisors.errors import BlockingCallOnLoop
+
+Metric: TypeAlias = Callable[..., Any]
+"""`metric(example, prediction, trace=None)` -> a number, a bool, a `Prediction` with `score`, or an awaitable of it."""
+
+LONG = 0.005
+"""Seconds a metric may hold the programs loop before it is moved to task threads."""
+
+
+class Judge:
+    """Scores predictions with one metric.
+
+    A metric runs on the programs loop as long as it is quick. One that asks a model in the blocking way, or takes
+    longer than 5 ms, is called in a task thread from then on, so that it cannot hold up the other rows. A metric
+    that is a coroutine function is awaited.
+    """
+
+    def __init__(self, metric: Metric, frame: Frame) -> None:
+        self._metric = metric
+        self._frame = frame
+        self._in_thread = False
+
+    async def score(self, example: Example, prediction: Prediction) -> float:
+        """The score of one prediction. Raises `ProgramError` where the metric raises or returns no number."""
+        token = FRAME.set(self._frame)
+        try:
+            return as_score(await self._value(example, prediction))
+        except Exception as error:
+            msg = f"the metric failed on this row: {type(error).__name__}: {error}"
+            raise ProgramError(msg, error_type=type(error).__name__) from error
+        finally:
+            FRAME.reset(token)
+
+    async def _value(self, example: Example, prediction: Prediction) -> Any:
+        if not self._in_thread:
+            began = time.perf_counter()
+            try:
+                value = self._metric(example, prediction)
+            except (BlockingCall, BlockingCallOnLoop):
+                self._in_thread = True
+            else:
+                self._in_thread = time.perf_counter() - began > LONG
+                return await value if inspect.isawaitable(value) else value
+        runner = self._frame.runner
+        value = await runner.run_in_thread(lambda: self._metric(example, prediction), "metric")
+        return await _awaited(value) if inspect.isawaitable(value) else value
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value
+
+
+def as_score(value: Any) -> float:
+    """A metric's result as a finite number; raises `TypeError` or `ValueError` for anything else."""
+    if isinstance(value, Prediction):
+        value = float(value)
+    if not isinstance(value, (bool, int, float)) and not hasattr(value, "__float__"):
+        msg = f"a metric returns a number or a bool, not {type(value).__name__}"
+        raise TypeError(msg)
+    number = float(value)
+    if not math.isfinite(number):
+        msg = f"a metric returns a finite number, not {number}"
+        raise ValueError(msg)
+    return number

@@ -1,0 +1,101 @@
+"""`LMClient`: the caller's side of a trip to a model: guards, worker, and once again after a worker's death."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dspy_actors.envelope import Envelope
+from dspy_actors.errors import CallCancelled, DeadlineExceeded, LMTransportError
+from dspy_actors.lm.guards import Guard, LMCall
+from dspy_actors.lm.lm import LM
+from dspy_actors.lm.reach import WorkerFinder
+from dspy_actors.lm.usage import LMCounters
+from dspy_actors.lm.work import Answer, Work
+from dspy_actors.lm.worker import LMWorker
+from dspy_actors.messages import LMRequest
+from supervisors.actor import Ref
+from supervisors.clock import Clock
+from supervisors.errors import ActorDied
+from supervisors.reply import Reply
+
+MAX_RESUBMITS = 1
+
+
+class LMClient:
+    """Takes a request through the guards to a worker. Never blocks; every method is safe from any thread.
+
+    A call whose worker dies is sent once more, through the worker's successor and within its deadline; a second
+    death is an `LMTransportError`. Both are counted.
+    """
+
+    def __init__(self, finder: WorkerFinder, guards: Sequence[Guard], counters: LMCounters, clock: Clock) -> None:
+        self._finder = finder
+        self._guards = tuple(guards)
+        self._counters = counters
+        self._clock = clock
+
+    def submit(self, lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
+        """Ask `lm`. Cancelling the reply gives up the request, unless an equal call still waits for it."""
+        self._counters.add("calls")
+        call = LMCall(lm, request, envelope, endpoint=lm.base_url or lm.provider)
+        for guard in self._guards:
+            answered = guard.admit(call)
+            if answered is not None:
+                return answered
+        reply = call.reply
+        if call.key is None:
+            reply.add_done_callback(lambda settled: self._left(call, settled))
+        self._finder.find(lm.config, lambda ref, error: self._ask(call, ref, error))
+        return reply
+
+    def _left(self, call: LMCall, settled: Reply[Answer]) -> None:
+        if settled.cancelled() and call.upstream is not None:
+            call.upstream.cancel()
+
+    def _ask(self, call: LMCall, ref: Ref[LMWorker] | None, error: BaseException | None) -> None:
+        if ref is None:
+            assert error is not None
+            self._finish(call, None, error)
+            return
+        lm = call.lm
+        work = Work(call.request, call.envelope.call_id, call.envelope.deadline, lm.num_retries, lm.timeout)
+        call.upstream = ref.send_request(LMWorker.complete, work)
+        if call.reply.cancelled():
+            call.upstream.cancel()
+        call.upstream.add_done_callback(lambda settled: self._answered(call, settled))
+
+    def _answered(self, call: LMCall, settled: Reply[Answer]) -> None:
+        if settled.cancelled():
+            self._finish(call, None, CallCancelled("the call was cancelled while the model was asked"))
+            return
+        error = settled.exception()
+        if error is None:
+            self._finish(call, settled.get(0), None)
+        elif isinstance(error, ActorDied):
+            self._worker_died(call, error)
+        else:
+            self._finish(call, None, error)
+
+    def _worker_died(self, call: LMCall, error: ActorDied) -> None:
+        deadline = call.envelope.deadline
+        failure: Exception
+        if deadline is not None and deadline <= self._clock.now():
+            failure = DeadlineExceeded("the deadline passed as the worker died", phase="resubmit")
+        elif call.resubmits >= MAX_RESUBMITS:
+            msg = f"the worker of {call.lm.name} died {call.resubmits + 1} times while it held this call"
+            failure = LMTransportError(msg, provider=call.lm.provider, model=call.lm.model)
+        else:
+            call.resubmits += 1
+            self._counters.add("resubmits")
+            self._finder.ask(call.lm.config, lambda ref, trouble: self._ask(call, ref, trouble))
+            return
+        failure.__cause__ = error
+        self._finish(call, None, failure)
+
+    def _finish(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
+        for after in call.after:
+            after(answer, error)
+        if answer is not None:
+            call.reply.set(answer)
+        elif error is not None:
+            call.reply.fail(error)

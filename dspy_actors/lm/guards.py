@@ -1,0 +1,126 @@
+"""The guards that stand before a request is sent, as one ordered list: `make_guards`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from dspy_actors.cache.flight import Flight, SingleFlight
+from dspy_actors.cache.keys import digest
+from dspy_actors.cache.table import Table, is_cacheable, size_of
+from dspy_actors.envelope import Envelope
+from dspy_actors.lm.lm import LM
+from dspy_actors.lm.usage import LMCounters
+from dspy_actors.lm.work import Answer
+from dspy_actors.messages import LMRequest, LMResponse
+from supervisors.reply import Reply
+
+After: TypeAlias = Callable[[Answer | None, BaseException | None], None]
+
+
+class LMCall:
+    """One call on its way through the guards.
+
+    `reply` is what the caller waits for. A guard that lets the call pass may leave a function in `after`: those run
+    in the guards' order when the answer or the error is there. `upstream` is the worker's reply while one is asked.
+    """
+
+    __slots__ = ("after", "endpoint", "envelope", "key", "lm", "reply", "request", "resubmits", "upstream")
+
+    def __init__(self, lm: LM, request: LMRequest, envelope: Envelope, endpoint: str) -> None:
+        self.lm = lm
+        self.request = request
+        self.envelope = envelope
+        self.endpoint = endpoint
+        self.key: bytes | None = None
+        self.reply: Reply[Answer] = Reply()
+        self.after: list[After] = []
+        self.upstream: Reply[Answer] | None = None
+        self.resubmits = 0
+
+
+class Guard(Protocol):
+    """Stands between a call and the worker."""
+
+    def admit(self, call: LMCall) -> Reply[Answer] | None:
+        """`None` lets the call pass; a reply answers it. Runs in the caller's thread and never blocks."""
+        ...
+
+
+class CacheGuard:
+    """Answers from the memory cache, and keeps what the model answers. A hit takes no message."""
+
+    def __init__(self, table: Table[bytes, LMResponse], counters: LMCounters) -> None:
+        self._table = table
+        self._counters = counters
+
+    def admit(self, call: LMCall) -> Reply[Answer] | None:
+        if not call.lm.cache:
+            return None
+        call.key = digest(call.request, provider=call.lm.provider, endpoint=call.endpoint, tenant=call.envelope.tenant)
+        if call.key is None:
+            self._counters.add("uncacheable")
+            return None
+        found = self._table.get(call.key)
+        if found is None:
+            call.after.append(self._keeper(call.key))
+            return None
+        self._counters.add("cache_hits")
+        call.reply.set(Answer(found, "cache", attempts=0))
+        return call.reply
+
+    def _keeper(self, key: bytes) -> After:
+        def keep(answer: Answer | None, error: BaseException | None) -> None:
+            if answer is not None and is_cacheable(answer.response):
+                self._table.put(key, answer.response, size_of(answer.response))
+
+        return keep
+
+
+class FlightGuard:
+    """Sends one request for equal calls made at once; each caller keeps its own wait and its own deadline."""
+
+    def __init__(
+        self, flights: SingleFlight[bytes, Answer], table: Table[bytes, LMResponse], counters: LMCounters
+    ) -> None:
+        self._flights = flights
+        self._table = table
+        self._counters = counters
+
+    def admit(self, call: LMCall) -> Reply[Answer] | None:
+        key = call.key
+        if key is None:
+            return None
+        flight, reply = self._flights.join(key, call.envelope.deadline)
+        if flight is None:
+            self._counters.add("coalesced")
+            return reply
+        call.reply = reply
+        landed = self._table.get(key)
+        if landed is not None:  # the flight before this one landed after our look into the cache
+            self._counters.add("cache_hits")
+            flight.succeed(Answer(landed, "cache", attempts=0))
+            return reply
+        flight.on_abandoned(lambda: give_up(call))
+        call.after.append(lambda answer, error: _land(flight, answer, error))
+        return None
+
+
+def _land(flight: Flight[bytes, Answer], answer: Answer | None, error: BaseException | None) -> None:
+    if answer is not None:
+        flight.succeed(answer)
+    elif error is not None:
+        flight.fail(error)
+
+
+def give_up(call: LMCall) -> None:
+    """Cancel the request of a call that nobody waits for any more."""
+    if call.upstream is not None:
+        call.upstream.cancel()
+
+
+def make_guards(
+    table: Table[bytes, LMResponse], flights: SingleFlight[bytes, Answer], counters: LMCounters
+) -> tuple[Guard, ...]:
+    """The guards of one runtime, in order: a hit takes no flight, an equal call sends no second request."""
+    return (CacheGuard(table, counters), FlightGuard(flights, table, counters))

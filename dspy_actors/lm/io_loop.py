@@ -1,0 +1,28 @@
+"""`IOLoop`: the supervised owner of the asyncio loop on which all HTTP runs."""
+
+from __future__ import annotations
+
+from supervisors.actor import Actor
+from supervisors.dispatchers.loop import LoopDispatcher
+from supervisors.exits import Exit
+
+
+class IOLoop(Actor):
+    """Owns one thread with one asyncio loop, installed in the kernel as the dispatcher called `name`.
+
+    Only our own code runs on it: workers, transports, providers. It ends with its loop and its loop ends with it; its
+    supervisor is rest_for_one, so the workers that lived on the old loop are started again on the new one. Each
+    runtime has a loop of its own name, so two of them live in one system.
+
+    Messages: none.
+    """
+
+    def init(self, name: str) -> None:
+        self.loop_name = name
+        self.loop = LoopDispatcher(name)
+        self.loop.start()
+        self.kernel.install(name, self.loop)
+
+    def terminate(self, exit: Exit) -> None:
+        self.kernel.uninstall(self.loop_name, self.loop)
+        self.loop.stop(5.0)

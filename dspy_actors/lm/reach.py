@@ -1,0 +1,119 @@
+"""`WorkerFinder`: from an LM's config to the ref of its worker, without ever blocking the one who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from dspy_actors.errors import DspyActorsError, LMTransportError, ShuttingDown
+from dspy_actors.lm.pools import POOLS, LMPools, ProviderPool, pool_name, worker_name
+from dspy_actors.lm.providers.base import LMConfig
+from dspy_actors.lm.worker import LMWorker
+from supervisors.actor import Ref
+from supervisors.clock import Clock
+from supervisors.errors import StartFailed, SystemStopped
+from supervisors.registry import Registry
+from supervisors.reply import Reply
+
+Found: TypeAlias = Callable[[Ref[LMWorker] | None, BaseException | None], None]
+
+FIRST_WAIT = 0.005
+LONGEST_WAIT = 0.2
+PATIENCE = 10.0
+"""Seconds to go on looking while the layer restarts; a call's own deadline ends its wait sooner."""
+
+
+class WorkerFinder:
+    """Finds workers by name, and asks the pools for those that are not there.
+
+    Asking a pool is a message: it is served after the notice of a death that came before it, so the answer is the
+    replacement and never the dead worker. Callbacks run in whichever thread has the answer and must not block.
+    """
+
+    def __init__(self, registry: Registry, clock: Clock) -> None:
+        self._registry = registry
+        self._clock = clock
+
+    def find(self, config: LMConfig, then: Found) -> None:
+        """Call `then(ref, None)` or `then(None, error)`, at once where the worker is there."""
+        ref = self._registry.whereis(worker_name(config))
+        if ref is not None and ref.is_alive():
+            then(ref, None)
+            return
+        self.ask(config, then)
+
+    def ask(self, config: LMConfig, then: Found) -> None:
+        """As `find`, but through the pool: after a death the name may still be free or still the dead one's."""
+        _Search(self, config, then).step()
+
+
+class _Search:
+    """One search: pool, then worker, then `then`; tried again for a while where a supervisor is being replaced."""
+
+    __slots__ = ("config", "finder", "give_up_at", "then", "wait")
+
+    def __init__(self, finder: WorkerFinder, config: LMConfig, then: Found) -> None:
+        self.finder = finder
+        self.config = config
+        self.then = then
+        self.wait = FIRST_WAIT
+        self.give_up_at = finder._clock.now() + PATIENCE
+
+    def step(self) -> None:
+        registry = self.finder._registry
+        pool = registry.whereis(pool_name(self.config.provider))
+        if pool is not None and pool.is_alive():
+            self._send(pool, ProviderPool.worker, self.config, self._worker_here)
+            return
+        pools = registry.whereis(POOLS)
+        if pools is not None and pools.is_alive():
+            self._send(pools, LMPools.pool, self.config.provider, self._pool_here)
+            return
+        self._again(None)
+
+    def _send(self, ref: Ref[Any], method: Callable[..., Any], arg: object, then: Callable[[Reply[Any]], None]) -> None:
+        try:
+            reply = ref.send_request(method, arg)
+        except SystemStopped:
+            self._stopped()
+            return
+        reply.add_done_callback(then)
+
+    def _pool_here(self, reply: Reply[Any]) -> None:
+        error = reply.exception()
+        if error is None:
+            self.step()
+        else:
+            self._again(error)
+
+    def _worker_here(self, reply: Reply[Any]) -> None:
+        error = reply.exception()
+        if error is None:
+            self.then(reply.get(0), None)
+        elif isinstance(error, StartFailed):
+            self.then(None, _cause(error))
+        else:
+            self._again(error)
+
+    def _again(self, error: BaseException | None) -> None:
+        clock = self.finder._clock
+        now = clock.now()
+        if now >= self.give_up_at:
+            msg = f"no worker for {self.config.provider}/{self.config.model}: the LM layer did not come back"
+            failure = LMTransportError(msg, provider=self.config.provider, model=self.config.model)
+            failure.__cause__ = error
+            self.then(None, failure)
+            return
+        clock.call_at(now + self.wait, self.step)
+        self.wait = min(LONGEST_WAIT, self.wait * 2)
+
+    def _stopped(self) -> None:
+        msg = "the runtime has ended; make the call on another one"
+        self.then(None, ShuttingDown(msg))
+
+
+def _cause(error: StartFailed) -> BaseException:
+    cause: BaseException = error
+    while isinstance(cause, StartFailed) and isinstance(cause.cause, BaseException):
+        cause = cause.cause
+    return cause.fresh() if isinstance(cause, DspyActorsError) else cause

@@ -1,0 +1,52 @@
+"""The LM branch of the supervision tree, as a list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dspy_actors.cache.manager import CacheManager
+from dspy_actors.cache.table import Table
+from dspy_actors.lm.io_loop import IOLoop
+from dspy_actors.lm.pools import POOLS, LMPools, PoolPlan
+from dspy_actors.messages import LMResponse
+from supervisors.spec import ChildSpec
+from supervisors.strategies import Strategy
+from supervisors.supervisor import Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class LMPlan:
+    """What the LM branch is started from. The cache table is published: losing its actor loses no entry."""
+
+    io_loop: str
+    pools: PoolPlan
+    table: Table[bytes, LMResponse]
+
+
+class LMSupervisor(Supervisor):
+    """rest_for_one: what stands later leans on what stands earlier. 3 restarts in 30 s, then it gives up."""
+
+    def init(self, plan: LMPlan) -> None:  # type: ignore[override]
+        via = plan.pools.registry.via
+        super().init(
+            [
+                ChildSpec("guards", GuardSupervisor, args=(plan,), shutdown=10.0),
+                ChildSpec("io loop", IOLoop, args=(plan.io_loop,), shutdown=10.0),
+                ChildSpec("pools", LMPools, args=(plan.pools,), name=via(POOLS), shutdown=15.0),
+            ],
+            strategy=Strategy.REST_FOR_ONE,
+            max_restarts=3,
+            max_seconds=30.0,
+        )
+
+
+class GuardSupervisor(Supervisor):
+    """one_for_one: each guard's state is published outside its actor, so none leans on another."""
+
+    def init(self, plan: LMPlan) -> None:  # type: ignore[override]
+        super().init(
+            [ChildSpec("cache", CacheManager, args=(plan.table,), name=plan.pools.registry.via("cache"))],
+            strategy=Strategy.ONE_FOR_ONE,
+            max_restarts=3,
+            max_seconds=30.0,
+        )

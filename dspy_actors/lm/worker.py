@@ -1,0 +1,124 @@
+"""`LMWorker`: the actor in front of one model at one endpoint with one key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from dspy_actors.errors import DeadlineExceeded, DspyActorsError, LMError
+from dspy_actors.lm.providers.base import Attempt, LMConfig, Provider
+from dspy_actors.lm.retry import RetryPolicy
+from dspy_actors.lm.usage import LMCounters
+from dspy_actors.lm.work import Answer, Work
+from supervisors.actor import Actor
+from supervisors.exits import Exit
+from supervisors.reply import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """What a worker is started from, again and again: its model, how to open a provider, where to count."""
+
+    config: LMConfig
+    open_provider: Callable[[LMConfig], Provider]
+    counters: LMCounters
+
+
+class LMWorker(Actor):
+    """Sends requests and owns their retries: nobody above it tries again, nobody below it does.
+
+    It runs on the io loop and defers every reply, so thousands of calls are open at once on one thread. Its death
+    cancels the requests it has open; their callers learn it at once and send again through its successor.
+
+    Messages: `complete(work)`: an `Answer`, or the `LMError` of the last attempt.
+    """
+
+    dispatcher = "loop"
+
+    def init(self, plan: WorkerPlan) -> None:
+        self.plan = plan
+        self.counters = plan.counters
+        self.random = Random()
+        self.provider = plan.open_provider(plan.config)
+
+    def complete(self, work: Work) -> Reply[Answer]:
+        """Ask the model; runs beside other calls until the answer, the last error or the deadline."""
+        reply: Reply[Answer] = self.defer()
+        task = self.start_task(self._answer(work, reply))
+        loop = asyncio.get_running_loop()
+
+        def stop_if_cancelled(settled: Reply[Answer]) -> None:
+            if settled.cancelled():
+                loop.call_soon_threadsafe(task.cancel)
+
+        reply.add_done_callback(stop_if_cancelled)
+        return reply
+
+    async def _answer(self, work: Work, reply: Reply[Answer]) -> None:
+        self.counters.add("open")
+        try:
+            answer = await self._attempts(work)
+        except DspyActorsError as error:
+            self.counters.add("failures")
+            reply.fail(error)
+        else:
+            self.counters.add_usage(answer.response.usage)
+            reply.set(answer)
+        finally:
+            self.counters.add("open", -1)
+
+    async def _attempts(self, work: Work) -> Answer:
+        number = 0
+        while True:
+            number += 1
+            try:
+                response = await self.provider.complete(work.request, self._attempt(work, number))
+            except asyncio.CancelledError:
+                self.counters.add("unanswered")
+                raise
+            except LMError as error:
+                error.attempts = number
+                if self._left(work) == 0.0:
+                    msg = f"the call's deadline passed while the model was asked ({error.phase or error.kind})"
+                    raise DeadlineExceeded(msg, phase=error.phase or "attempt") from error
+                wait = self._wait_before_retry(work, error, number)
+                if wait is None:
+                    raise
+            else:
+                return Answer(response, attempts=number)
+            await self.clock.sleep(wait)
+            self.counters.add("retries")
+
+    def _attempt(self, work: Work, number: int) -> Attempt:
+        now = asyncio.get_running_loop().time()
+        left = self._left(work)
+        if left == 0.0:
+            msg = "the call's deadline passed before the request was sent"
+            raise DeadlineExceeded(msg, phase="queue")
+        limit = work.timeout
+        allowed = left if limit is None else limit if left is None else min(left, limit)
+        return Attempt(
+            request_id=f"{work.call_id}.{number}",
+            number=number,
+            deadline=None if allowed is None else now + allowed,
+            on_sent=self._count_sent,
+        )
+
+    def _count_sent(self) -> None:
+        self.counters.add("sent")
+
+    def _wait_before_retry(self, work: Work, error: LMError, number: int) -> float | None:
+        return RetryPolicy(work.num_retries).delay(number, error, self._left(work), self.random)
+
+    def _left(self, work: Work) -> float | None:
+        return None if work.deadline is None else max(0.0, work.deadline - self.clock.now())
+
+    async def terminate(self, exit: Exit) -> None:
+        await self.provider.aclose()
+
+
+def worker_class(io_loop: str) -> type[LMWorker]:
+    """`LMWorker` on the io loop of that name: the dispatcher is the class's, and each runtime has its own loop."""
+    return type("LMWorker", (LMWorker,), {"dispatcher": io_loop, "__module__": __name__, "__doc__": LMWorker.__doc__})

@@ -1,0 +1,1 @@
+"""Modules: what a user declares, and the actor that stands for a started one."""

@@ -1,0 +1,164 @@
+"""`Predict`: one question to a model, from a signature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self
+
+from dspy_actors.errors import AdapterParseError, LMNotConfiguredError
+from dspy_actors.example import Prediction
+from dspy_actors.lm.lm import LM
+from dspy_actors.messages import LMRequest, LMResponse, Message
+from dspy_actors.modules.module import Module
+from dspy_actors.runner import Frame, require_frame, settle
+from dspy_actors.signature.inputs import validate_inputs
+from dspy_actors.signature.signature import Signature, ensure_signature
+from dspy_actors.state import PredictorState
+
+
+class Predict(Module):
+    """Asks a model for the outputs of `signature`, given its inputs.
+
+    Args:
+        signature: a `Signature` class or its string form, as `"question -> answer: int"`.
+        lm: the model of this predictor alone; otherwise the runtime's.
+        instructions: replaces the signature's instructions.
+        config: options of the model for this predictor, as `temperature=0.7`.
+
+    What an optimizer may change: `signature` (its instructions), `demos` and `lm`. `demos` is a tuple of mappings;
+    assign a new one, it is never changed in place.
+
+    An answer that does not hold the outputs is asked for again, with what was wrong, as often as the runtime's
+    `parse_retries` says (once); then `AdapterParseError` is raised.
+    """
+
+    native: ClassVar[bool] = True
+    is_predictor: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        signature: str | type[Signature],
+        *,
+        lm: LM | None = None,
+        instructions: str | None = None,
+        **config: Any,
+    ) -> None:
+        made = ensure_signature(signature)
+        self.signature: type[Signature] = made if instructions is None else made.with_instructions(instructions)
+        self.lm = lm
+        self.config: Mapping[str, Any] = dict(config)
+        self._demos: tuple[Mapping[str, Any], ...] = ()
+        self._kept: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
+
+    @property
+    def demos(self) -> tuple[Mapping[str, Any], ...]:
+        """The demonstrations shown to the model, in order."""
+        return self._demos
+
+    @demos.setter
+    def demos(self, demos: Iterable[Mapping[str, Any]]) -> None:
+        self._demos = tuple(demos)
+
+    def reset(self) -> None:
+        """Forget demos and LM; the signature stays."""
+        self._demos = ()
+        self.lm = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Everything a predictor holds is frozen or replaced as a whole, so a shallow copy shares nothing that changes.
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        made.config = dict(self.config)
+        memo[id(self)] = made
+        return made
+
+    async def steps(self, inputs: dict[str, Any]) -> Prediction:
+        frame = require_frame("Predict")
+        values = validate_inputs(self.signature, inputs)
+        lm = self._model(frame)
+        messages = frame.settings.adapter.format(self.signature, self._demos, values)
+        request = self._request(lm, messages, frame)
+        outputs = await self._ask(lm, request, frame)
+        prediction = _prediction(outputs)
+        scope = frame.scope
+        if scope is not None and scope.trace is not None:
+            scope.trace.append((self, values, prediction))
+        return prediction
+
+    def _model(self, frame: Frame) -> LM:
+        lm = self.lm or frame.settings.lm
+        if lm is None:
+            msg = "no LM: write Runtime(lm='openai/gpt-4o-mini') or Predict(..., lm=LM(...))"
+            raise LMNotConfiguredError(msg)
+        return lm
+
+    def _request(self, lm: LM, messages: tuple[Message, ...], frame: Frame) -> LMRequest:
+        assert frame.envelope is not None
+        options = lm.options
+        if self.config or frame.settings.options:
+            options = {**options, **self.config, **frame.settings.options}
+        return LMRequest(lm.model, messages, options, frame.envelope.sample)
+
+    async def _ask(self, lm: LM, request: LMRequest, frame: Frame) -> list[dict[str, Any]]:
+        """The outputs of every choice; asks again, saying what was wrong, where they cannot be read."""
+        assert frame.scope is not None
+        assert frame.envelope is not None
+        tries_left = frame.settings.parse_retries
+        while True:
+            answer = await settle(frame.runner.complete(lm, request, frame.envelope), "model")
+            usage = answer.response.usage if answer.source == "model" else None
+            frame.scope.book(lm.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
+            try:
+                return [frame.settings.adapter.parse(self.signature, text) for text in answer.response.texts]
+            except AdapterParseError as error:
+                if tries_left <= 0:
+                    raise
+                tries_left -= 1
+                request = _with_correction(request, answer.response, error)
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def dump_state_record(self) -> PredictorState:
+        """The state as a record; `Module.save` writes it."""
+        lm = None if self.lm is None else self.lm.to_state()
+        traces, train = self._kept
+        return PredictorState(signature=self.signature, demos=self._demos, lm=lm, traces=traces, train=train)
+
+    def load_state_record(self, state: PredictorState) -> None:
+        """Take over a record that `Module.load` has read and checked."""
+        self.signature = state.signature
+        self._demos = tuple(dict(demo.items()) for demo in state.demos)
+        self._kept = (state.traces, state.train)
+        if state.lm is not None:
+            self.lm = lm_from_state(state.lm)
+
+    def __repr__(self) -> str:
+        return f"Predict({self.signature.signature!r}, demos={len(self._demos)})"
+
+
+def lm_from_state(state: Mapping[str, Any]) -> LM:
+    """The LM that a state file names. Endpoints are not taken from files: a file must not redirect a key."""
+    kept = {"model", "cache", "num_retries"}
+    dropped = {"_dspy_lm_class", "model_type", "api_base", "base_url", "model_list"}
+    dropped |= {"finetuning_model", "launch_kwargs", "train_kwargs", "api_key"}
+    options = {k: v for k, v in state.items() if k not in kept | dropped and v is not None}
+    return LM(
+        str(state["model"]),
+        cache=bool(state.get("cache", True)),
+        num_retries=int(state.get("num_retries", 3)),
+        **options,
+    )
+
+
+def _prediction(outputs: list[dict[str, Any]]) -> Prediction:
+    return Prediction(outputs[0]) if len(outputs) == 1 else Prediction.from_completions(outputs)
+
+
+def _with_correction(request: LMRequest, response: LMResponse, error: AdapterParseError) -> LMRequest:
+    """The request again, followed by the answer that could not be read and what was wrong with it."""
+    correction = (
+        f"That answer could not be read: {error.message} "
+        "Answer again, with every output field under its header, in the layout described above."
+    )
+    turns = (Message.of("assistant", response.texts[0] or "(empty)"), Message.of("user", correction))
+    return LMRequest(request.model, (*request.messages, *turns), request.options, request.sample)

@@ -1,0 +1,39 @@
+"""`Optimizer`: what every optimizer is, and the checks they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+from dspy_actors.errors import EvaluationError
+from dspy_actors.example import Example
+from dspy_actors.modules.module import Module
+
+M = TypeVar("M", bound=Module)
+
+
+class Optimizer(Protocol):
+    """Takes a program and examples, returns a better program. The student is never changed."""
+
+    def compile(self, student: M, *, trainset: Sequence[Example]) -> M:
+        """The better program. Runs blocking, in the caller's thread, inside a runtime."""
+        ...
+
+
+def checked_trainset(trainset: Sequence[Example]) -> list[Example]:
+    """The trainset as a list; raises `EvaluationError` where it is empty or an example does not know its inputs."""
+    examples = list(trainset)
+    if not examples:
+        msg = "the trainset is empty: there is nothing to learn from"
+        raise EvaluationError(msg)
+    for index, example in enumerate(examples):
+        if not isinstance(example, Example) or example.input_keys is None:
+            msg = f"trainset[{index}] does not know its inputs; write Example(...).with_inputs('question')"
+            raise EvaluationError(msg)
+    return examples
+
+
+def labelled(example: Example, predictor: Any) -> dict[str, Any]:
+    """The example as a demonstration for `predictor`: the fields of its signature that the example has."""
+    names = (*predictor.signature.input_fields, *predictor.signature.output_fields)
+    return {name: example[name] for name in names if name in example}

@@ -1,0 +1,211 @@
+"""`Runner`: who runs a module, found through a context variable, and the one way native code waits.
+
+Our own modules have one body, a coroutine whose only waits are `settle(...)`. An awaiting caller runs it on its own
+loop; a blocking caller drives it in its own thread (`drive`), so neither needs a second method family nor a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
+
+from dspy_actors.adapters.base import Adapter
+from dspy_actors.envelope import Envelope, Priority, Scope
+from dspy_actors.errors import BlockingCall, CallCancelled, DeadlineExceeded, DspyActorsError, NoRuntime
+from dspy_actors.example import Prediction
+from dspy_actors.lm.lm import LM
+from dspy_actors.lm.work import Answer
+from dspy_actors.messages import LMRequest
+from supervisors.clock import Clock
+from supervisors.errors import CallTimeout
+from supervisors.reply import Reply
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for every call made through one handle. Frozen: `bind` gives another one.
+
+    `deadline` is how many seconds a call may take. `options` are merged over the options of whichever LM is asked.
+    `parse_retries` is how often an answer that does not hold the outputs is asked for again, with what was wrong.
+    """
+
+    lm: LM | None
+    adapter: Adapter
+    deadline: float = 600.0
+    tenant: str = ""
+    priority: Priority = "interactive"
+    sample: int = 0
+    options: Mapping[str, object] = field(default_factory=dict)
+    parse_retries: int = 1
+
+    def bind(self, **changes: Any) -> Settings:
+        """These settings with some of them changed."""
+        return replace(self, **changes)
+
+
+class Runner(Protocol):
+    """What a module needs of whoever runs it."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    def complete(self, lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
+        """Ask a model; returns at once."""
+        ...
+
+    def run(self, module: Any, inputs: dict[str, Any], settings: Settings) -> Prediction:
+        """A new call of `module`, blocking."""
+        ...
+
+    async def arun(self, module: Any, inputs: dict[str, Any], settings: Settings) -> Prediction:
+        """A new call of `module`, awaited."""
+        ...
+
+    def run_in_thread(self, body: Callable[[], T], name: str) -> Reply[T]:
+        """Run blocking user code in a task thread."""
+        ...
+
+    def run_on_loop(self, body: Coroutine[Any, Any, T]) -> Reply[T]:
+        """Run user's async code on the programs loop."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where code stands: its runner, the settings in force, and, inside a call, that call's envelope and scope."""
+
+    runner: Runner
+    settings: Settings
+    envelope: Envelope | None = None
+    scope: Scope | None = None
+
+
+FRAME: ContextVar[Frame | None] = ContextVar("dspy_actors_frame", default=None)
+
+
+def current_frame() -> Frame | None:
+    """The frame of the code that asks, or `None` outside every runtime."""
+    return FRAME.get()
+
+
+def require_frame(name: str) -> Frame:
+    """The frame of the code that asks; raises `NoRuntime` where there is none."""
+    frame = FRAME.get()
+    if frame is None:
+        raise NoRuntime(name)
+    return frame
+
+
+def refuse_on_loop(name: str) -> None:
+    """Raise `BlockingCall` on a thread whose event loop is running."""
+    if asyncio._get_running_loop() is not None:
+        raise BlockingCall(name)
+
+
+@types.coroutine
+def _park(reply: Reply[Any]) -> Generator[Reply[Any], bool, bool]:
+    """Hand a reply to `drive`; True when it has settled, False when the time is up."""
+    return (yield reply)
+
+
+async def settle(reply: Reply[T], phase: str) -> T:
+    """Wait for `reply` within the deadline of the call: the only wait in native code.
+
+    Raises:
+        DeadlineExceeded: the call's deadline passed first, in `phase`; the reply was cancelled.
+        CallCancelled: the call's scope was cancelled.
+    """
+    frame = FRAME.get()
+    assert frame is not None
+    assert frame.envelope is not None
+    assert frame.scope is not None
+    if not reply.done():
+        frame.scope.enter(reply)
+        try:
+            await _wait(reply, frame, phase)
+        finally:
+            frame.scope.leave(reply)
+    if reply.cancelled():
+        msg = f"the call {frame.envelope.call_id} was cancelled"
+        raise CallCancelled(msg)
+    try:
+        return reply.get(0)
+    except DspyActorsError as error:
+        if error.infrastructure:
+            frame.scope.fault = error
+        raise
+
+
+async def _wait(reply: Reply[Any], frame: Frame, phase: str) -> None:
+    assert frame.envelope is not None
+    deadline = frame.envelope.deadline
+    left = None if deadline is None else max(0.0, deadline - frame.runner.clock.now())
+    if asyncio._get_running_loop() is None:
+        settled = await _park(reply)
+    else:
+        settled = await settles(reply, left)
+    if not settled and not reply.done():
+        reply.cancel()
+        raise deadline_exceeded(phase, frame)
+
+
+async def settles(reply: Reply[Any], seconds: float | None) -> bool:
+    """Await `reply` for at most `seconds`; whether it settled. A cancelled awaiter cancels the reply."""
+    try:
+        await reply.aget(seconds)
+    except CallTimeout:
+        return reply.done()
+    except asyncio.CancelledError:
+        if reply.cancelled():
+            return True
+        raise
+    except BaseException:
+        if reply.done():
+            return True
+        raise
+    return True
+
+
+def deadline_exceeded(phase: str, frame: Frame) -> DeadlineExceeded:
+    """The error of a call of `frame` that ran out of time in `phase`."""
+    seconds = frame.settings.deadline
+    msg = f"the call took longer than its deadline of {seconds:g} s (waiting for: {phase})"
+    return DeadlineExceeded(msg, phase=phase, seconds=seconds)
+
+
+def drive(body: Coroutine[Any, Any, T], frame: Frame) -> T:
+    """Run native code to its end in this thread, blocking at each `settle`."""
+    assert frame.envelope is not None
+    clock = frame.runner.clock
+    deadline = frame.envelope.deadline
+    try:
+        reply: Reply[Any] = body.send(None)
+        while True:
+            left = None if deadline is None else max(0.0, deadline - clock.now())
+            try:
+                settled = reply.wait(left, clock)
+            except BaseException as interrupt:  # Ctrl-C in the waiting thread: the open request is cancelled with us
+                reply.cancel()
+                reply = body.throw(interrupt)
+                continue
+            reply = body.send(settled)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def fault_of(error: BaseException | None) -> DspyActorsError | None:
+    """The infrastructure's failure that `error` is or was raised from, if there is one."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, DspyActorsError) and error.infrastructure:
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None

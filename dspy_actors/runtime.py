@@ -1,0 +1,305 @@
+"""`Runtime`: the one handle. It starts the supervision tree, runs programs on it and stops it in reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from contextvars import Token
+from typing import Any, Self
+
+from dspy_actors.adapters.base import Adapter
+from dspy_actors.adapters.chat_adapter import ChatAdapter
+from dspy_actors.batch import Mapped, map_rows
+from dspy_actors.cache.flight import SingleFlight
+from dspy_actors.cache.table import Table
+from dspy_actors.envelope import Priority
+from dspy_actors.errors import EvaluationError, NoRuntime, ShuttingDown
+from dspy_actors.hosting import RuntimeHost
+from dspy_actors.lm.client import LMClient
+from dspy_actors.lm.guards import make_guards
+from dspy_actors.lm.lm import LM
+from dspy_actors.lm.pools import PoolPlan
+from dspy_actors.lm.providers.base import LMConfig, Provider
+from dspy_actors.lm.providers.table import provider_for
+from dspy_actors.lm.reach import WorkerFinder
+from dspy_actors.lm.transports.base import TransportSettings
+from dspy_actors.lm.transports.choose import choose
+from dspy_actors.lm.tree import LMPlan
+from dspy_actors.lm.usage import LMCounters, LMNumbers
+from dspy_actors.lm.worker import worker_class
+from dspy_actors.modules.instance import Limits
+from dspy_actors.modules.module import Module
+from dspy_actors.modules.program import Program
+from dspy_actors.runner import FRAME, Frame, Settings
+from dspy_actors.tree import RuntimePlan, RuntimeSupervisor
+from supervisors.clock import Clock
+from supervisors.kernel import Kernel
+from supervisors.registry import Registry
+from supervisors.spec import ChildSpec, ChildType
+from supervisors.system import System
+
+_NUMBERS = itertools.count(1)
+
+OpenProvider = Callable[[LMConfig], Provider]
+
+
+class Runtime:
+    """Programs, models and their supervision tree, from `start_up` to `shutdown`.
+
+    Used as `with Runtime(lm=...) as rt:` or `async with`, inside which a plain `module(...)` finds it; or through
+    handles from `rt.start(module)`, which work from any thread and any loop. Two runtimes live side by side. No
+    signal handler is installed. In a service's own tree, hang `rt.child_spec()` under a supervisor instead.
+
+    Args:
+        lm: the model of every predictor without one of its own; an `LM` or its name.
+        adapter: how prompts are written and answers read; `ChatAdapter()` if left out.
+        deadline: seconds a call may take, everything included.
+        tenant: whose calls these are; part of the cache's key.
+        transport: `"httpx"`, `"aiohttp"` (the extra `[fast]`), or `"auto"`: aiohttp where it is installed.
+        cache_seconds, cache_bytes, cache_entries: bounds of the memory cache.
+        max_inflight, max_queue: how many calls of one program run at once, and how many may wait.
+        max_zombies: abandoned threads beyond which blocking programs are refused with `Busy`.
+        parse_retries: how often an unreadable answer is asked for again.
+        open_provider: replaces the providers by name, for models of your own.
+        clock: what tells the time.
+    """
+
+    def __init__(
+        self,
+        lm: LM | str | None = None,
+        *,
+        adapter: Adapter | None = None,
+        deadline: float = 600.0,
+        tenant: str = "",
+        priority: Priority = "interactive",
+        transport: str = "auto",
+        cache_seconds: float = 1800.0,
+        cache_bytes: int = 64 * 1024 * 1024,
+        cache_entries: int = 100_000,
+        max_inflight: int = 1024,
+        max_queue: int = 100_000,
+        max_zombies: int = 32,
+        parse_retries: int = 1,
+        open_provider: OpenProvider | None = None,
+        name: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        _check(deadline=deadline, cache_seconds=cache_seconds, cache_bytes=cache_bytes, max_inflight=max_inflight)
+        self.name = name or f"dspy-actors-{next(_NUMBERS)}"
+        self.settings = Settings(
+            lm=LM(lm) if isinstance(lm, str) else lm,
+            adapter=adapter or ChatAdapter(),
+            deadline=deadline,
+            tenant=tenant,
+            priority=priority,
+            parse_retries=parse_retries,
+        )
+        self._limits = Limits(max_inflight, max_queue)
+        self._max_zombies = max_zombies
+        self._clock = clock
+        self._counters = LMCounters()
+        self._registry = Registry()
+        self._bounds = (cache_entries, cache_bytes, cache_seconds)
+        self._open_provider = open_provider or _providers(transport)
+        self._system: System | None = None
+        self._host: RuntimeHost | None = None
+        self._ended = False
+        self._tokens: list[Token[Frame | None]] = []
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def start_up(self) -> Self:
+        """Start the tree; returns when all of it is up. Raises `StartFailed`."""
+        if self._system is not None or self._host is not None:
+            return self
+        self._refuse_ended()
+        system = System(self.name, clock=self._clock)
+        system.start()
+        try:
+            system.start_child(self.child_spec())
+        except BaseException:
+            system.shutdown(5.0)
+            raise
+        self._system = system
+        return self
+
+    def shutdown(self, timeout: float = 10.0) -> None:
+        """Let no more calls in, then stop the tree in reverse order, within `timeout` seconds. Ends the runtime."""
+        self._ended = True
+        if self._host is not None:
+            self._host.close_door()
+        system, self._system = self._system, None
+        if system is not None:
+            system.shutdown(timeout)
+
+    def drain(self, seconds: float) -> bool:
+        """Let no more calls in and wait for those under way; whether all ended within `seconds`."""
+        host = self._running()
+        return host.close_door().wait(seconds, host.clock)
+
+    def ready(self) -> bool:
+        """Whether calls are let in and the tree stands: what a readiness probe asks."""
+        host = self._host
+        return host is not None and not host.closing and all(self._registry.whereis(n) for n in ("tasks", "modules"))
+
+    def child_spec(self) -> ChildSpec:
+        """The runtime as a child of a service's own supervisor; it is then started and stopped by that one."""
+        self._refuse_ended()
+        return ChildSpec(self.name, self._start_tree, shutdown=30.0, type=ChildType.SUPERVISOR)
+
+    def _start_tree(self, kernel: Kernel) -> Any:
+        entries, size, seconds = self._bounds
+        table: Table[bytes, Any] = Table(kernel.clock, max_entries=entries, max_bytes=size, ttl=seconds)
+        guards = make_guards(table, SingleFlight(), self._counters)
+        finder = WorkerFinder(self._registry, kernel.clock)
+        client = LMClient(finder, guards, self._counters, kernel.clock)
+        if self._host is None:
+            self._host = RuntimeHost(kernel, self._registry, client, self.settings, self._limits, self._max_zombies)
+        io_loop = f"io of {self.name}"
+        pools = PoolPlan(self._registry, worker_class(io_loop), self._open_provider, self._counters)
+        plan = RuntimePlan(self.name, self._registry, LMPlan(io_loop, pools, table))
+        return kernel.spawn(RuntimeSupervisor, plan, name=self._registry.via(self.name))
+
+    def _refuse_ended(self) -> None:
+        if self._ended:
+            msg = "this runtime has ended; make a new Runtime(...)"
+            raise ShuttingDown(msg)
+
+    def _running(self) -> RuntimeHost:
+        if self._host is None or self._ended:
+            self._refuse_ended()
+            raise NoRuntime("this Runtime, before start_up(),")
+        return self._host
+
+    def __enter__(self) -> Self:
+        self.start_up()
+        self._tokens.append(FRAME.set(Frame(self._running(), self.settings)))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        FRAME.reset(self._tokens.pop())
+        if not self._tokens:
+            self.shutdown()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.start_up)
+        self._tokens.append(FRAME.set(Frame(self._running(), self.settings)))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        FRAME.reset(self._tokens.pop())
+        if not self._tokens:
+            await asyncio.to_thread(self.shutdown)
+
+    # -- programs -----------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        module: Module,
+        *,
+        name: str | None = None,
+        max_inflight: int | None = None,
+        max_queue: int | None = None,
+    ) -> Program:
+        """Start an actor for a private copy of `module` and give its handle, good for any thread and any loop.
+
+        On a running event loop this does not wait; a start that fails is raised by the first call.
+        """
+        own = self._limits
+        limits = Limits(
+            own.max_inflight if max_inflight is None else max_inflight,
+            own.max_queue if max_queue is None else max_queue,
+        )
+        program = self._running().start(module, name=name, settings=self._in_force(), limits=limits)
+        if asyncio._get_running_loop() is None:
+            program.wait_started()
+        return program
+
+    def using(self, **changes: Any) -> Using:
+        """Settings for a while: `with rt.using(lm=..., tenant=..., deadline=...):` (DSPy's `context`)."""
+        if isinstance(changes.get("lm"), str):
+            changes["lm"] = LM(changes["lm"])
+        return Using(self, self._in_force().bind(**changes))
+
+    def map(
+        self,
+        program: Module | Program,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        concurrency: int = 16,
+        inputs: Sequence[str] | None = None,
+        ordered: bool = True,
+    ) -> Iterator[Mapped]:
+        """Run `program` on each row, lazily: at most `concurrency` rows are under way and few more are read ahead.
+
+        `inputs` names the fields of a row that the program is given; `None` gives it the whole row.
+        Yields `Mapped(index, row, outcome)` for every row; a row that fails has its error in the outcome. Leaving
+        the loop early cancels what is under way.
+        """
+        if concurrency < 1:
+            msg = f"concurrency={concurrency}: at least 1 row must be under way"
+            raise EvaluationError(msg)
+        host, settings = self._running(), self._in_force()
+        return map_rows(host, program, rows, settings, concurrency, inputs=inputs, ordered=ordered)
+
+    def _in_force(self) -> Settings:
+        frame = FRAME.get()
+        return frame.settings if frame is not None and frame.runner is self._host else self.settings
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def numbers(self) -> LMNumbers:
+        """The LM layer's counts: calls, cache hits, requests sent, retries, tokens."""
+        return self._counters.read()
+
+    @property
+    def system(self) -> System:
+        """The actor system this runtime started for itself; raises `NoRuntime` where it hangs in another's tree."""
+        if self._system is None:
+            raise NoRuntime("Runtime.system")
+        return self._system
+
+    @property
+    def registry(self) -> Registry:
+        """The names of this runtime's actors."""
+        return self._registry
+
+    def draw(self) -> str:
+        """The supervision tree as text."""
+        return self.system.draw()
+
+
+class Using(AbstractContextManager["Using"]):
+    """Settings in force inside a `with` block, and handles that keep them."""
+
+    def __init__(self, runtime: Runtime, settings: Settings) -> None:
+        self._runtime = runtime
+        self._settings = settings
+        self._tokens: list[Token[Frame | None]] = []
+
+    def __enter__(self) -> Self:
+        self._tokens.append(FRAME.set(Frame(self._runtime._running(), self._settings)))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        FRAME.reset(self._tokens.pop())
+
+    def start(self, module: Module, **options: Any) -> Program:
+        """As `Runtime.start`, under these settings."""
+        with self:
+            return self._runtime.start(module, **options)
+
+
+def _providers(transport: str) -> OpenProvider:
+    factory = choose(transport)
+    settings = TransportSettings()
+    return lambda config: provider_for(config, factory, settings)
+
+
+def _check(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            msg = f"Runtime({name}={value!r}): more than 0"
+            raise EvaluationError(msg)
