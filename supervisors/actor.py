@@ -23,6 +23,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
 import pykka
+from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr
 
 from supervisors import calls
 from supervisors.cell import IGNORE, Cell, Ignore
@@ -90,6 +91,7 @@ class Actor(pykka.Actor):
         cell = self._cell = self._create_actor_inbox()
         kind = type(self)
         cell.actor = self
+        cell.kind = kind
         cell.ref = Ref(cell)
         cell.inline = kind.inline
         cell.bound = kind.mailbox
@@ -194,6 +196,8 @@ class Actor(pykka.Actor):
 
         If the actor ends first, the caller gets ActorDied. For a cast it is a reply that nobody reads.
         """
+        if BESIDE.get():
+            raise RuntimeError("defer() belongs into the handler: call it there and hand the reply to the task")
         cur = self._cell.cur
         return self._cell.defer(cur if cur is not None else Reply(self._cell))
 
@@ -240,6 +244,16 @@ class Actor(pykka.Actor):
         cell.tasks[task] = None
         task.add_done_callback(lambda done: cell.tasks.pop(done, None) if cell.tasks else None)
         return task
+
+    def _proxied(self, raw: ProxyCall | ProxyGetAttr | ProxySetAttr) -> Any:
+        *path, last = raw.attr_path
+        holder: Any = self
+        for part in path:
+            holder = getattr(holder, part)
+        if isinstance(raw, ProxySetAttr):
+            return setattr(holder, last, raw.value)
+        value = getattr(holder, last)
+        return value(*raw.args, **raw.kwargs) if isinstance(raw, ProxyCall) else value
 
     def _on_down(self, down: Down) -> Any:
         if not down.monitor.active:

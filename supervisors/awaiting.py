@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from threading import get_ident, local
 
+from supervisors import steps
+
 
 class Bag:
     """The futures of one loop that are to be set, filled by any thread, emptied by the loop."""
@@ -38,6 +40,8 @@ class Bag:
             future = self._futures.popleft()
             if not future.done():
                 future.set_result(None)
+        if steps.hook is not None:
+            steps.hook("bag:emptied", self)
 
 
 class _PerThread(local):

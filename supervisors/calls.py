@@ -13,6 +13,7 @@ from collections.abc import Callable
 from threading import get_ident, main_thread
 from typing import Any
 
+from supervisors import steps
 from supervisors.cell import Cell
 from supervisors.current import BESIDE, CURRENT
 from supervisors.deadline import current_deadline
@@ -117,6 +118,8 @@ def _run_owned(cell: Cell, message: Any, reply: Reply[Any], depth: int) -> None:
         else:
             cell.ctx.run(cell.handle, message)
     finally:
+        if steps.hook is not None:
+            steps.hook("own:releasing", cell)
         cell.own.release()
         if cell.released() and not cell.sched:
             cell.sched = True
@@ -125,8 +128,7 @@ def _run_owned(cell: Cell, message: Any, reply: Reply[Any], depth: int) -> None:
 
 def method_name(cell: Cell, method: Callable[..., Any]) -> str:
     """Under which name `method` is on the actor's class; UnknownMessage if it is not."""
-    kind = type(cell.actor)
-    for base in kind.__mro__:
+    for base in cell.kind.__mro__:
         for name, value in vars(base).items():
             if value is method and inspect.isfunction(value):
                 cell.table[method] = name

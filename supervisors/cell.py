@@ -63,8 +63,6 @@ class Cell(Mailbox):
     def activate(self, budget: int = BUDGET) -> bool:
         """Try to own the actor and handle what is there, in this thread. True if there is more to do."""
         self.sched = False
-        if steps.hook is not None:
-            steps.hook("activate:unscheduled", self)
         if not self.own.acquire(False):
             return False
         self.depth = 0
@@ -72,6 +70,8 @@ class Cell(Mailbox):
             self.ctx.run(self.drain, budget)
         finally:
             self.host = None
+            if steps.hook is not None:
+                steps.hook("own:releasing", self)
             self.own.release()
             more = self.released()
         return more
@@ -102,14 +102,12 @@ class Cell(Mailbox):
         name, args, kwargs, reply = message
         if reply is not None and reply.done():  # cancelled before it began
             return None
-        return self._run(getattr(self.actor, name), args, kwargs, reply)
+        return self._run(name, args, kwargs, reply)
 
-    def _run(
-        self, method: Callable[..., Any], args: Any, kwargs: Any, reply: Reply[Any] | None
-    ) -> Coroutine[Any, Any, None] | None:
-        self.cur = reply
+    def _run(self, name: str, args: Any, kwargs: Any, reply: Reply[Any] | None) -> Coroutine[Any, Any, None] | None:
         if steps.hook is not None:
-            steps.hook("handle:current", self)
+            steps.hook("handle:taken", self)
+        self.cur = reply
         if self.dead:  # fenced after the message was taken out: it may have missed `cur`
             if reply is not None:
                 reply.fail(self.died(False))
@@ -117,7 +115,7 @@ class Cell(Mailbox):
         self.since = self.now()
         self.handled += 1
         try:
-            value = method(*args, **kwargs)
+            value = getattr(self.actor, name)(*args, **kwargs)
         except BaseException as error:  # the actor loop: whatever it is, it ends this actor and no other
             return self.die(Crash(error), reply)
         if type(value) is CoroutineType and self.dispatcher.is_loop:
@@ -152,6 +150,7 @@ class Cell(Mailbox):
                 return None
             self.started = True
             value = self.ref
+            self.home.telemetry.execute(("actor", "start"), {}, {"name": self.name, "ref": value, "class": self.kind})
         elif self.sysq and self._stops_itself():
             return self.die(self._requested_exit() or Normal(), reply)
         if reply is not None:
@@ -191,21 +190,13 @@ class Cell(Mailbox):
         raw, reply = envelope.message, envelope.reply_to
         if isinstance(raw, _ActorStop):
             if reply is not None:
-                self.watch(reply, lambda _: reply.set(None))
+                reply_to: Reply[None] = reply
+                if not self.watch(reply, lambda _: reply_to.set(None)):
+                    reply_to.set(None)
             return self.die(Normal(), None)
         if isinstance(raw, (ProxyCall, ProxyGetAttr, ProxySetAttr)):
-            return self._run(self._proxied, (raw,), {}, reply)
-        return self._run(self.actor.on_receive, (raw,), {}, reply)
-
-    def _proxied(self, raw: ProxyCall | ProxyGetAttr | ProxySetAttr) -> Any:
-        *path, last = raw.attr_path
-        holder = self.actor
-        for part in path:
-            holder = getattr(holder, part)
-        if isinstance(raw, ProxySetAttr):
-            return setattr(holder, last, raw.value)
-        value = getattr(holder, last)
-        return value(*raw.args, **raw.kwargs) if isinstance(raw, ProxyCall) else value
+            return self._run("_proxied", (raw,), {}, reply)
+        return self._run("on_receive", (raw,), {}, reply)
 
     # ending
 
@@ -251,7 +242,7 @@ class Cell(Mailbox):
             self.finish(exit, last)
             return None
         self.started = False  # terminate runs once, whatever happens in it
-        if self.tasks or inspect.iscoroutinefunction(self.actor.terminate):
+        if self.tasks or inspect.iscoroutinefunction(self.kind.terminate):
             return self._die_on_loop(exit, last)
         try:
             self.actor.terminate(exit)

@@ -273,3 +273,29 @@ class UsedAfterFork(SupervisorsError):
 
     def text(self) -> str:
         return f"{self.what} belongs to the parent process: threads do not survive fork(); start a system in the child"
+
+
+_HEAP_TYPE = 1 << 9  # type flag: a class made by Python code
+
+
+def fresh(error: BaseException) -> BaseException:
+    """A copy of a shared exception to raise, with its own traceback; itself where a copy would lose something."""
+    kind = type(error)
+    if any(_has_c_fields(base) for base in kind.__mro__):
+        return error
+    try:
+        twin = kind.__new__(kind, *error.args)
+    except TypeError:
+        return error
+    twin.args = error.args
+    twin.__dict__.update(error.__dict__)
+    twin.__traceback__ = error.__traceback__
+    twin.__context__ = error.__context__
+    twin.__cause__ = error.__cause__
+    twin.__suppress_context__ = error.__suppress_context__
+    return twin
+
+
+def _has_c_fields(base: type) -> bool:
+    """As OSError's or SystemExit's: a copy made from `args` and `__dict__` would lack them."""
+    return not base.__flags__ & _HEAP_TYPE and base.__basicsize__ > BaseException.__basicsize__

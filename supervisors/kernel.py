@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from asyncio import _get_running_loop
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
@@ -20,6 +21,7 @@ from supervisors.dispatchers.thread import ThreadPerActor
 from supervisors.errors import (
     AlreadyRegistered,
     AlreadyStarted,
+    BlockingCallOnLoop,
     CallTimeout,
     Fenced,
     NoSystem,
@@ -27,6 +29,7 @@ from supervisors.errors import (
     StartFailed,
     SystemStopped,
     UsedAfterFork,
+    fresh,
 )
 from supervisors.exits import Crash, Exit, Shutdown
 from supervisors.mailbox import Mailbox
@@ -116,6 +119,8 @@ class Kernel:
         finishes it; it must not block. Raises StartFailed (also when `init` takes longer than `start_timeout`
         seconds; the actor is fenced then), AlreadyStarted, SystemStopped, BlockingCallOnLoop.
         """
+        if _get_running_loop() is not None:
+            raise BlockingCallOnLoop(f"the start of {cls.__name__}")
         cell, started = self.begin(cls, *args, name=name, parent=parent, on_down=on_down, **kwargs)
         try:
             if not started.wait(start_timeout, self.clock):
@@ -207,8 +212,7 @@ class Kernel:
         error = started.exception()
         if error is None:
             return started.take()
-        if self.refuse is not None:
-            raise self.refuse
+        self._refuse_if_closed()
         cause = error.__cause__ if error.__cause__ is not None else error
         raise StartFailed(cell.name, cause) from cause
 
@@ -267,7 +271,7 @@ class Kernel:
 
     def _refuse_if_closed(self) -> None:
         if self.refuse is not None:
-            raise self.refuse
+            raise fresh(self.refuse)
         if self._closed:
             raise SystemStopped(self.name)
 

@@ -26,7 +26,7 @@ from pykka.messages import _ActorStop
 from supervisors import steps
 from supervisors.current import CURRENT, Home
 from supervisors.dispatchers.base import BUDGET, Dispatcher
-from supervisors.errors import ActorDied, Fenced, MailboxFull
+from supervisors.errors import ActorDied, Fenced, MailboxFull, fresh
 from supervisors.exits import Exit, Killed, NoProc
 from supervisors.reply import Reply
 
@@ -55,6 +55,7 @@ class Mailbox:
         "home",
         "host",
         "incarnation",
+        "kind",
         "label",
         "names",
         "own",
@@ -72,7 +73,8 @@ class Mailbox:
     )
 
     def __init__(self) -> None:
-        self.actor: Any = None
+        self.actor: Any = None  # gone at the death: a ref must not keep a dead actor's state
+        self.kind: type = object
         self.ref: Any = None
         self.home: Home
         self.dispatcher: Dispatcher
@@ -104,7 +106,7 @@ class Mailbox:
     @property
     def name(self) -> str:
         """The registered name, or the class and the incarnation."""
-        return self.label if self.label is not None else f"{type(self.actor).__name__}#{self.incarnation}"
+        return self.label if self.label is not None else f"{self.kind.__name__}#{self.incarnation}"
 
     # senders
 
@@ -116,14 +118,14 @@ class Mailbox:
         if self.bound is not None and len(self.q) >= self.bound and not self.dead:
             raise MailboxFull(self.name, self.bound)
         if self.home.refuse is not None:
-            raise self.home.refuse
+            raise fresh(self.home.refuse)
         self.post(message)
 
     def post(self, message: Any) -> None:
         """As `put`, never refused: death notices, timers."""
-        self.q.append(message)
         if steps.hook is not None:
-            steps.hook("put:appended", self)
+            steps.hook("put:appending", self)
+        self.q.append(message)
         if self.dead:
             self.reject()
         elif not self.sched and not self.own.locked():
@@ -159,8 +161,6 @@ class Mailbox:
 
     def released(self) -> bool:
         """Look again after `own` was released: True if there is something to do."""
-        if steps.hook is not None:
-            steps.hook("own:released", self)
         if self.fenced:
             self.home.zombie_cells.pop(self, None)
         if self.dead:
@@ -187,9 +187,9 @@ class Mailbox:
 
         `tell` runs in the thread that finishes this life and must not block or raise.
         """
-        self.watchers[key] = tell
         if steps.hook is not None:
-            steps.hook("watch:added", self)
+            steps.hook("watch:adding", self)
+        self.watchers[key] = tell
         return not (self.dead and self.watchers.pop(key, None) is not None)
 
     def unwatch(self, key: Hashable) -> bool:
@@ -204,9 +204,9 @@ class Mailbox:
         if not self.finish(Killed()):
             return
         if self.own.locked():
-            self.home.zombie_cells[self] = None
             if steps.hook is not None:
-                steps.hook("fence:counted", self)
+                steps.hook("fence:counting", self)
+            self.home.zombie_cells[self] = None
             if self.own.locked():  # look again: its thread may have come back meanwhile
                 self.dispatcher.abandon(self)
             else:
@@ -239,8 +239,9 @@ class Mailbox:
                     tell(self)
         if last is not None:
             last.fail(self.died(True))
-        metadata = {"name": self.name, "ref": self.ref, "exit": exit, "class": type(self.actor)}
+        metadata = {"name": self.name, "ref": self.ref, "exit": exit, "class": self.kind}
         self.home.telemetry.execute(("actor", "exit"), {"messages": self.handled}, metadata)
+        self.actor = None
         self.fenced = True  # whatever still runs in its name (tasks, helper threads) may not send
         return True
 

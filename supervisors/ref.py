@@ -49,7 +49,8 @@ class Ref(pykka.ActorRef[A], Generic[A]):
     @property
     def actor_class(self) -> type[A]:  # type: ignore[override]  # pykka declares plain attributes, we compute them
         """The actor's class."""
-        return type(self._cell.actor)
+        kind: type[A] = self._cell.kind
+        return kind
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]
@@ -100,7 +101,7 @@ class Ref(pykka.ActorRef[A], Generic[A]):
         since = cell.since
         return {
             "name": cell.name,
-            "class": type(cell.actor).__qualname__,
+            "class": cell.kind.__qualname__,
             "dispatcher": cell.dispatcher.name,
             "incarnation": cell.incarnation,
             "queue": len(cell.q),

@@ -28,7 +28,7 @@ from supervisors.awaiting import bag_here
 from supervisors.blocking import BLOCKERS
 from supervisors.clock import Clock, SystemClock
 from supervisors.current import BESIDE, CURRENT, Life
-from supervisors.errors import BlockingCallOnLoop, CallCycle, CallTimeout
+from supervisors.errors import BlockingCallOnLoop, CallCycle, CallTimeout, fresh
 
 T = TypeVar("T")
 
@@ -181,6 +181,8 @@ class Reply(pykka.Future[T], Generic[T]):
             return True
         if _get_running_loop() is not None:
             raise BlockingCallOnLoop(self.name)
+        if self._home is not None and self._home.home.refuse is not None:
+            raise fresh(self._home.home.refuse)
         me = CURRENT.get()
         if me is None or BESIDE.get():
             return self._block(seconds, clock)
@@ -195,9 +197,9 @@ class Reply(pykka.Future[T], Generic[T]):
         lock = allocate_lock()
         lock.acquire()
         release = lock.release
-        self._waiters.append(release)
         if steps.hook is not None:
-            steps.hook("reply:waiting", self)
+            steps.hook("reply:joining", self)
+        self._waiters.append(release)
         if self._result is not UNSET:  # the second look
             self._withdraw(release)
             return True
@@ -236,6 +238,8 @@ class Reply(pykka.Future[T], Generic[T]):
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
             waiter = partial(bag_here(loop).wake, future)
+            if steps.hook is not None:
+                steps.hook("reply:joining", self)
             self._waiters.append(waiter)
             if self._result is UNSET:  # the second look
                 try:
@@ -260,6 +264,8 @@ class Reply(pykka.Future[T], Generic[T]):
         future: asyncio.Future[None] = loop.create_future()
         waiter = partial(bag_here(loop).wake, future)
         timer = clock.call_at(clock.now() + seconds, waiter)
+        if steps.hook is not None:
+            steps.hook("reply:joining", self)
         self._waiters.append(waiter)
         try:
             if self._result is UNSET:  # the second look
@@ -283,6 +289,8 @@ class Reply(pykka.Future[T], Generic[T]):
         event ("reply", "callback", "failure") and goes no further.
         """
         waiter = partial(_run_callback, copy_context(), fn, self)
+        if steps.hook is not None:
+            steps.hook("reply:joining", self)
         self._waiters.append(waiter)
         if self._result is not UNSET and self._withdraw(waiter):
             waiter()
@@ -359,24 +367,3 @@ def _who_is_busy_with(reply: Reply[Any]) -> Life | None:
     if home.pending is not None and reply in home.pending:
         return None
     return home
-
-
-_PLAIN_SIZE = Exception.__basicsize__
-
-
-def fresh(error: BaseException) -> BaseException:
-    """A copy of a shared exception to raise, with its own traceback; itself where a copy would lose something."""
-    kind = type(error)
-    if kind.__basicsize__ != _PLAIN_SIZE:  # fields kept in C, as OSError's
-        return error.with_traceback(error.__traceback__)
-    try:
-        twin = kind.__new__(kind, *error.args)
-    except TypeError:
-        return error
-    twin.args = error.args
-    twin.__dict__.update(error.__dict__)
-    twin.__traceback__ = error.__traceback__
-    twin.__context__ = error.__context__
-    twin.__cause__ = error.__cause__
-    twin.__suppress_context__ = error.__suppress_context__
-    return twin

@@ -128,14 +128,14 @@ class LoopDispatcher:
 
     def _sweep(self) -> None:
         self._armed = False  # before the look: who submits from now on knocks again
-        if steps.hook is not None:
-            steps.hook("loop:disarmed", self)
         for _ in range(len(self._ready)):
             try:
                 cell = self._ready.popleft()
             except IndexError:
                 break
             self._activate(cell)
+        if steps.hook is not None:
+            steps.hook("loop:swept", self)
         if self._ready and not self._armed:
             self._armed = True
             assert self._loop is not None
@@ -156,15 +156,19 @@ class LoopDispatcher:
     async def _serve(self, cell: Runnable, coro: Coroutine[Any, Any, None]) -> None:
         """Await one handler after the other until the actor has nothing to do, then give it up."""
         try:
-            following: Coroutine[Any, Any, None] | None = coro
-            while following is not None:
-                await following
+            await coro
+            for _ in range(BUDGET):  # then the other actors of the loop get their turn
                 following = cell.drain(BUDGET)
+                if following is None:
+                    break
+                await following
         finally:
             cell.work = None
             self._release(cell)
 
     def _release(self, cell: Runnable) -> None:
+        if steps.hook is not None:
+            steps.hook("own:releasing", cell)
         cell.own.release()
         if cell.released() and not cell.sched:
             cell.sched = True

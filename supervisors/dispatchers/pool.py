@@ -60,8 +60,6 @@ class Pool:
 
     def submit(self, cell: Runnable) -> None:
         self._queue.put(cell)
-        if steps.hook is not None:
-            steps.hook("pool:queued", cell)
         if not self._idle:
             if len(self._workers) - self._blocked < self._size:
                 self._grow(1, self._size)
@@ -140,7 +138,11 @@ class Pool:
             except RuntimeError:  # no thread to be had: the work waits for those there are
                 with self._lock:
                     self._workers.pop(worker, None)
-                raise
+                    if watchman:
+                        self._watchman = None
+                    if not self._workers:
+                        raise
+                return
             if watchman and self._watchman is not None:
                 self._watchman.start()
 
@@ -179,6 +181,8 @@ class Pool:
             try:
                 cell = self._queue.get(timeout=self._patience())
             except Empty:
+                if steps.hook is not None:
+                    steps.hook("pool:retiring", self)
                 self._idle.pop(worker, None)
                 if self._retire(worker):
                     return None
@@ -199,8 +203,6 @@ class Pool:
             if len(self._workers) - self._blocked <= self._size:
                 return False
             del self._workers[worker]
-        if steps.hook is not None:
-            steps.hook("pool:retired", self)
         if self._queue.empty():  # look again: a submit may have counted on this thread
             return True
         with self._lock:
@@ -217,9 +219,9 @@ class Pool:
         step, seen = 1, self._finished
         while not self._stopped:
             if self._queue.empty():
-                self._parked = True
                 if steps.hook is not None:
-                    steps.hook("watch:parked", self)
+                    steps.hook("watch:parking", self)
+                self._parked = True
                 if self._queue.empty():  # look again: a submit may have seen the watchman awake
                     self._knock.get()
                 self._parked = False
