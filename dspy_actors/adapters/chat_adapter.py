@@ -7,7 +7,7 @@ order (all marks and words are constants in `layout.py`):
    ``1. `question` (str): what the customer asks`` (type in Python notation; description where there is one; a line
    `Limits: …` below where the field has constraints). `OUTPUTS_TITLE` and the outputs likewise, numbered anew.
    `LAYOUT_TITLE`, a blank line, then one block a field, inputs first, separated by blank lines: its header line
-   `[[ ## question ## ]]` and its placeholder `{question}`. Behind an output's placeholder stand eight spaces, `# `
+   `[[ ## question ## ]]` and its slot `{question}`. Behind an output's slot stand eight spaces, `# `
    and a note on its value: `True or False`; `one int and nothing else`; `OPTIONS` and the options of an enum or
    `Literal` separated by `; `; `SCHEMA` and a JSON schema on one line. `str` has no note. The last block is
    `COMPLETED`. Then `TASK_TITLE` and the instructions, each line behind eight spaces, to the end of the message.

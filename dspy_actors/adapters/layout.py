@@ -15,7 +15,7 @@ HEADER = re.compile(r"\[\[ ## (\w+) ## \]\]")
 INDENT = " " * 8
 """Stands before each line of the instructions and before each note."""
 NOTE = f"{INDENT}# "
-"""Between a placeholder and the note on its value: `{label}        # exactly one of: order; complaint`."""
+"""Between a slot and the note on its value: `{label}        # exactly one of: order; complaint`."""
 OPTIONS = "exactly one of: "
 """Begins the note of an enum or `Literal`; the options follow, separated by `OPTION_BREAK`."""
 OPTION_BREAK = "; "
@@ -43,10 +43,12 @@ def sections(text: str) -> list[tuple[str | None, str]]:
     """The text cut at its header lines, in order: `(field, content)`.
 
     What stands before the first header comes first, under `None`. Content is stripped; text behind a header on the
-    same line belongs to its content. A header further inside a line is content.
+    same line belongs to its content. A header further inside a line is content. Lines end with a line feed, with or
+    without a carriage return; rarer separators (U+2028, form feed) are part of the text, where DSPy turns them into
+    line feeds and so breaks JSON that holds them.
     """
     found: list[tuple[str | None, list[str]]] = [(None, [])]
-    for line in text.splitlines():
+    for line in text.replace("\r\n", "\n").split("\n"):
         if "[[ ## " in line:
             stripped = line.strip()
             match = HEADER.match(stripped)

@@ -16,6 +16,9 @@ from dspy_actors.types.base import FieldType
 from dspy_actors.types.checking import type_adapter
 
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})\Z", re.ASCII)
+_MOST_LEFT_OPEN = 200
+"""Open brackets beyond which almost-JSON is refused unread: repairing takes seconds for the kilobytes of `{"a" {"a" `
+that a model caught in a loop writes, and this may run on an event loop."""
 _TRUTH = {"True": True, "true": True, "False": False, "false": False}
 
 
@@ -75,11 +78,25 @@ def _unwrapped(text: str) -> str:
 
 
 def _loaded(text: str) -> Any:
-    """The text as data: JSON, else repaired JSON, else a Python literal, else the text itself."""
+    """The text as data: JSON, else repaired JSON, else a Python literal, else the text itself.
+
+    Raises `ValueError` for text nested too deep for a parser.
+    """
+    try:
+        return _json_or_repaired(text)
+    except (RecursionError, MemoryError) as error:  # what Python's own parsers raise for deep nesting
+        msg = "it is nested too deep"
+        raise ValueError(msg) from error
+
+
+def _json_or_repaired(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
         pass
+    if _left_open(text) > _MOST_LEFT_OPEN:
+        msg = "it opens too many brackets that it does not close"
+        raise ValueError(msg)
     import json_repair  # loaded only where an answer is not JSON
 
     repaired: Any = json_repair.loads(text, skip_json_loads=True)
@@ -89,3 +106,19 @@ def _loaded(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _left_open(text: str) -> int:
+    """The most brackets of one kind that stand open at once; those inside strings are counted too."""
+    most = 0
+    for opening, closing in ("{}", "[]"):
+        if text.count(opening) <= _MOST_LEFT_OPEN:
+            continue
+        depth = 0
+        for sign in text:
+            if sign == opening:
+                depth += 1
+                most = max(most, depth)
+            elif sign == closing:
+                depth -= 1
+    return most

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dspy_actors.adapters.chat_adapter import ChatAdapter
 from dspy_actors.adapters.layout import sections
@@ -35,6 +37,14 @@ def test_a_header_may_be_indented() -> None:
     read = ChatAdapter().parse(make_signature("q -> a, b"), "  [[ ## a ## ]]\none\n\t[[ ## b ## ]] two")
 
     assert read == {"a": "one", "b": "two"}
+
+
+def test_rare_line_separators_stay_in_values() -> None:
+    """DSPy makes line feeds of them, which breaks the JSON they stand in."""
+    signature = make_signature("q -> a, b: list[str]")
+    values = {"a": "one\u2028two\x0cthree", "b": ["one\u2028two"]}
+
+    assert ChatAdapter().parse(signature, ChatAdapter().assistant_text(signature, values)) == values
 
 
 def test_an_enum_with_numbers_is_found_by_its_number() -> None:
@@ -80,3 +90,38 @@ def test_an_answer_may_leave_out_what_may_be_missing() -> None:
         c: str = OutputField(default="-")
 
     assert ChatAdapter().parse(Signed, "[[ ## completed ## ]]") == {"a": None, "b": [], "c": "-"}
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a" ' * 5_000, "{" * 20_000, "-" * 10_000, "(" * 5_000, "9" * 5_000])
+def test_runaway_answers_are_refused_at_once(text: str) -> None:
+    """Python's and the repairer's parsers answer these with `RecursionError`, `MemoryError` or seconds of work."""
+    with pytest.raises(AdapterParseError):
+        ChatAdapter().parse(make_signature("q -> a: list[int]"), answer(a=text))
+
+
+LINES = st.text().filter(lambda text: "[[ ## " not in text)
+
+
+@given(first=LINES, second=LINES)
+def test_any_text_comes_back_with_its_ends_stripped(first: str, second: str) -> None:
+    signature = make_signature("q -> a, b")
+    read = ChatAdapter().parse(signature, ChatAdapter().assistant_text(signature, {"a": first, "b": second}))
+
+    assert read == {name: text.replace("\r\n", "\n").strip() for name, text in (("a", first), ("b", second))}
+
+
+@given(value=st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=8))
+def test_any_json_comes_back_the_same(value: object) -> None:
+    signature = make_signature("q -> a: list[Any]")
+
+    assert ChatAdapter().parse(signature, ChatAdapter().assistant_text(signature, {"a": [value]})) == {"a": [value]}
+
+
+@given(text=st.text(alphabet="[]{}#\"'aA1:, \n\\-.", max_size=60), kind=st.sampled_from(["int", "list[str]", "Any"]))
+def test_whatever_a_model_writes_is_read_or_refused(text: str, kind: str) -> None:
+    try:
+        fields = set(ChatAdapter().parse(make_signature(f"q -> a: {kind}"), f"[[ ## a ## ]]\n{text}"))
+    except AdapterParseError as error:
+        fields = {error.field}
+
+    assert fields == {"a"}

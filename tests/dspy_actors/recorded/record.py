@@ -47,7 +47,6 @@ COMPLETIONS: list[tuple[str, str]] = [
     ("q -> a", "[[## a ##]]\nParis"),
     ("q -> a", "**[[ ## a ## ]]**\nParis"),
     ("q -> a", "[[ ## a ## ]]\r\nParis\r\nLyon\r\n"),
-    ("q -> a", "[[ ## a ## ]]\nline\u2028separator\x0cfeed"),
     ("q -> a", "[[ ## a ## ]]\n"),
     ("q -> a", ""),
     ("q -> a", "no sections at all"),
@@ -158,18 +157,18 @@ def plain(value: Any) -> Any:
 
 
 def layout_facts(messages: list[tuple[str, str]]) -> dict[str, Any]:
-    """What of a prompt is structure: roles, headers, types, placeholders, bodies of whole demonstrations."""
+    """What of a prompt is structure: roles, headers, types, slots, bodies of whole demonstrations."""
     system = messages[0][1]
     bodies, whole = [], True
     for role, text in messages[1:-1]:
         whole = text.startswith("[[ ## ") if role == "user" else whole
         if whole and "`[[ ## " not in text:
             bodies.append(text)
-    placeholders = re.findall(r"^\[\[ ## (\w+) ## \]\]\n(?:\{(\w+)\}( {8}# )?)?", system, re.M)
+    slots = re.findall(r"^\[\[ ## (\w+) ## \]\]\n(?:\{(\w+)\}( {8}# )?)?", system, re.M)
     return {
         "roles": [role for role, _ in messages],
         "types": re.findall(r"^\d+\. `(\w+)` \((.*?)\)(?=:|$)", system, re.M),
-        "placeholders": [[name, place, bool(note)] for name, place, note in placeholders],
+        "slots": [[name, place, bool(note)] for name, place, note in slots],
         "task": [line[8:] for line in system.split("\n") if line.startswith(" " * 8)],
         "headers": [re.findall(r"^\[\[ ## (\w+) ## \]\]", text, re.M) for _, text in messages[1:]],
         "reminded": re.findall(r"`\[\[ ## (\w+) ## \]\]`", messages[-1][1]),
