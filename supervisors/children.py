@@ -16,7 +16,6 @@ from supervisors.cell import Ignore
 from supervisors.errors import AlreadyStarted, StartFailed, SupervisorsError
 from supervisors.exits import Exit, Killed, Normal, Shutdown
 from supervisors.intensity import Intensity
-from supervisors.mailbox import Mailbox
 from supervisors.ref import Ref
 from supervisors.spec import BRUTAL_KILL, ChildId, ChildSpec, ChildType, Restart
 
@@ -137,26 +136,33 @@ class Children:
 
     # --- up -----------------------------------------------------------------------------------------------------
 
-    def start(self, entry: Entry, *more: Any) -> Ref[Any] | Ignore:
-        """Bring `entry` up, with `more` behind its arguments; gives IGNORE, and nothing runs, if its `init` said so.
+    def start(self, entry: Entry) -> Ref[Any] | Ignore:
+        """Bring `entry` up; gives IGNORE, and nothing runs, if its `init` said so.
 
         Blocks until `init` is done, at most `start_timeout` seconds. Raises `StartFailed`, whatever went wrong.
         """
         self._forget_retry(entry)
-        ref = self._spawn(entry.spec, more)
-        if isinstance(ref, Ignore):
+        ref = self._spawn(entry.spec)
+        if isinstance(ref, Ref):
+            self._up(entry, ref)
+        else:
             entry.ref, entry.state = None, "stopped"
-            return ref
+        return ref
+
+    def launch(self, entry: Entry, cls: type[Actor], *args: Any) -> Ref[Any]:
+        """As `start`, without waiting for `init`, which must be one that cannot fail; `args` are not kept."""
+        cell, _ = self._kernel.begin(cls, *args, parent=self._owner.ref, on_down=self)
+        ref: Ref[Any] = cell.ref
+        self._up(entry, ref)
+        return ref
+
+    def _up(self, entry: Entry, ref: Ref[Any]) -> None:
         entry.ref, entry.state, entry.started_at = ref, "running", self._clock.now()
         self._living[ref] = entry
         if entry.spec.is_temporary and (entry.spec.args or entry.spec.kwargs):
             entry.spec = entry.spec.without_arguments()
         if self._telemetry.attached(_START):
             self._telemetry.execute(_START, {}, self._about(entry))
-        # Its death may be older than this line; the mailbox then tells its exit at once, so no death is lost.
-        if not ref.mailbox.watch(self, self._died):
-            self._died(ref.mailbox)
-        return ref
 
     def start_on_request(self, entry: Entry) -> Ref[Any] | Ignore:
         """As `start`, for `start_child`: a taken name is `AlreadyStarted(ref)`, so that get-or-start has no race."""
@@ -174,13 +180,21 @@ class Children:
         if self._telemetry.attached(_RESTART):
             self._telemetry.execute(_RESTART, {"restarts": entry.restarts}, self._about(entry))
 
-    def _spawn(self, spec: ChildSpec, more: tuple[Any, ...]) -> Ref[Any] | Ignore:
+    def _spawn(self, spec: ChildSpec) -> Ref[Any] | Ignore:
         # Whatever the start callable raises, SystemExit included, is the failure of this child and not of its
         # supervisor: this is the one broad `except` of the trees.
         try:
-            if isinstance(spec.start, type):
-                return self._spawn_class(spec.start, spec, more)
-            return self._adopt(spec.start(self._kernel, *spec.args, **spec.kwargs))
+            if not isinstance(spec.start, type):
+                return self._adopt(spec.start(self._kernel, *spec.args, **spec.kwargs))
+            return self._kernel.spawn(
+                spec.start,
+                *spec.args,
+                name=spec.name,
+                parent=self._owner.ref,
+                start_timeout=spec.start_timeout,
+                on_down=self,
+                **spec.kwargs,
+            )
         except StartFailed as failed:
             raise StartFailed(spec.id, failed.cause) from failed.cause
         except BaseException as error:
@@ -195,18 +209,10 @@ class Children:
         child, parent = given.mailbox, self._mailbox
         parent.watch(child, lambda life: child.request_exit(life.exit or _SHUTDOWN))
         child.watch(parent, lambda _: parent.unwatch(child))
+        # Its death may be older than this line; then its exit is told at once, so no death is lost.
+        if not child.watch(self, lambda life: self(life.ref, life.exit or Killed())):
+            self(given, child.exit or Killed())
         return given
-
-    def _spawn_class(self, cls: type[Any], spec: ChildSpec, more: tuple[Any, ...]) -> Ref[Any] | Ignore:
-        return self._kernel.spawn(
-            cls,
-            *spec.args,
-            *more,
-            name=spec.name,
-            parent=self._owner.ref,
-            start_timeout=spec.start_timeout,
-            **spec.kwargs,
-        )
 
     # --- down ---------------------------------------------------------------------------------------------------
 
@@ -257,9 +263,9 @@ class Children:
         shutdown = entry.spec.shutdown
         return shutdown if isinstance(shutdown, int | float) else 0.0
 
-    def _died(self, life: Mailbox) -> None:
-        """In the thread that finishes the child: leave word in the supervisor's queue, behind what is there."""
-        self._mailbox.post(("child_ended", (life.ref, life.exit), {}, None))
+    def __call__(self, ref: Ref[Any], exit: Exit) -> None:
+        """A child died. In the thread that finishes it: leave word in the supervisor's queue, behind what is there."""
+        self._mailbox.post(("child_ended", (ref, exit), {}, None))
 
     def ended(self, ref: Ref[Any], exit: Exit) -> Entry | None:
         """The child that `ref` is the present life of, from now on not running; None for any other ref."""

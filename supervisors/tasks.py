@@ -108,9 +108,8 @@ class LoopTaskActor(Actor):
         self.stop()
 
 
-# One spec each for all tasks: a task is never started again, so nothing of it needs to be kept.
-_ON_POOL = ChildSpec("task", TaskActor, restart=Restart.TEMPORARY)
-_ON_LOOP = ChildSpec("task", LoopTaskActor, restart=Restart.TEMPORARY)
+# One spec for all tasks: a task is never started again, so nothing of it needs to be kept.
+_SPEC = ChildSpec("task", TaskActor, restart=Restart.TEMPORARY)
 
 
 class TaskSupervisor(DynamicSupervisor):
@@ -121,9 +120,9 @@ class TaskSupervisor(DynamicSupervisor):
         """Start a task; its value is the answer. Answers `MaxChildren` if there are `max_children` already."""
         self.check_room()
         job.reply = self.defer()
-        spec = _ON_LOOP if inspect.iscoroutinefunction(job.fn) else _ON_POOL
-        entry = Entry(spec)
-        job.ref = ref = self.keep(entry, self._children.start(entry, job))
+        cls = LoopTaskActor if inspect.iscoroutinefunction(job.fn) else TaskActor
+        entry = Entry(_SPEC)
+        job.ref = ref = self.keep(entry, self._children.launch(entry, cls, job))
         _bind(job, ref)
         job.started.set(None)
         return job.reply
