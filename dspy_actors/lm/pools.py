@@ -62,8 +62,9 @@ class ProviderPool(DynamicSupervisor):
         found = self.plan.registry.whereis(name)
         if found is not None and found.is_alive():
             return found
+        where = f" at {config.base_url}" if config.base_url else ""
         spec = ChildSpec(
-            id=name,
+            id=f"{config.provider}/{config.model}{where}",
             start=self.plan.worker,
             args=(WorkerPlan(config, self.plan.open_provider, self.plan.counters),),
             name=self.plan.registry.via(name),
@@ -86,5 +87,5 @@ class LMPools(DynamicSupervisor):
         found = self.plan.registry.whereis(name)
         if found is not None and found.is_alive():
             return found
-        spec = ChildSpec(id=name, start=ProviderPool, args=(self.plan,), name=self.plan.registry.via(name))
+        spec = ChildSpec(id=provider, start=ProviderPool, args=(self.plan,), name=self.plan.registry.via(name))
         return self.start_child(spec)

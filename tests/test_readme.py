@@ -1,0 +1,65 @@
+"""The README's programs run as they stand, and print what it says they print."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+
+
+def block_after(words: str, kind: str) -> str:
+    """The first block of `kind` at or after the python block that contains `words`."""
+    start = next(i for i, (_, text) in enumerate(BLOCKS) if words in text)
+    return next(text for language, text in BLOCKS[start:] if language == kind)
+
+
+def output_of(program: str, folder: Path) -> str:
+    """What `program` prints, run in a process of its own inside `folder`."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("words", ["class Triage", "optimizer = BootstrapFewShot"])
+def test_a_program_prints_what_the_readme_says(words: str, tmp_path: Path) -> None:
+    program = next(text for language, text in BLOCKS if language == "python" and words in text)
+
+    assert output_of(program, tmp_path) == block_after(words, "text")
+
+
+def test_the_web_service_answers_what_the_readme_says(tmp_path: Path) -> None:
+    service = next(text for language, text in BLOCKS if language == "python" and "Starlette(" in text)
+    asking = """
+import asyncio, httpx
+async def ask():
+    async with lifespan(app):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            print((await client.get("/triage?ticket=My+billing+address+changed")).text)
+asyncio.run(ask())
+"""
+
+    assert output_of(service + asking, tmp_path).strip() == block_after("Starlette(", "json").strip()
+
+
+def test_the_two_commands_of_the_readme_are_those_ci_runs() -> None:
+    commands = [text.strip() for language, text in BLOCKS if language == "sh"]
+    ci = (ROOT / ".ci" / "run").read_text("utf-8")
+
+    assert commands[1] == "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest"
+    assert "pip install" in ci
+    assert "'.[test]'" in ci or '".[test]"' in ci
+
+
+def test_the_shipped_package_has_the_console_script_of_the_first_command() -> None:
+    first = next(text for language, text in BLOCKS if language == "sh")
+
+    assert "dspy-actors demo" in first
+    assert 'dspy-actors = "dspy_actors.cli.main:main"' in (ROOT / "pyproject.toml").read_text("utf-8")
