@@ -12,6 +12,7 @@ from typing import Any, Self, TypeAlias
 
 from dspy_actors.messages import Usage
 
+_SLOTS = frozenset({"_store", "_input_keys", "_call", "_completions"})
 _SHOWN = 60
 """Characters of a value that a repr shows."""
 
@@ -41,6 +42,8 @@ class Example:
         object.__setattr__(self, "_input_keys", keys)
 
     def __getattr__(self, name: str) -> Any:
+        if name in _SLOTS:  # an object whose __init__ did not run
+            raise AttributeError(name)
         if not name.startswith("__"):
             try:
                 return self._store[name]

@@ -52,7 +52,7 @@ from dspy_actors.errors import AdapterParseError
 from dspy_actors.messages import Message, Part, TextPart
 from dspy_actors.signature.fields import Field
 from dspy_actors.signature.signature import Signature
-from dspy_actors.types.checking import admits_none
+from dspy_actors.types.checking import admits_none, reason
 from dspy_actors.types.history import History
 from dspy_actors.types.python_names import python_name
 
@@ -118,7 +118,7 @@ class ChatAdapter:
             try:
                 values[name] = typed_value(content, outputs[name].annotation)
             except ValueError as error:
-                msg = f"output {name!r} is no {python_name(outputs[name].annotation)}: {_first_line(error)}"
+                msg = f"output {name!r} is no {python_name(outputs[name].annotation)}: {reason(error)}"
                 raise AdapterParseError(msg, field=name, text=text, adapter=self.name) from error
         return filled(outputs, values, text, self.name)
 
@@ -276,9 +276,3 @@ def _history_turns(plan: _Plan, history: History) -> tuple[Message, ...]:
             turns.append(user)
         turns.append(Message.of("assistant", _assistant_text(plan, message)))
     return tuple(turns)
-
-
-def _first_line(error: ValueError) -> str:
-    """What is wrong, without the value itself and without pydantic's link."""
-    details = getattr(error, "errors", None)
-    return str(details(include_url=False)[0]["msg"]) if callable(details) else str(error)

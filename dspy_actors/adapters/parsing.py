@@ -19,6 +19,8 @@ _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})\Z", re.ASCII)
 _MOST_LEFT_OPEN = 200
 """Open brackets beyond which almost-JSON is refused unread: repairing takes seconds for the kilobytes of `{"a" {"a" `
 that a model caught in a loop writes, and this may run on an event loop."""
+_SUBSCRIPT = re.compile(r"(?:Literal|str)\[(.*)\]\Z", re.DOTALL)
+_QUOTED = re.compile(r"""(["'])(.*)\1\Z""", re.DOTALL)
 _TRUTH = {"True": True, "true": True, "False": False, "false": False}
 
 
@@ -63,18 +65,17 @@ def _member(text: str, kind: enum.EnumMeta) -> Any:
     for member in members.values():
         if str(member.value) == text:
             return member
-    msg = f"{text!r} is none of {', '.join(str(member.value) for member in members.values())}"
+    msg = f"it is none of {', '.join(str(member.value) for member in members.values())}"
     raise ValueError(msg)
 
 
 def _unwrapped(text: str) -> str:
     """A `Literal`'s option without `Literal[...]`, `str[...]` or quotes that models put round it."""
     bare = text.strip()
-    if bare.startswith(("Literal[", "str[")) and bare.endswith("]"):
-        bare = bare[bare.index("[") + 1 : -1]
-    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'":
-        bare = bare[1:-1]
-    return bare
+    inner = _SUBSCRIPT.match(bare)
+    bare = bare if inner is None else inner.group(1)
+    quoted = _QUOTED.match(bare)
+    return bare if quoted is None else quoted.group(2)
 
 
 def _loaded(text: str) -> Any:

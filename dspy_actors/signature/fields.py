@@ -30,6 +30,12 @@ class _Missing:
 MISSING: Final = _Missing()
 """Stands where a field has no default and where no type was written."""
 
+_WORD_BREAK = re.compile(
+    r"(?<=.)(?=[A-Z][a-z])"  # before a capitalised word
+    r"|(?<=[a-z0-9])(?=[A-Z])"  # before a run of capitals
+    r"|(?<=[a-zA-Z])(?=\d)|(?<=\d)(?=[a-zA-Z])"  # round a number
+)
+
 _LIMITS: tuple[tuple[str, str], ...] = (
     ("gt", "more than {}"),
     ("ge", "at least {}"),
@@ -170,8 +176,5 @@ def _without_annotated(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 
 def infer_prefix(name: str) -> str:
     """The prefix DSPy's files hold for a field name: `text2number` is `Text 2 Number`, `HTMLParser` `HTML Parser`."""
-    spaced = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", spaced)
-    spaced = re.sub(r"([a-zA-Z])(\d)", r"\1_\2", spaced)
-    spaced = re.sub(r"(\d)([a-zA-Z])", r"\1_\2", spaced)
-    return " ".join(word if word.isupper() else word.capitalize() for word in spaced.split("_"))
+    words = _WORD_BREAK.sub("_", name).split("_")
+    return " ".join(word if word.isupper() else word.capitalize() for word in words)

@@ -11,7 +11,7 @@ from dspy_actors.errors import InputError, SignatureError
 from dspy_actors.example import Example
 from dspy_actors.signature.fields import Field
 from dspy_actors.signature.signature import Signature
-from dspy_actors.types.checking import type_adapter
+from dspy_actors.types.checking import reason, type_adapter
 from dspy_actors.types.python_names import python_name
 
 _WRITABLE = (str, list, tuple, dict, BaseModel, Example)
@@ -61,9 +61,7 @@ def _checked(signature: type[Signature], field: Field, value: Any) -> Any:
     try:
         return type_adapter(field.annotation, field.metadata).validate_python(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(str(step) for step in first["loc"])
-        raise _ill_typed(signature, field, value, f"{place}: {first['msg']}" if place else first["msg"]) from error
+        raise _ill_typed(signature, field, value, reason(error)) from error
     except TypeError as error:
         msg = f"the type of input {field.name!r} cannot be checked: {error}"
         raise SignatureError(msg, field=field.name) from error

@@ -7,7 +7,7 @@ from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 
@@ -53,6 +53,15 @@ def _type_first(schema: Any) -> Any:
     if isinstance(schema, list):
         return [_type_first(item) for item in schema]
     return schema
+
+
+def reason(error: ValueError) -> str:
+    """The first thing wrong and where, without the value itself, which may be private or long."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(step) for step in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def admits_none(annotation: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,15 @@ def test_many_demo_sets_do_not_pile_up() -> None:
         adapter.format(QA, ({"question": str(number), "answer": "a"},), {"question": "x"})
 
     assert len(adapter._demo_sets) == 64
+
+
+def test_threads_share_an_adapter() -> None:
+    adapter = ChatAdapter()
+    sets = [({"question": str(number), "answer": "a"},) for number in range(100)]
+    with ThreadPoolExecutor(8) as pool:
+        prompts = list(pool.map(lambda demos: adapter.format(QA, demos, {"question": "x"})[1].text, sets * 20))
+
+    assert prompts == [f"[[ ## question ## ]]\n{number}" for number in range(100)] * 20
 
 
 def test_the_prompts_of_a_forgotten_signature_are_forgotten() -> None:

@@ -72,6 +72,18 @@ def test_an_ill_typed_output_is_named_without_its_value_in_the_message() -> None
     assert "secret" not in caught.value.message
 
 
+def test_a_fault_inside_a_structure_is_told_with_its_place() -> None:
+    signature = make_signature("q -> a: list[Place]", custom_types=CUSTOM_TYPES)
+    with pytest.raises(AdapterParseError, match=r"output 'a' is no list\[Place\]: 1.name: Field required"):
+        ChatAdapter().parse(signature, answer(a='[{"name": "Ulm"}, {"zone": 1}]'))
+
+
+def test_a_wrong_option_is_answered_with_the_options() -> None:
+    signature = make_signature("q -> a: Colour", custom_types=CUSTOM_TYPES)
+    with pytest.raises(AdapterParseError, match="output 'a' is no Colour: it is none of red, dark green"):
+        ChatAdapter().parse(signature, answer(a="blue"))
+
+
 def test_sections_give_back_what_stands_before_the_first_header() -> None:
     assert sections("lead\n[[ ## a ## ]] x\ny\n") == [(None, "lead"), ("a", "x\ny")]
 

@@ -128,3 +128,8 @@ def test_a_class_pydantic_does_not_know_is_checked_by_instance() -> None:
     assert validate_inputs(signature, {"a": own})["a"] is own
     with pytest.raises(InputError, match="instance of"):
         validate_inputs(signature, {"a": 3})
+
+
+def test_limits_inside_a_type_hold_too() -> None:
+    with pytest.raises(InputError, match="greater than or equal to 0"):
+        checked("a: Annotated[int, Field(ge=0)]", a=-1)
