@@ -182,7 +182,8 @@ def test_a_file_of_a_later_release_is_refused() -> None:
 def test_a_damaged_state_is_refused(damage: Callable[[dict[str, Any]], object]) -> None:
     data = dump(BARE)
     damage(data)
-    refusal(data, BARE)
+
+    assert refusal(data, BARE).path == "file.json"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": nan}', "\x00", "[" * 100_000])
