@@ -115,6 +115,21 @@ async def it_names_the_wait_for_a_connection(factory: TransportFactory) -> None:
     assert error.phase == "queue"
 
 
+async def it_names_a_connection_that_is_not_made(factory: TransportFactory) -> None:
+    """The peer never answers the TLS handshake."""
+    async with Peer() as peer, opened(factory, peer, TransportSettings(connect=0.05)) as transport:
+        error = await _failure(transport, HTTPRequest("POST", peer.url.replace("http:", "https:"), {}, b"{}"))
+    assert isinstance(error, LMTimeoutError)
+    assert error.phase == "connect"
+
+
+async def it_names_a_request_that_cannot_be_written(factory: TransportFactory) -> None:
+    async with Peer(read_bodies=False) as peer, opened(factory, peer, TransportSettings(write=0.05)) as transport:
+        error = await _failure(transport, HTTPRequest("POST", peer.url, {}, b"x" * 20_000_000))
+    assert isinstance(error, LMTimeoutError)
+    assert error.phase == "write"
+
+
 async def it_names_a_first_byte_that_is_late(factory: TransportFactory) -> None:
     async with Peer(SILENCE) as peer, opened(factory, peer, TransportSettings(first_byte=0.05)) as transport:
         error = await _failure(transport, _request(peer))

@@ -5,7 +5,6 @@ About a third of httpx's CPU a request. The `[fast]` extra installs aiohttp.
 
 from __future__ import annotations
 
-import ssl
 from typing import Any
 from weakref import WeakSet
 
@@ -20,7 +19,9 @@ from dspy_actors.lm.transports.base import (
     TransportSettings,
     check_headers,
     decoded,
+    keep_alive_options,
     proxy_from_environment,
+    tls_context,
     too_large,
     transport_error,
 )
@@ -39,9 +40,11 @@ class AiohttpTransport:
         self._proxy = proxy_from_environment(base_url, self._settings)
         self._urls: dict[str, URL] = {}
         self._closed = False
-        tls = ssl.create_default_context() if base_url.lower().startswith("https:") else True
         connector = _Connector(
-            limit=0, ssl=tls, keepalive_timeout=self._settings.keepalive, resolver=aiohttp.ThreadedResolver()
+            limit=0,
+            ssl=tls_context(base_url),
+            keepalive_timeout=self._settings.keepalive,
+            resolver=aiohttp.ThreadedResolver(),
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -149,6 +152,7 @@ class _Connector(aiohttp.TCPConnector):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._known: WeakSet[object] = WeakSet()
+        self._socket_options = keep_alive_options()
 
     async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
         connection = await super().connect(req, traces, timeout)
@@ -156,6 +160,10 @@ class _Connector(aiohttp.TCPConnector):
         if connection.protocol not in self._known:
             self._known.add(connection.protocol)
             trip.fresh = True
+            if connection.transport is not None:
+                socket = connection.transport.get_extra_info("socket")
+                for option in self._socket_options:
+                    socket.setsockopt(*option)
         trip.enter("write")
         return connection
 

@@ -7,6 +7,9 @@ have begun to answer, never follows a redirect (a key must not travel to another
 from __future__ import annotations
 
 import ipaddress
+import os
+import socket
+import ssl
 import urllib.request
 import zlib
 from collections.abc import Callable, Mapping
@@ -104,6 +107,33 @@ def proxy_from_environment(url: str, settings: TransportSettings) -> str | None:
         return None
     found = urllib.request.getproxies()
     return found.get(parts.scheme) or found.get("all")
+
+
+def tls_context(base_url: str) -> ssl.SSLContext:
+    """The context that all connections of a transport share; reading the CAs takes tens of milliseconds.
+
+    The CAs are the system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name; where the system has none, as in
+    many slim images, those of `certifi`. For a plain `http` base URL the context holds none and would trust nobody.
+    """
+    if not base_url.lower().startswith("https:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = ssl.create_default_context()
+    known = ssl.get_default_verify_paths()
+    if not known.cafile and not (known.capath and any(os.scandir(known.capath))):
+        import certifi
+
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+def keep_alive_options() -> list[tuple[int, int, int]]:
+    """Socket options that make a silent connection show signs of life to the routers between: a model may think for
+    minutes before it sends a byte."""
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return options
 
 
 def bare(url: str) -> str:

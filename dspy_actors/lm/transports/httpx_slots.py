@@ -23,7 +23,9 @@ from dspy_actors.lm.transports.base import (
     TransportSettings,
     check_headers,
     decoded,
+    keep_alive_options,
     proxy_from_environment,
+    tls_context,
     too_large,
     transport_error,
 )
@@ -47,7 +49,8 @@ class HttpxTransport:
         self._slots = Slots(self._settings.connections)
         proxy = proxy_from_environment(base_url, self._settings)
         self._proxy = None if proxy is None else httpx.Proxy(proxy)
-        self._tls = _tls(base_url, self._settings)
+        self._tls = tls_context(base_url)
+        self._socket_options = keep_alive_options()
         self._limits = httpx.Limits(
             max_connections=1, max_keepalive_connections=1, keepalive_expiry=self._settings.keepalive
         )
@@ -107,10 +110,11 @@ class HttpxTransport:
     async def _exchange(self, connection: httpx.AsyncHTTPTransport, request: HTTPRequest, trip: Trip) -> HTTPResponse:
         """One request on one connection, which is kept only if the exchange ended cleanly."""
         clean = False
+        made: list[Any] = []
         self._busy.add(connection)
         try:
             trip.attempt()
-            answer = await connection.handle_async_request(self._request(request, trip))
+            answer = await connection.handle_async_request(self._request(request, trip, made))
             trip.enter("body")
             body = await self._body(answer, trip)
             clean = not self._closed
@@ -120,11 +124,14 @@ class HttpxTransport:
                 self._keep(connection)
             else:
                 await connection.aclose()
+                for stream in made:  # cancelled in a TLS handshake, httpx forgets the socket below
+                    await stream.aclose()
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
         encoding = headers.get("content-encoding", "").strip().lower()
         return HTTPResponse(answer.status_code, headers, decoded(body, encoding, self._settings.max_body, request.url))
 
-    def _request(self, request: HTTPRequest, trip: Trip) -> httpx.Request:
+    def _request(self, request: HTTPRequest, trip: Trip, made: list[Any]) -> httpx.Request:
+        """The request with a hook that follows its way; `made` gets the sockets that it opens."""
         url = self._urls.get(request.url)
         if url is None:
             if len(self._urls) > 64:
@@ -139,6 +146,8 @@ class HttpxTransport:
                     trip.tell()
             elif event == "connection.connect_tcp.started":
                 trip.fresh = True
+            elif event == "connection.connect_tcp.complete":
+                made.append(info["return_value"])
             elif event == "http11.send_request_headers.started":
                 trip.enter("write")
 
@@ -167,7 +176,13 @@ class HttpxTransport:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _connection(self) -> httpx.AsyncHTTPTransport:
-        return httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=self._limits, proxy=self._proxy)
+        return httpx.AsyncHTTPTransport(
+            verify=self._tls,
+            trust_env=False,
+            limits=self._limits,
+            proxy=self._proxy,
+            socket_options=self._socket_options,
+        )
 
     def _keep(self, connection: httpx.AsyncHTTPTransport) -> None:
         """Put it on top of the stack; what sinks to the bottom and stays there is closed by the sweeper."""
@@ -187,13 +202,6 @@ class HttpxTransport:
             task.add_done_callback(self._closing.discard)
         if self._idle:
             self._sweeper = self._loop.call_at(self._idle[0][1] + self._settings.keepalive, self._sweep)
-
-
-def _tls(base_url: str, settings: TransportSettings) -> ssl.SSLContext:
-    """One context for all connections: reading the CA bundle takes tens of milliseconds."""
-    if base_url.lower().startswith("https:"):
-        return httpx.create_ssl_context(trust_env=settings.trust_env)
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # holds no CA: were it ever used, it would trust nobody
 
 
 def _is_dropped(error: httpx.TransportError) -> bool:
