@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import threading
 import time
 from _thread import LockType
 from collections.abc import Callable
 from itertools import count
-from threading import Condition, ExceptHookArgs, Lock, Thread, current_thread, excepthook
+from threading import Condition, Lock, Thread
 from typing import Protocol
 
 
@@ -188,7 +189,7 @@ def _call(fn: Callable[[], object]) -> None:
     try:
         fn()
     except BaseException as error:  # the clock's thread serves everybody and must outlive one caller's mistake
-        excepthook(ExceptHookArgs((type(error), error, error.__traceback__, current_thread())))
+        threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
 
 
 class ManualClock:

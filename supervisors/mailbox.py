@@ -74,7 +74,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.actor: Any = None  # gone at the death: a ref must not keep a dead actor's state
-        self.kind: type = object
+        self.kind: type[Any] = object
         self.ref: Any = None
         self.home: Home
         self.dispatcher: Dispatcher

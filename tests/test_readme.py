@@ -22,7 +22,12 @@ def block_after(words: str, kind: str) -> str:
 def output_of(program: str, folder: Path) -> str:
     """What `program` prints, run in a process of its own inside `folder`."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

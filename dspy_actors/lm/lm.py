@@ -95,9 +95,12 @@ class LM:
         put(made, "options", MappingProxyType({**self.options, **changes}))
         return made
 
-    def to_state(self) -> dict[str, object]:
-        """What a saved program says of its LM: never a key."""
-        state: dict[str, object] = {"model": self.name, "cache": self.cache, "num_retries": self.num_retries}
+    def to_state(self) -> dict[str, object] | None:
+        """What a saved program says of its LM: never a key, and nothing at all of one with an endpoint of its own.
+
+        An endpoint belongs to where a program runs. Read back from a file it could send a key elsewhere, and without
+        it the model's name alone could send prompts elsewhere.
+        """
         if self.base_url is not None:
-            state["api_base"] = self.base_url
-        return {**state, **self.options}
+            return None
+        return {"model": self.name, "cache": self.cache, "num_retries": self.num_retries, **self.options}

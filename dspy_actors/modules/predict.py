@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
-from dspy_actors.errors import AdapterParseError, LMNotConfiguredError
+from dspy_actors.errors import (
+    AdapterParseError,
+    LMInvalidRequestError,
+    LMNotConfiguredError,
+    LMUnsupportedFeatureError,
+)
 from dspy_actors.example import Prediction
 from dspy_actors.lm.lm import LM
 from dspy_actors.messages import LMRequest, LMResponse, Message
@@ -48,7 +53,7 @@ class Predict(Module):
         self.lm = lm
         self.config: Mapping[str, Any] = dict(config)
         self._demos: tuple[Mapping[str, Any], ...] = ()
-        self._kept: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
+        self._kept: PredictorState | None = None
 
     @property
     def demos(self) -> tuple[Mapping[str, Any], ...]:
@@ -104,8 +109,14 @@ class Predict(Module):
         assert frame.scope is not None
         assert frame.envelope is not None
         tries_left = frame.settings.parse_retries
+        unread: AdapterParseError | None = None
         while True:
-            answer = await settle(frame.runner.complete(lm, request, frame.envelope), "model")
+            try:
+                answer = await settle(frame.runner.complete(lm, request, frame.envelope), "model")
+            except (LMInvalidRequestError, LMUnsupportedFeatureError) as error:
+                if unread is not None:  # the model cannot be asked a second time: the first answer is what is wrong
+                    raise unread from error
+                raise
             usage = answer.response.usage if answer.source == "model" else None
             frame.scope.book(lm.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
             try:
@@ -114,6 +125,7 @@ class Predict(Module):
                 if tries_left <= 0:
                     raise
                 tries_left -= 1
+                unread = error
                 request = _with_correction(request, answer.response, error)
 
     # -- state --------------------------------------------------------------------------------------------------
@@ -121,14 +133,15 @@ class Predict(Module):
     def dump_state_record(self) -> PredictorState:
         """The state as a record; `Module.save` writes it."""
         lm = None if self.lm is None else self.lm.to_state()
-        traces, train = self._kept
-        return PredictorState(signature=self.signature, demos=self._demos, lm=lm, traces=traces, train=train)
+        if self._kept is not None:  # what DSPy keeps in a file and we have no use for goes back as it came
+            return replace(self._kept, signature=self.signature, demos=self._demos, lm=lm)
+        return PredictorState(signature=self.signature, demos=self._demos, lm=lm)
 
     def load_state_record(self, state: PredictorState) -> None:
         """Take over a record that `Module.load` has read and checked."""
         self.signature = state.signature
         self._demos = tuple(dict(demo.items()) for demo in state.demos)
-        self._kept = (state.traces, state.train)
+        self._kept = state
         if state.lm is not None:
             self.lm = lm_from_state(state.lm)
 

@@ -28,11 +28,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What the peer does with a request: wait `delay` seconds, write `data`, then perhaps close or fall silent."""
+    """What the peer does with a request: wait for `gate`, write `data`, then perhaps close."""
 
     data: bytes = b""
     close: bool = False
-    delay: float = 0.0
+    gate: asyncio.Event | None = None
 
 
 def reply(status: int = 200, body: bytes = b"{}", *headers: str) -> Reaction:
@@ -123,8 +123,8 @@ class Peer:
             self.seen.append(Seen(number, head, body))
             self._changed.set()
             reaction = self._reactions.popleft() if len(self._reactions) > 1 else self._reactions[0]
-            if reaction.delay:
-                await asyncio.sleep(reaction.delay)
+            if reaction.gate is not None:
+                await reaction.gate.wait()
             writer.write(reaction.data)
             await writer.drain()
             if reaction.close:

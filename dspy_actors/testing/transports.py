@@ -146,9 +146,11 @@ async def it_names_a_body_that_stops(factory: TransportFactory) -> None:
 
 
 async def it_does_not_reuse_a_connection_after_a_timeout(factory: TransportFactory) -> None:
-    slow = Reaction(reply(200, b"first").data, delay=0.1)
-    async with Peer(slow, reply(200, b"second")) as peer, opened(factory, peer) as transport:
+    gate = asyncio.Event()
+    late = Reaction(reply(200, b"first").data, gate=gate)
+    async with Peer(late, reply(200, b"second")) as peer, opened(factory, peer) as transport:
         await _failure(transport, _request(peer), deadline=_soon(0.05))
+        gate.set()
         answer = await transport.send(_request(peer))
     assert answer.body == b"second"
 

@@ -8,10 +8,11 @@ A blocked worker never runs other actors: their waits could depend on what is bu
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from itertools import count
 from queue import Empty, SimpleQueue
-from threading import ExceptHookArgs, Lock, Thread, current_thread, excepthook, get_ident
+from threading import Lock, Thread, get_ident
 from time import monotonic
 
 from supervisors import steps
@@ -168,7 +169,7 @@ class Pool:
             more = cell.activate()
         except BaseException as error:  # the kernel itself failed; the pool must outlive that
             cell.fence()
-            excepthook(ExceptHookArgs((type(error), error, error.__traceback__, current_thread())))
+            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
             return
         if more and not cell.sched:
             cell.sched = True

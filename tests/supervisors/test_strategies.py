@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisors.strategies import Plan, Strategy, plan
+from supervisors.testing import check_strategy
 
 IDS = ("a", "b", "c", "d")
 
