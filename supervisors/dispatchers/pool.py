@@ -159,6 +159,8 @@ class Pool:
                     with self._lock:
                         worker.abandoned = False
                         self._blocked -= 1
+                        if self._stopped:  # `stop` did not count on it, so no word for it is in the queue
+                            return
         finally:
             del BLOCKERS[ident]
             with self._lock:
