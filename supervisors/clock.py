@@ -189,7 +189,9 @@ def _call(fn: Callable[[], object]) -> None:
     try:
         fn()
     except BaseException as error:  # the clock's thread serves everybody and must outlive one caller's mistake
-        threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
+        threading.excepthook(
+            threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+        )
 
 
 class ManualClock:

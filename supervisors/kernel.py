@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import pykka
 
+from supervisors import steps
 from supervisors.cell import IGNORE, INIT, Cell, Ignore
 from supervisors.clock import Clock, SystemClock
 from supervisors.current import CURRENT, HOME
@@ -177,9 +178,14 @@ class Kernel:
                 name.claim(cell.ref)
             except AlreadyRegistered as error:
                 raise AlreadyStarted(error.ref) from None
+        if steps.hook is not None:
+            steps.hook("spawn:adding", self)
         self._cells[cell] = None
         try:
             cell.dispatcher.attach(cell)
+        except SystemStopped as error:
+            cell.finish(Crash(error))
+            raise
         except BaseException as error:
             cell.finish(Crash(error))
             raise StartFailed(cell.name, error) from error

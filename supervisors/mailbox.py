@@ -115,11 +115,18 @@ class Mailbox:
         me = CURRENT.get()
         if me is not None and me.fenced:
             raise Fenced(me.name)
-        if self.bound is not None and len(self.q) >= self.bound and not self.dead:
+        stopping = type(message) is not tuple and self._accept_raw(message)
+        if self.bound is not None and len(self.q) >= self.bound and not self.dead and not stopping:
             raise MailboxFull(self.name, self.bound)
         if self.home.refuse is not None:
             raise fresh(self.home.refuse)
         self.post(message)
+
+    def _accept_raw(self, envelope: Any) -> bool:
+        """pykka's ref made it: its reply learns whose it is. True for pykka's stop, which is never refused."""
+        if isinstance(envelope.reply_to, Reply):
+            envelope.reply_to.belongs_to(self)
+        return type(envelope.message) is _ActorStop
 
     def post(self, message: Any) -> None:
         """As `put`, never refused: death notices, timers."""

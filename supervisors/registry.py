@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator
 from threading import Lock
 from typing import Any, Literal
 
+from supervisors import steps
 from supervisors.current import CURRENT
 from supervisors.errors import ActorDied, AlreadyRegistered, Fenced, NotRegistered, SpecError
 from supervisors.exits import NoProc
@@ -64,6 +65,8 @@ class Registry:
         with _NAMES:
             if life.names is None:
                 life.names = {}
+        if steps.hook is not None:
+            steps.hook("names:adding", life)
         life.names[entry] = None
         if life.dead:  # look again: its death may have missed this entry
             entry.drop()

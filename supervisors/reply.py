@@ -320,6 +320,10 @@ class Reply(pykka.Future[T], Generic[T]):
 
     # for the floors above
 
+    def belongs_to(self, home: Life) -> None:
+        """`home` is to answer; for replies that pykka made."""
+        self._home = home
+
     def follow(self, other: Reply[T]) -> None:
         """Settle as `other` does; cancelling this one cancels that one."""
 

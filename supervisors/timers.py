@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from supervisors import steps
 from supervisors.clock import Clock, Timer
 from supervisors.mailbox import Mailbox
 
@@ -22,6 +23,8 @@ class MessageTimer:
         """Be due in `seconds`."""
         if self._life.timers is None:
             self._life.timers = {}
+        if steps.hook is not None:
+            steps.hook("timer:adding", self._life)
         self._life.timers[self] = None
         self._timer = clock.call_at(clock.now() + seconds, self._fire)
         if self._life.dead:  # look again: its death may have missed this one

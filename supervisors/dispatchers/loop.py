@@ -113,6 +113,8 @@ class LoopDispatcher:
 
     def attach(self, cell: Runnable) -> None:
         self.start()
+        if steps.hook is not None:
+            steps.hook("loop:attaching", cell)
         self._cells[cell] = None
         if self._stopped:  # look again: `stop` may have missed it
             self._cells.pop(cell, None)

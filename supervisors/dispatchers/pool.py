@@ -171,7 +171,9 @@ class Pool:
             more = cell.activate()
         except BaseException as error:  # the kernel itself failed; the pool must outlive that
             cell.fence()
-            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread())))
+            threading.excepthook(
+                threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+            )
             return
         if more and not cell.sched:
             cell.sched = True

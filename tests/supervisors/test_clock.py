@@ -1,0 +1,146 @@
+"""Clocks: real time and time that stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from _thread import allocate_lock
+from collections.abc import Iterator
+
+import pytest
+
+from supervisors.clock import ManualClock, SystemClock
+
+
+@pytest.fixture
+def real() -> Iterator[SystemClock]:
+    clock = SystemClock()
+    yield clock
+    clock.close()
+
+
+def test_a_manual_clock_stands_still(clock: ManualClock) -> None:
+    assert clock.now() == clock.now() == 0.0
+
+
+def test_a_manual_clock_runs_what_falls_due_in_order(clock: ManualClock) -> None:
+    seen: list[tuple[str, float]] = []
+    for name, when in (("b", 2.0), ("a", 1.0), ("c", 9.0)):
+        clock.call_at(when, lambda name=name: seen.append((name, clock.now())))
+    clock.advance(5.0)
+    assert seen == [("a", 1.0), ("b", 2.0)]
+    assert clock.now() == 5.0
+
+
+def test_a_timer_set_by_a_timer_runs_in_the_same_advance(clock: ManualClock) -> None:
+    seen: list[float] = []
+    clock.call_at(1.0, lambda: clock.call_at(clock.now() + 1.0, lambda: seen.append(clock.now())))
+    clock.advance(3.0)
+    assert seen == [2.0]
+
+
+def test_cancel_tells_the_seconds_that_were_left(clock: ManualClock) -> None:
+    timer = clock.call_at(10.0, lambda: None)
+    clock.advance(4.0)
+    assert timer.cancel() == 6.0
+    assert timer.cancel() is None
+
+
+def test_a_timer_that_has_run_cannot_be_cancelled(clock: ManualClock) -> None:
+    timer = clock.call_at(1.0, lambda: None)
+    clock.advance(1.0)
+    assert timer.cancel() is None
+
+
+def test_a_cancelled_timer_does_not_run(clock: ManualClock) -> None:
+    seen: list[int] = []
+    clock.call_at(1.0, lambda: seen.append(1)).cancel()
+    clock.advance(2.0)
+    assert seen == []
+
+
+def test_a_manual_clock_wakes_its_sleepers(clock: ManualClock) -> None:
+    async def main() -> str:
+        sleeper = asyncio.create_task(clock.sleep(60))
+        await asyncio.sleep(0)
+        clock.advance(60)
+        await sleeper
+        return "awake"
+
+    assert asyncio.run(main()) == "awake"
+
+
+def test_waiting_for_a_lock_ends_with_the_time_of_the_clock(clock: ManualClock) -> None:
+    lock = allocate_lock()
+    lock.acquire()
+    got: list[bool] = []
+    waiter = threading.Thread(target=lambda: got.append(clock.wait(lock, 30.0)))
+    waiter.start()
+    while waiter.is_alive():
+        clock.advance(10.0)
+    waiter.join()
+    assert got == [False]
+
+
+def test_a_released_lock_is_acquired_at_once(clock: ManualClock) -> None:
+    assert clock.wait(allocate_lock(), 30.0)
+    assert clock.wait(allocate_lock(), None)
+
+
+def test_a_real_timer_runs_in_the_clocks_thread(real: SystemClock) -> None:
+    done, names = threading.Event(), []
+    real.call_at(real.now() + 0.001, lambda: (names.append(threading.current_thread().name), done.set()))
+    assert done.wait(5)
+    assert names == ["supervisors-clock"]
+
+
+def test_an_earlier_timer_overtakes_a_later_one(real: SystemClock) -> None:
+    order: list[str] = []
+    done = threading.Event()
+    real.call_at(real.now() + 0.05, lambda: (order.append("late"), done.set()))
+    real.call_at(real.now() + 0.001, lambda: order.append("early"))
+    assert done.wait(5)
+    assert order == ["early", "late"]
+
+
+def test_cancelled_timers_do_not_pile_up(real: SystemClock) -> None:
+    for _ in range(50_000):
+        real.call_at(real.now() + 600.0, lambda: None).cancel()
+    assert real.pending() < 500
+
+
+def test_long_timers_that_are_alive_survive_the_sweep(real: SystemClock) -> None:
+    kept = [real.call_at(real.now() + 600.0, lambda: None) for _ in range(10)]
+    for _ in range(1000):
+        real.call_at(real.now() + 600.0, lambda: None).cancel()
+    assert all((timer.cancel() or 0) > 500 for timer in kept)
+
+
+def test_an_idle_clock_has_no_thread() -> None:
+    before = threading.active_count()
+    clock = SystemClock()
+    clock.now()
+    assert threading.active_count() == before
+
+
+def test_a_closed_clock_ends_its_thread_and_drops_its_timers() -> None:
+    clock = SystemClock()
+    seen: list[int] = []
+    clock.call_at(clock.now() + 60, lambda: seen.append(1))
+    clock.close()
+    clock.call_at(clock.now(), lambda: seen.append(2))
+    assert "supervisors-clock" not in {thread.name for thread in threading.enumerate()}
+    assert seen == []
+
+
+def test_a_timer_that_raises_does_not_stop_the_clock(real: SystemClock) -> None:
+    reported = threading.Event()
+    hook, threading.excepthook = threading.excepthook, lambda _: reported.set()
+    try:
+        real.call_at(real.now(), lambda: 1 // 0)
+        assert reported.wait(5)
+    finally:
+        threading.excepthook = hook
+    done = threading.Event()
+    real.call_at(real.now(), done.set)
+    assert done.wait(5)
