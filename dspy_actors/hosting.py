@@ -17,7 +17,8 @@ from dspy_actors.lm.client import LMClient
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
-from dspy_actors.modules.instance import InstancePlan, Limits, ModuleInstance
+from dspy_actors.modules.admission import Admission, Limits
+from dspy_actors.modules.instance import InstancePlan, ModuleInstance
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program, under_deadline
 from dspy_actors.modules.record import Versions
@@ -160,7 +161,8 @@ class RuntimeHost:
             msg = f"only a Module can be started, not {type(module).__name__}; subclass dspy_actors.Module"
             raise TypeError(msg)
         label = name or f"{type(module).__name__.lower()}-{next(self._numbers)}"
-        plan = InstancePlan(label, Versions(module.deepcopy() if copied else module), limits or self.limits)
+        versions = Versions(module.deepcopy() if copied else module)
+        plan = InstancePlan(label, versions, Admission(label, limits or self.limits))
         via = self.registry.via(("module", label))
         spec = ChildSpec(label, ModuleInstance, args=(plan,), name=via, shutdown=5.0)
         starting = self._ref(MODULES).send_request(DynamicSupervisor.start_child, spec)

@@ -29,7 +29,7 @@ from dspy_actors.lm.transports.choose import choose
 from dspy_actors.lm.tree import LMPlan
 from dspy_actors.lm.usage import LMCounters, LMNumbers
 from dspy_actors.lm.worker import worker_class
-from dspy_actors.modules.instance import Limits
+from dspy_actors.modules.admission import Limits
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
 from dspy_actors.runner import FRAME, Frame, Settings

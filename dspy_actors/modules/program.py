@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from dspy_actors.envelope import Envelope, Scope, new_call_id
-from dspy_actors.errors import Busy, DspyActorsError
+from dspy_actors.errors import DeadlineExceeded, DspyActorsError
 from dspy_actors.example import Prediction
 from dspy_actors.modules.instance import InstancePlan, ModuleInstance
 from dspy_actors.modules.module import Module, run_awaited, run_blocking
@@ -31,7 +31,8 @@ from supervisors.reply import Reply
 from supervisors.via import Via
 
 T = TypeVar("T")
-BOOKING_SECONDS = 5.0
+RESTART_PAUSE = 0.005
+"""Seconds a queued call waits before it asks the successor of an actor that died."""
 
 Trace = list[tuple[object, dict[str, object], object]]
 
@@ -97,7 +98,8 @@ class Program:
 
     def metrics(self) -> dict[str, object]:
         """Calls, successes, errors by kind, seconds, in flight and queued, read without a message."""
-        return self._plan.metrics.snapshot()
+        admission = self._plan.admission
+        return {**self._plan.metrics.snapshot(), "inflight": len(admission.running), "queued": admission.waiting}
 
     def __repr__(self) -> str:
         return f"Program({self.name!r}, version={self.version})"
@@ -186,13 +188,13 @@ class Program:
             failure = error
         except BaseException:
             if record is not None:
-                self._tell(ModuleInstance.book, frame.envelope, "cancelled", self._host.clock.now() - started)
+                self._book(frame, "cancelled", self._host.clock.now() - started)
             raise
         finally:
             self._host.end_call()
         seconds = self._host.clock.now() - started
         if record is not None:
-            await self._book_awaited(frame, None if failure is None else kind_of(failure), seconds)
+            self._book(frame, None if failure is None else kind_of(failure), seconds)
         return _outcome(frame, seconds, prediction, failure)
 
     def _in_force(self) -> Settings:
@@ -216,33 +218,41 @@ class Program:
     # -- admission ----------------------------------------------------------------------------------------------
 
     def _admit(self, frame: Frame) -> Record:
-        envelope = _envelope(frame)
+        call_id = _envelope(frame).call_id
         self.wait_started()
-        try:
-            admitted = self._instance.within(self._left(frame)).call(ModuleInstance.admit, envelope.call_id)
-        except (CallTimeout, ActorDied, NotRegistered) as error:
-            return self._admission_failed(error, frame)
-        return _let_in(admitted)
+        while not self._plan.admission.enter(call_id):
+            try:
+                self._instance.within(self._left(frame)).call(ModuleInstance.admit, call_id)
+                break
+            except CallTimeout as error:
+                raise self._not_admitted(frame) from error
+            except (ActorDied, NotRegistered):  # queue again, at the successor
+                self._plan.admission.forsake()
+                Reply[None]().wait(min(RESTART_PAUSE, self._left(frame)), self._host.clock)
+        return self._plan.versions.active
 
     async def _admit_awaited(self, frame: Frame) -> Record:
-        envelope = _envelope(frame)
+        call_id = _envelope(frame).call_id
         if self._starting is not None:
             await self._starting
             self._starting = None
-        try:
-            admitted = await self._instance.within(self._left(frame)).acall(ModuleInstance.admit, envelope.call_id)
-        except (CallTimeout, ActorDied, NotRegistered) as error:
-            return self._admission_failed(error, frame)
-        return _let_in(admitted)
+        while not self._plan.admission.enter(call_id):
+            try:
+                await self._instance.within(self._left(frame)).acall(ModuleInstance.admit, call_id)
+                break
+            except CallTimeout as error:
+                raise self._not_admitted(frame) from error
+            except asyncio.CancelledError:
+                self._instance.cast(ModuleInstance.withdraw, call_id)
+                raise
+            except (ActorDied, NotRegistered):
+                self._plan.admission.forsake()
+                await self._host.clock.sleep(min(RESTART_PAUSE, self._left(frame)))
+        return self._plan.versions.active
 
-    def _admission_failed(self, error: Exception, frame: Frame) -> Record:
-        """A queued call whose instance died goes on: the versions outlive the actor."""
-        if isinstance(error, CallTimeout):
-            self._tell(ModuleInstance.withdraw, frame.envelope)
-            raise deadline_exceeded("admission", frame) from error
-        if isinstance(error, ActorDied) and error.maybe_handled:
-            return self._plan.versions.active
-        raise error
+    def _not_admitted(self, frame: Frame) -> DeadlineExceeded:
+        self._instance.cast(ModuleInstance.withdraw, _envelope(frame).call_id)
+        return deadline_exceeded("admission", frame)
 
     def wait_started(self) -> None:
         """Block until the actor is up; raises what kept it from starting."""
@@ -256,22 +266,10 @@ class Program:
         return max(0.0, deadline - self._host.clock.now())
 
     def _book(self, frame: Frame, kind: str | None, seconds: float) -> None:
-        """Booked in this thread where the actor is idle; one that is not there has lost nothing but a count."""
-        try:
-            self._instance.within(BOOKING_SECONDS).call(ModuleInstance.book, _envelope(frame).call_id, kind, seconds)
-        except (CallTimeout, ActorDied, NotRegistered):
-            return
-
-    async def _book_awaited(self, frame: Frame, kind: str | None, seconds: float) -> None:
-        address = self._instance.within(BOOKING_SECONDS)
-        try:
-            await address.acall(ModuleInstance.book, _envelope(frame).call_id, kind, seconds)
-        except (CallTimeout, ActorDied, NotRegistered):
-            return
-
-    def _tell(self, method: Callable[..., object], envelope: Envelope | None, *rest: object) -> None:
-        assert envelope is not None
-        self._instance.cast(method, envelope.call_id, *rest)
+        """The call has ended: count it, free its place, and tell the actor if somebody waits for one."""
+        self._plan.metrics.finish(kind, seconds)
+        if self._plan.admission.leave(_envelope(frame).call_id):
+            self._instance.cast(ModuleInstance.let_in)
 
     # -- execution ----------------------------------------------------------------------------------------------
 
@@ -357,13 +355,6 @@ def kind_of(error: BaseException) -> str:
 def _envelope(frame: Frame) -> Envelope:
     assert frame.envelope is not None
     return frame.envelope
-
-
-def _let_in(admitted: object) -> Record:
-    if isinstance(admitted, Busy):
-        raise admitted.fresh()
-    assert isinstance(admitted, Record)
-    return admitted
 
 
 def _annotated(prediction: Prediction, frame: Frame, record: Record) -> Prediction:

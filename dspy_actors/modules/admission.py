@@ -1,0 +1,75 @@
+"""`Admission`: how many calls of one program run and wait, published so that a free place takes no message."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from dspy_actors.errors import Busy, ShuttingDown
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many calls of one program run at once, and how many may wait behind them."""
+
+    max_inflight: int = 1024
+    max_queue: int = 100_000
+
+
+class Admission:
+    """Counts places. Safe from any thread; one short lock, nobody waits in it.
+
+    The queue itself belongs to the program's actor. A caller that finds no place is counted as waiting before it asks
+    the actor, so whoever leaves after that knows that somebody has to be let in.
+    """
+
+    __slots__ = ("_lock", "_name", "closed", "limits", "running", "waiting")
+
+    def __init__(self, name: str, limits: Limits) -> None:
+        self._lock = threading.Lock()
+        self._name = name
+        self.limits = limits
+        self.running: set[str] = set()
+        self.waiting = 0
+        self.closed = False
+
+    def enter(self, call_id: str) -> bool:
+        """Take a free place, or be counted as waiting.
+
+        Raises `Busy` where too many wait already, and `ShuttingDown` once the program was stopped.
+        """
+        with self._lock:
+            if self.closed:
+                msg = f"{self._name} was stopped; start it again"
+                raise ShuttingDown(msg)
+            if not self.waiting and len(self.running) < self.limits.max_inflight:
+                self.running.add(call_id)
+                return True
+            if self.waiting >= self.limits.max_queue:
+                msg = (
+                    f"{self._name} runs {self.limits.max_inflight} calls and {self.waiting} wait; "
+                    f"try again later or give it more room (max_inflight, max_queue)"
+                )
+                raise Busy(msg, name=self._name)
+            self.waiting += 1
+            return False
+
+    def seat(self, call_id: str) -> bool:
+        """Give a waiting call a place, if there is one."""
+        with self._lock:
+            if len(self.running) >= self.limits.max_inflight:
+                return False
+            self.running.add(call_id)
+            self.waiting -= 1
+            return True
+
+    def forsake(self) -> None:
+        """A call that was counted as waiting waits no more."""
+        with self._lock:
+            self.waiting -= 1
+
+    def leave(self, call_id: str) -> bool:
+        """Free a place; whether somebody waits for it."""
+        with self._lock:
+            self.running.discard(call_id)
+            return self.waiting > 0
