@@ -216,7 +216,7 @@ def test_a_start_that_takes_too_long_fails_and_is_fenced(kernel: Kernel) -> None
             log.wait_for("let go", 10)
 
     sup = supervise(kernel)
-    with pytest.raises(StartFailed, match="within 0.01 s"):
+    with pytest.raises(StartFailed, match=r"within 0\.01 s"):
         sup.call(Supervisor.start_child, ChildSpec("a", Slow, start_timeout=0.01))
     zombies = kernel.zombies
     log.add("let go")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -41,7 +41,7 @@ class Stuck:
         ref.cast(Worker.hang, self._let_go, began)
         began.wait(5)
 
-    def __enter__(self) -> Stuck:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

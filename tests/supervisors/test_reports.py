@@ -1,0 +1,141 @@
+"""Reports: OTP's words, structlog's way, silence for clean exits, and never a reason to die."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from supervisors.exits import Normal, Shutdown
+from supervisors.spec import ChildSpec
+from supervisors.strategies import Strategy
+from supervisors.supervisor import Supervisor
+from supervisors.system import System
+from supervisors.testing import Log
+from tests.supervisors.workers import BOOM, CRASH, TRANSIENT, BadStop, Script, Worker, child, end, gone, ids, spec
+
+
+@pytest.fixture
+def written() -> Iterator[list[dict[str, Any]]]:
+    """What structlog was given, as configured by an application."""
+    found: list[dict[str, Any]] = []
+
+    def keep(logger: object, level: str, fields: Any) -> Any:
+        found.append(dict(fields) | {"level": level})
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[keep])
+    yield found
+    structlog.reset_defaults()
+
+
+def contexts(found: list[dict[str, Any]]) -> list[str]:
+    return [fields.get("error_context", fields["event"]) for fields in found]
+
+
+def test_a_crashed_child_is_reported_with_otps_keys(system: System, written: list[dict[str, Any]]) -> None:
+    ref = system.start_child(spec("a", Log()))
+    end(ref)
+    ids(system.root)
+    (report,) = written
+
+    assert report.pop("traceback").endswith("ValueError: boom")
+    assert report == {
+        "event": "supervisor.child_terminated",
+        "level": "error",
+        "supervisor": "root",
+        "error_context": "child_terminated",
+        "reason": "ValueError: boom",
+        "offender": {
+            "id": "a",
+            "ref": ref.name,
+            "start": "Worker",
+            "restart": "permanent",
+            "significant": False,
+            "shutdown": 5.0,
+            "type": "worker",
+        },
+    }
+
+
+def test_clean_exits_are_silent(written: list[dict[str, Any]]) -> None:
+    with System(children=[spec("a", Log(), restart=TRANSIENT), spec("b", Log())]) as system:
+        end(child(system.root, "a"), Normal())
+        system.root.call(Supervisor.terminate_child, "b")
+
+    assert written == []
+
+
+def test_a_permanent_child_that_ended_normally_is_reported(system: System, written: list[dict[str, Any]]) -> None:
+    end(system.start_child(spec("a", Log())), Shutdown("bored"))
+    ids(system.root)
+
+    assert [report["reason"] for report in written] == ["Shutdown(detail='bored')"]
+
+
+def test_a_failed_restart_and_the_giving_up_are_reported(system: System, written: list[dict[str, Any]]) -> None:
+    child_of_inner = spec("x", Log(), script=Script(None, BOOM))
+    inner = ChildSpec(
+        "in", Supervisor, ([child_of_inner],), {"strategy": Strategy.ONE_FOR_ONE, "max_restarts": 1}, restart=TRANSIENT
+    )
+    ref = system.start_child(inner)
+    end(child(ref, "x"))
+    gone(ref)
+
+    assert contexts(written) == ["child_terminated", "start_error", "shutdown"]
+    assert written[-1]["reason"] == "reached_max_restart_intensity"
+
+
+def test_a_child_that_does_not_stop_in_peace_is_reported(written: list[dict[str, Any]]) -> None:
+    with System(children=[spec("a", Log(), BadStop)]):
+        pass
+
+    assert [(report["error_context"], report["reason"]) for report in written] == [
+        ("shutdown_error", "RuntimeError: cannot stop in peace")
+    ]
+
+
+def test_the_crash_of_an_actor_without_a_supervisor_is_reported(system: System, written: list[dict[str, Any]]) -> None:
+    ref = system.spawn(Worker, "a", Log(), name="hermit")
+    with pytest.raises(Exception, match="boom"):
+        ref.call(Worker.fail, BOOM)
+    system.shutdown()
+    (report,) = written
+
+    assert (report["event"], report["name"], report["actor"]["class"]) == ("actor.crash", "hermit", "Worker")
+
+
+def test_an_unknown_message_is_reported(system: System, written: list[dict[str, Any]]) -> None:
+    system.root.tell("what is this?")
+    ids(system.root)
+
+    assert contexts(written) == ["supervisor.unexpected_message"]
+
+
+def test_a_logger_that_fails_ends_nobody() -> None:
+    def refuse(logger: object, level: str, fields: Any) -> Any:
+        raise RuntimeError("the disk is full")
+
+    failures = Log()
+    structlog.configure(processors=[refuse])
+    try:
+        with System(children=[spec("a", Log())]) as system:
+            failure = ("supervisor", "report", "failure")
+            system.telemetry.attach("test", failure, lambda event, measurements, metadata: failures.add("seen"))
+            end(child(system.root, "a"), CRASH)
+            alive = ids(system.root)
+    finally:
+        structlog.reset_defaults()
+
+    assert (alive, failures.events) == (["a"], ["seen"])
+
+
+def test_an_unconfigured_structlog_writes_to_stderr(system: System, capfd: pytest.CaptureFixture[str]) -> None:
+    end(system.start_child(spec("a", Log())))
+    ids(system.root)
+    said = capfd.readouterr()
+
+    assert said.out == ""
+    assert "supervisor.child_terminated" in said.err
