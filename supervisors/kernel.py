@@ -172,6 +172,9 @@ class Kernel:
         self._refuse_if_closed()
         cell = self._make(cls)
         started: Reply[Ref[A] | Ignore] = Reply(cell)
+        # `init` is the first message also for those who find the name at once; nobody runs it before all is in place.
+        cell.q.append((INIT, args, kwargs, started))
+        cell.sched = True
         if name is not None:
             cell.label = name.label
             try:
@@ -193,7 +196,7 @@ class Kernel:
             self.bind(cell.ref, parent)
         if on_down is not None:
             started.add_done_callback(lambda reply: _tell(cell, reply, on_down))
-        cell.q.append((INIT, args, kwargs, started))
+        cell.sched = False
         cell.actor._start_actor_loop()
         if self._closed:  # look again: `close` may have missed it
             cell.fence()
