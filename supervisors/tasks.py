@@ -64,6 +64,11 @@ class Job(Generic[T]):
     def name(self) -> str:
         return getattr(self.fn, "__qualname__", None) or type(self.fn).__qualname__
 
+    def begin(self, ref: Ref[Any]) -> None:
+        """The actor is there: it is known before it works, and reports name it after its function."""
+        self.ref = ref
+        ref.mailbox.label = f"{self.name}#{ref.incarnation}"
+
     def inherit(self) -> None:
         """Give the actor that runs this the caller's context variables, its deadline among them.
 
@@ -79,7 +84,7 @@ class TaskActor(Actor):
 
     def init(self, job: Job[Any]) -> None:
         self.job = job
-        self.ref.mailbox.label = f"{job.name}#{self.ref.incarnation}"  # reports name the function
+        job.begin(self.ref)
         self.continue_with(type(self).work)
 
     def work(self) -> Any:
@@ -98,7 +103,7 @@ class LoopTaskActor(Actor):
 
     def init(self, job: Job[Any]) -> None:
         self.job = job
-        self.ref.mailbox.label = f"{job.name}#{self.ref.incarnation}"  # reports name the function
+        job.begin(self.ref)
         self.continue_with(type(self).work)
 
     async def work(self) -> None:

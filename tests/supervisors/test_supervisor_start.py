@@ -19,6 +19,9 @@ from tests.supervisors.workers import (
     BOOM,
     ONE,
     TEMPORARY,
+    InlineWorker,
+    LoopWorker,
+    OwnThreadWorker,
     Script,
     Worker,
     child,
@@ -186,6 +189,20 @@ def test_a_taken_name_tells_start_child_who_has_it(kernel: Kernel) -> None:
         sup.call(Supervisor.start_child, spec("a", Log(), name=name))
 
     assert caught.value.ref is first
+
+
+@pytest.mark.parametrize("cls", [Worker, InlineWorker, LoopWorker, OwnThreadWorker])
+def test_who_finds_the_name_at_once_is_answered_after_init(kernel: Kernel, cls: type[Worker]) -> None:
+    class Early:
+        label = "early"
+
+        def claim(self, ref: Ref[Worker]) -> None:
+            self.answer = ref.send_request(Worker.hello)
+
+    name = Early()
+    supervise(kernel, [spec("a", Log(), cls, name=name)])
+
+    assert name.answer.get(5) == "a"
 
 
 def test_a_subclass_brings_its_own_children(kernel: Kernel) -> None:

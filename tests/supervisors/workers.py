@@ -50,6 +50,10 @@ class LoopWorker(Worker):
     dispatcher = "loop"
 
 
+class OwnThreadWorker(Worker):
+    dispatcher = "thread"
+
+
 class BadStop(Worker):
     """Its `terminate` raises."""
 
