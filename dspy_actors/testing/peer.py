@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
@@ -28,10 +30,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What the peer does with a request: wait for `gate`, write `data`, then perhaps close."""
+    """What the peer does with a request: wait for `gate`, write `data`, then perhaps close or reset the connection."""
 
     data: bytes = b""
     close: bool = False
+    reset: bool = False
     gate: asyncio.Event | None = None
 
 
@@ -75,6 +78,11 @@ class Peer:
         while len(self.seen) < requests or open_connections not in (None, self.open):
             self._changed.clear()
             await self._changed.wait()
+
+    def say(self, data: bytes) -> None:
+        """Write `data` on every connection that is open, asked or not."""
+        for writer in self._writers:
+            writer.write(data)
 
     def hang_up(self) -> None:
         """Close every connection that is open."""
@@ -127,7 +135,10 @@ class Peer:
                 await reaction.gate.wait()
             writer.write(reaction.data)
             await writer.drain()
-            if reaction.close:
+            if reaction.reset:
+                linger = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            if reaction.close or reaction.reset:
                 return
 
     def _count(self, change: int) -> None:

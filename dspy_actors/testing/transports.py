@@ -187,6 +187,16 @@ async def it_notices_before_sending_that_an_idle_connection_was_closed(factory: 
         assert (peer.accepted, len(peer.seen)) == (2, 2)
 
 
+async def it_takes_nothing_said_unasked_for_an_answer(factory: TransportFactory) -> None:
+    async with Peer(reply(200, b"first"), reply(200, b"second")) as peer, opened(factory, peer) as transport:
+        await transport.send(_request(peer))
+        peer.say(reply(408, b"too slow").data)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        answer = await transport.send(_request(peer))
+    assert (answer.status, answer.body) == (200, b"second")
+
+
 async def it_tries_again_once_only(factory: TransportFactory) -> None:
     async with Peer(reply(), CLOSE) as peer, opened(factory, peer) as transport:
         await transport.send(_request(peer))
@@ -214,6 +224,52 @@ async def it_does_not_try_again_once_the_answer_began(factory: TransportFactory)
         await transport.send(_request(peer))
         await _failure(transport, _request(peer))
     assert len(peer.seen) == 2
+
+
+async def it_finds_a_server_by_its_name(factory: TransportFactory) -> None:
+    async with Peer() as peer, opened(factory, peer) as transport:
+        named = HTTPRequest("POST", peer.url.replace("127.0.0.1", "localhost"), {}, b"{}")
+        answers = await asyncio.gather(*(transport.send(named) for _ in range(5)))
+        assert [answer.status for answer in answers] == [200] * 5
+        assert str(peer.seen[0].header("host")).startswith("localhost:")
+
+
+async def it_takes_a_body_that_ends_with_its_connection(factory: TransportFactory) -> None:
+    until_the_end = Reaction(b"HTTP/1.1 200 Said\r\n\r\nall of it", close=True)
+    async with Peer(until_the_end) as peer, opened(factory, peer) as transport:
+        assert (await transport.send(_request(peer))).body == b"all of it"
+
+
+async def it_calls_a_reset_a_transport_error(factory: TransportFactory) -> None:
+    for data in (b"", b"HTTP/1.1 200 Said\r\nContent-Length: 9\r\n\r\nhalf"):
+        async with Peer(Reaction(data, reset=True)) as peer, opened(factory, peer) as transport:
+            error = await _failure(transport, _request(peer))
+            assert (error.provider_code, len(peer.seen)) == ("cut", 1)
+
+
+async def it_takes_no_reset_for_the_end_of_a_body(factory: TransportFactory) -> None:
+    async with Peer(Reaction(b"HTTP/1.1 200 Said\r\n\r\nhalf", reset=True)) as peer, opened(factory, peer) as transport:
+        await _failure(transport, _request(peer))
+
+
+async def it_takes_a_body_in_chunks(factory: TransportFactory) -> None:
+    chunks = Reaction(b"HTTP/1.1 200 Said\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nall\r\n6\r\n of it\r\n0\r\n\r\n")
+    async with Peer(chunks) as peer, opened(factory, peer) as transport:
+        assert [(await transport.send(_request(peer))).body for _ in range(2)] == [b"all of it"] * 2
+        assert peer.accepted == 1
+
+
+async def it_waits_past_what_is_said_in_between(factory: TransportFactory) -> None:
+    early = Reaction(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + reply(200, b"answer").data)
+    async with Peer(early) as peer, opened(factory, peer) as transport:
+        answer = await transport.send(_request(peer))
+    assert (answer.status, answer.body) == (200, b"answer")
+
+
+async def it_calls_what_is_no_http_a_transport_error(factory: TransportFactory) -> None:
+    async with Peer(Reaction(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", close=True)) as peer, opened(factory, peer) as transport:
+        error = await _failure(transport, _request(peer))
+        assert (error.provider_code, len(peer.seen)) == ("cut", 1)
 
 
 async def it_refuses_a_response_above_the_bound(factory: TransportFactory) -> None:

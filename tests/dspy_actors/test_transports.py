@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from dspy_actors.errors import LMConfigurationError
+from dspy_actors.errors import LMConfigurationError, LMTransportError
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
     HTTPResponse,
@@ -19,11 +19,11 @@ from dspy_actors.lm.transports.base import (
 )
 from dspy_actors.lm.transports.choose import choose
 from dspy_actors.lm.transports.slots import Slots
-from dspy_actors.testing.peer import Peer, reply
+from dspy_actors.testing.peer import Peer, Reaction, reply
 from dspy_actors.testing.transports import TRANSPORT_CHECKS, Check
 from tests.server.client import StubServer
 
-TRANSPORTS = ("httpx", "aiohttp")
+TRANSPORTS = ("httpx", "aiohttp", "h11")
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -34,6 +34,23 @@ def factory(request: pytest.FixtureRequest) -> TransportFactory:
 @pytest.mark.parametrize("check", TRANSPORT_CHECKS, ids=lambda check: check.__name__)
 def test_a_transport_keeps_its_contract(factory: TransportFactory, check: Check) -> None:
     asyncio.run(check(factory))
+
+
+@pytest.mark.parametrize("name", ["aiohttp", "h11"])
+def test_half_a_status_line_forbids_the_second_try(name: str) -> None:
+    """It may be the beginning of an answer that was paid for. httpx does not tell it from silence."""
+
+    async def once() -> int:
+        async with Peer(reply(), Reaction(b"HTTP/1.1 2", close=True)) as peer:
+            transport = choose(name)(peer.url, TransportSettings())
+            request = HTTPRequest("POST", peer.url, {}, b"{}")
+            await transport.send(request)
+            with pytest.raises(LMTransportError):
+                await transport.send(request)
+            await transport.aclose()
+            return len(peer.seen)
+
+    assert asyncio.run(once()) == 2
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)

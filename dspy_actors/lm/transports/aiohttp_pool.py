@@ -114,6 +114,7 @@ class AiohttpTransport:
             pieces: list[bytes] = []
             size = 0
             content = answer.content
+            protocol = None if answer.connection is None else answer.connection.protocol
             while not content.at_eof():
                 piece = await content.readany()
                 pieces.append(piece)
@@ -121,6 +122,9 @@ class AiohttpTransport:
                 if size > bound:
                     raise too_large(bound, request.url)
                 trip.enter("body")
+        endless = "content-length" not in headers and "transfer-encoding" not in headers
+        if endless and protocol is not None and isinstance(protocol.exception(), aiohttp.ClientOSError):
+            raise aiohttp.ClientPayloadError("reset")  # aiohttp takes it for the end of a body that has no length
         encoding = headers.get("content-encoding", "").strip().lower()
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return HTTPResponse(answer.status, headers, decoded(body, encoding, bound, request.url))
@@ -156,6 +160,10 @@ class _Connector(aiohttp.TCPConnector):
 
     async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
         connection = await super().connect(req, traces, timeout)
+        while connection.protocol is not None and connection.protocol.should_close:
+            # The server said something while the connection was idle; aiohttp would take it for the next answer.
+            connection.close()
+            connection = await super().connect(req, traces, timeout)
         trip: Trip = req.body.trip
         if connection.protocol not in self._known:
             self._known.add(connection.protocol)

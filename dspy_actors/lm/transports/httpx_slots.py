@@ -92,7 +92,8 @@ class HttpxTransport:
     async def _with_connection(self, request: HTTPRequest, trip: Trip) -> HTTPResponse:
         """Try on an idle connection; one that the server had dropped meanwhile costs one free second try.
 
-        Errors of httpx hold the request with its headers, so ours are raised where no `__context__` keeps them.
+        httpx does not say whether a part of the answer's head had arrived; it is taken for nothing. Its errors hold the
+        request with its headers, so ours are raised where no `__context__` keeps them.
         """
         connection = self._idle.pop()[0] if self._idle else self._connection()
         try:
