@@ -154,6 +154,7 @@ class Children:
         cell, _ = self._kernel.begin(cls, *args, parent=self._owner.ref, on_down=self)
         ref: Ref[Any] = cell.ref
         self._up(entry, ref)
+        self._watch(ref)  # `on_down` is for those whose init was done; this one may be fenced before
         return ref
 
     def _up(self, entry: Entry, ref: Ref[Any]) -> None:
@@ -206,13 +207,15 @@ class Children:
             return given
         if not isinstance(given, Ref):
             raise TypeError(f"the start function gave {given!r}; it must give the Ref of what it spawned, or IGNORE")
-        child, parent = given.mailbox, self._mailbox
-        parent.watch(child, lambda life: child.request_exit(life.exit or _SHUTDOWN))
-        child.watch(parent, lambda _: parent.unwatch(child))
-        # Its death may be older than this line; then its exit is told at once, so no death is lost.
-        if not child.watch(self, lambda life: self(life.ref, life.exit or Killed())):
-            self(given, child.exit or Killed())
+        self._kernel.bind(given, self._owner.ref)
+        self._watch(given)
         return given
+
+    def _watch(self, ref: Ref[Any]) -> None:
+        # Its death may be older than this line; then its exit is told at once, so no death is lost.
+        cell = ref.mailbox
+        if not cell.watch(self, lambda life: self(life.ref, life.exit or Killed())):
+            self(ref, cell.exit or Killed())
 
     # --- down ---------------------------------------------------------------------------------------------------
 
@@ -253,6 +256,7 @@ class Children:
         down = ref.down()
         if not down.wait(None if seconds == math.inf else max(0.0, seconds), self._clock):
             ref.fence()
+            down.wait(None, self._clock)  # at once, or when the thread that is just finishing it is through
         exit = down.take()  # noqa: A001 - the word of the domain
         if not _is_expected(entry.spec, exit):
             self.report(reports.SHUTDOWN_ERROR, exit, entry, ref)

@@ -236,7 +236,7 @@ class Task(Generic[T]):
         down = ref.down()
         if not down.wait(0.0 if isinstance(timeout, BrutalKill) else timeout, self._clock):
             ref.fence()
-        self.reply.wait(0.0, self._clock)
+            down.wait(None, self._clock)
         exit = down.take()  # noqa: A001
         if self.reply.done() and self.reply.exception() is None:
             return self.outcome()
