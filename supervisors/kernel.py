@@ -200,6 +200,7 @@ class Kernel:
         cell.actor._start_actor_loop()
         if self._closed:  # look again: `close` may have missed it
             cell.fence()
+            self._refuse_if_closed()
         return cell, started
 
     def _make(self, cls: type[A]) -> Cell:
@@ -271,6 +272,8 @@ class Kernel:
         clean = not self._cells
         for ref in self.live():
             ref.fence()
+        if steps.hook is not None:
+            steps.hook("close:fenced", self)
         if self.refuse is None:
             self.refuse = SystemStopped(self.name)
         for dispatcher in list(self._dispatchers.values()):

@@ -138,10 +138,6 @@ class LoopDispatcher:
             self._activate(cell)
         if steps.hook is not None:
             steps.hook("loop:swept", self)
-        if self._ready and not self._armed:
-            self._armed = True
-            assert self._loop is not None
-            self._loop.call_soon(self._sweep)
 
     def _activate(self, cell: Runnable) -> None:
         cell.sched = False

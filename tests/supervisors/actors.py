@@ -128,7 +128,7 @@ class Background:
     def __init__(self, fn: Callable[..., Any], *args: Any) -> None:
         self._reply: Reply[Any] = Reply()
         self._call = lambda: fn(*args)
-        self.thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:

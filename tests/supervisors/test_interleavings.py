@@ -48,19 +48,27 @@ class Gate:
 
 
 @contextmanager
-def parked(step: str, subject: object = None) -> Iterator[Gate]:
-    """Park the first thread that comes to `step` (about `subject`)."""
-    gate = Gate()
+def all_parked(names: tuple[str, ...], subject: object = None) -> Iterator[list[Gate]]:
+    """Park the first thread that comes to each of the steps (about `subject`)."""
+    gates = {name: Gate() for name in names}
 
     def check(name: str, about: object) -> None:
-        if name == step and (subject is None or about is subject):
-            gate.hold()
+        if name in gates and (subject is None or about is subject):
+            gates[name].hold()
 
     with steps.installed(check):
         try:
-            yield gate
+            yield list(gates.values())
         finally:
-            gate.open()
+            for gate in gates.values():
+                gate.open()
+
+
+@contextmanager
+def parked(step: str, subject: object = None) -> Iterator[Gate]:
+    """As `all_parked`, for one step."""
+    with all_parked((step,), subject) as gates:
+        yield gates[0]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -242,6 +250,22 @@ def test_a_start_that_meets_the_close_of_its_kernel_is_refused(cls: type[Counter
         gate.open()
         with pytest.raises(SystemStopped):
             starting.value()
+    assert kernel.live() == []
+
+
+@owned
+def test_a_start_that_slips_in_while_its_kernel_closes_is_fenced(cls: type[Counter]) -> None:
+    kernel = Kernel()
+    with all_parked(("spawn:adding", "close:fenced"), kernel) as (adding, closing):
+        starting = Background(lambda: kernel.spawn(cls))
+        adding.reached()
+        end = Background(kernel.close, 2.0)
+        closing.reached()  # everybody it knew is fenced, the dispatchers still run
+        adding.open()
+        with pytest.raises(SystemStopped):
+            starting.value()
+        closing.open()
+        end.value()
     assert kernel.live() == []
 
 

@@ -213,6 +213,8 @@ def test_without_a_successor_the_death_is_reported_after_a_moment(
     call = Background(registry.via("x").call, Counter.add, 1)
     _queued(ref, 2)
     go.set()
+    while not registry._arrivals:
+        threading.Event().wait(0.001)
     while call.thread.is_alive():
         clock.advance(0.5)
     with pytest.raises(ActorDied) as caught:
