@@ -14,6 +14,12 @@ from typing import TypeAlias
 Bag: TypeAlias = Mapping[str, float]
 """Feature to weight, in order of first appearance."""
 
+PAIR_WEIGHT = 0.6
+"""What a pair of neighbouring words weighs against a single word."""
+
+STOP_WEIGHT = 0.5
+"""What a word like `my` or `with` weighs: little of the subject, something of the tone."""
+
 _TOKEN = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*|[!?]")
 _PIECE = re.compile(r"\w{1,6}|[^\w\s]")
 
@@ -81,20 +87,26 @@ def _has_vowel(word: str) -> bool:
 
 
 def bag(text: str) -> dict[str, float]:
-    """The features of a text: its words and its pairs of neighbouring words, each weighted by `1 + ln(count)`.
+    """The features of a text: its words and its pairs of neighbouring words, weighted by `1 + ln(count)`.
 
-    Stop words count in pairs only: `no rush` and `as soon` say something, `as` does not.
+    A pair of two stop words is left out: `no rush` and `as soon` say something, `as the` does not.
     """
-    counts: dict[str, int] = {}
+    words: dict[str, int] = {}
+    pairs: dict[str, int] = {}
     previous = ""
     for token in tokens(text):
-        if token not in STOP_WORDS:
-            counts[token] = counts.get(token, 0) + 1
+        words[token] = words.get(token, 0) + 1
         if previous and not (token in STOP_WORDS and previous in STOP_WORDS):
             pair = f"{previous} {token}"
-            counts[pair] = counts.get(pair, 0) + 1
+            pairs[pair] = pairs.get(pair, 0) + 1
         previous = token
-    return {feature: 1.0 if count == 1 else 1.0 + math.log(count) for feature, count in counts.items()}
+    found = {word: (STOP_WEIGHT if word in STOP_WORDS else 1.0) * _damped(count) for word, count in words.items()}
+    found.update((pair, PAIR_WEIGHT * _damped(count)) for pair, count in pairs.items())
+    return found
+
+
+def _damped(count: int) -> float:
+    return 1.0 if count == 1 else 1.0 + math.log(count)
 
 
 def content_words(text: str) -> dict[str, None]:

@@ -11,7 +11,7 @@ from dspy_actors.lm.embedded.neighbours import Neighbours
 from dspy_actors.lm.embedded.prompt import FieldNote
 from dspy_actors.lm.embedded.reading import Reading
 
-PRIOR = 0.05
+PRIOR = 0.1
 """What the strongest hint adds to an option's votes, where there are votes; nearness votes are between 0 and 1."""
 
 _SHORT = 40

@@ -20,7 +20,7 @@ SHARPNESS = 2.0
 SMOOTHING = 1.0
 """How many imaginary demonstrations of average answers each word has been seen in besides the real ones."""
 
-KEEPING = 2.0
+KEEPING = 4.0
 """How much a word that keeps to one answer weighs above one that is spread like the answers themselves."""
 
 
