@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from json import loads
 from math import isfinite
 
@@ -168,6 +167,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     seconds = _number(raw)
     if seconds is not None or raw is None:
         return seconds
+    from email.utils import (
+        parsedate_to_datetime,
+    )  # loads a tenth of the standard library, for a header few servers send
+
     try:
         until = parsedate_to_datetime(raw)
         now = parsedate_to_datetime(headers.get("date", ""))

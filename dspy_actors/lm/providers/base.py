@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.transports.base import OnSent, Transport
@@ -77,8 +78,6 @@ def checked_base_url(config: LMConfig, default: str) -> str:
 
     Raises `LMConfigurationError` for what is no http(s) URL, and for one with a user, a query or a fragment in it.
     """
-    from urllib.parse import urlsplit
-
     url = (config.base_url or default).rstrip("/")
     try:
         parts = urlsplit(url)

@@ -6,11 +6,9 @@ have begun to answer, never follows a redirect (a key must not travel to another
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import ssl
-import urllib.request
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -89,6 +87,8 @@ TransportFactory: TypeAlias = Callable[[str, TransportSettings], Transport]
 
 def is_loopback(url: str) -> bool:
     """Whether `url` names this very machine (`localhost`, 127.0.0.0/8, `::1`)."""
+    import ipaddress  # here and below: what `import dspy_actors` need not load
+
     host = urlsplit(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -102,6 +102,8 @@ def proxy_from_environment(url: str, settings: TransportSettings) -> str | None:
     """The proxy that the environment names for `url`, or none; never one for a loopback host."""
     if not settings.trust_env or is_loopback(url):
         return None
+    import urllib.request
+
     parts = urlsplit(url)
     if urllib.request.proxy_bypass(parts.hostname or ""):
         return None
