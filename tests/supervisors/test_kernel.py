@@ -41,7 +41,7 @@ def test_close_shuts_down_whoever_lives() -> None:
     for cls, log in zip(KINDS, logs, strict=True):
         spawn(kernel, cls, 0, log)
     assert kernel.close(5.0)
-    assert all(isinstance(exit, Shutdown) for (exit,) in logs)
+    assert all(isinstance(end, Shutdown) for (end,) in logs)
     assert kernel.live() == []
 
 
