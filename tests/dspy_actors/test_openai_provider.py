@@ -71,7 +71,7 @@ def no_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-@pytest.mark.parametrize("transport", ["httpx", "aiohttp"])
+@pytest.mark.parametrize("transport", ["httpx", "aiohttp", "h11"])
 def test_the_provider_keeps_its_contract(stub: StubServer, transport: str) -> None:
     asyncio.run(check_provider(lambda: opened(stub.base_url, transport=transport), REQUEST))
 
