@@ -2,7 +2,7 @@
 
 A counter that crashes and comes back:
 
-    >>> from supervisors import Actor, ActorDied, ChildSpec, System
+    >>> from supervisors import Actor, ActorDied, ChildSpec, Supervisor, System
     >>> class Counter(Actor):
     ...     def init(self, start=0):
     ...         self.value = start
@@ -10,19 +10,19 @@ A counter that crashes and comes back:
     ...         self.value //= by
     ...         return self.value
     >>> with System() as system:
-    ...     name = system.via("counter")
-    ...     _ = system.start_child(ChildSpec("counter", Counter, args=(42,), name=name))
-    ...     before = name.call(Counter.divide, 2)
+    ...     counter = system.start_child(ChildSpec("counter", Counter, args=(42,)))
+    ...     before = counter.call(Counter.divide, 2)
     ...     try:
-    ...         name.call(Counter.divide, 0)
+    ...         counter.call(Counter.divide, 0)
     ...     except ActorDied as died:
     ...         why = died.exit
-    ...     after = name.call(Counter.divide, 1)
+    ...     counter = system.root.call(Supervisor.which_child, "counter").ref
+    ...     after = counter.call(Counter.divide, 1)
     >>> before, why, after
     (21, Crash(error=ZeroDivisionError('integer division or modulo by zero')), 42)
 
 The crash ended that one actor and told its caller; the supervisor started it again from its spec, with fresh
-state, under its old name. A `Ref` is one life and never points to a successor; a name (`Via`) is whoever holds it.
+state. A `Ref` is one life and never points to a successor; a name (`Via`) is whoever holds it now.
 
 **Exits.** An actor ends with one of five:
 
@@ -70,7 +70,7 @@ from supervisors.actor import Actor
 from supervisors.backoff import Backoff
 from supervisors.blocking import blocking
 from supervisors.cell import IGNORE
-from supervisors.children import Child, Counts
+from supervisors.child import Child, Counts
 from supervisors.clock import Clock, ManualClock, SystemClock, Timer
 from supervisors.deadline import current_deadline, deadline_at
 from supervisors.dynamic import DynamicSupervisor

@@ -6,25 +6,28 @@ All of it runs in the thread that runs the supervisor, but for what is marked as
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import Any, Concatenate, Final, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from supervisors import reports
 from supervisors.actor import Actor
 from supervisors.cell import Ignore
-from supervisors.errors import AlreadyStarted, StartFailed, SupervisorsError
-from supervisors.exits import Exit, Killed, Normal, Shutdown
+from supervisors.child import Entry, is_expected, offender
+from supervisors.errors import AlreadyStarted, CallTimeout, StartFailed, SupervisorsError
+from supervisors.exits import Exit, Killed, Shutdown
 from supervisors.intensity import Intensity
 from supervisors.ref import Ref
-from supervisors.spec import BRUTAL_KILL, ChildId, ChildSpec, ChildType, Restart
-
-State: TypeAlias = Literal["running", "stopped", "restarting", "waiting"]
-"""`restarting`: a start failed and is tried again at once; `waiting`: it is tried again after a backoff."""
+from supervisors.reply import Reply
+from supervisors.spec import BRUTAL_KILL, ChildSpec, ChildType
 
 P = ParamSpec("P")
 R = TypeVar("R")
-S = TypeVar("S", bound=Actor)
+S = TypeVar("S", bound="Parent")
+
+REPORT_DELAY: Final = 0.02
+"""Seconds between an event and its report, which is written when the children are up again."""
 
 _SHUTDOWN: Final = Shutdown()
 _START: Final = ("supervisor", "child", "start")
@@ -32,81 +35,25 @@ _RESTART: Final = ("supervisor", "child", "restart")
 _TERMINATE: Final = ("supervisor", "child", "terminate")
 
 
-class Child(NamedTuple):
-    """One line of `which_children`."""
+class Parent(Actor):
+    """What every kind of supervisor is."""
 
-    id: ChildId
-    ref: Ref[Any] | Literal["restarting", "waiting"] | None
-    """The running child; None if it is not running."""
-    type: ChildType
+    child_type: ClassVar[ChildType] = ChildType.SUPERVISOR
+    _children: Children
 
+    def on_info(self, message: object) -> None:
+        """Somebody sent what a supervisor does not know: reported and ignored."""
+        reports.unexpected_message(self.kernel.telemetry, supervisor=self.name, message=message)
 
-class Counts(NamedTuple):
-    """The answer of `count_children`."""
-
-    specs: int
-    active: int
-    """Children which are running now."""
-    supervisors: int
-    workers: int
-    """Children of that type, running or not."""
-
-
-class Entry:
-    """What a supervisor knows of one child: its spec and its present life."""
-
-    __slots__ = ("attempts", "ref", "restarts", "retry", "spec", "started_at", "state", "timer")
-
-    def __init__(self, spec: ChildSpec) -> None:
-        self.spec = spec
-        self.state: State = "stopped"
-        self.ref: Ref[Any] | None = None
-        self.restarts = 0
-        self.attempts = 0
-        """Restarts since it last lived long enough to count as healthy."""
-        self.started_at = 0.0
-        self.retry = 0
-        """Number of the one retry that is due; any other is stale."""
-        self.timer: Any = None
-
-    @property
-    def is_retrying(self) -> bool:
-        return self.state == "restarting" or self.state == "waiting"
-
-    @property
-    def is_active(self) -> bool:
-        """Running, or about to be."""
-        return self.ref is not None or self.is_retrying
-
-    @property
-    def kind(self) -> ChildType:
-        return ChildType.SUPERVISOR if self.spec.type is ChildType.SUPERVISOR else ChildType.WORKER
-
-    def line(self) -> Child:
-        state = self.state
-        ref = state if state == "restarting" or state == "waiting" else self.ref
-        return Child(self.spec.id, ref, self.kind)
-
-    def offender(self, ref: Ref[Any] | None) -> dict[str, Any]:
-        """The child, or its life `ref`, as a report names it."""
-        spec = self.spec
-        start = getattr(spec.start, "__qualname__", None) or repr(spec.start)
-        shutdown = spec.shutdown if isinstance(spec.shutdown, int | float) else BRUTAL_KILL.value
-        return {
-            "id": spec.id if isinstance(spec.id, str | int) else repr(spec.id),
-            "ref": None if ref is None else ref.name,
-            "start": start,
-            "restart": spec.restart.value,
-            "significant": spec.significant,
-            "shutdown": "infinity" if shutdown == math.inf else shutdown,
-            "type": self.kind.value,
-        }
+    def write_reports(self) -> None:
+        """The supervisor's message to itself: write what happened since the last time."""
+        self._children.write_one()
 
 
 class Children:
     """Starts, watches and stops the children of `owner`."""
 
-    def __init__(self, owner: Actor, table: Mapping[Any, Entry], strategy: str, window: Intensity) -> None:
+    def __init__(self, owner: Parent, table: Mapping[Any, Entry], strategy: str, window: Intensity) -> None:
         self._owner = owner
         self._table = table
         self._strategy = strategy
@@ -116,7 +63,8 @@ class Children:
         self._telemetry = owner.kernel.telemetry
         self._clock = owner.kernel.clock
         self._living: dict[Ref[Any], Entry] = {}
-        self._reports: list[tuple[str, object, dict[str, Any]]] = []
+        self._reports: deque[tuple[str, object, ChildSpec, Ref[Any] | None]] = deque()
+        self._is_reporting = False
 
     # --- published: any thread -----------------------------------------------------------------------------------
 
@@ -187,19 +135,34 @@ class Children:
         try:
             if not isinstance(spec.start, type):
                 return self._adopt(spec.start(self._kernel, *spec.args, **spec.kwargs))
-            return self._kernel.spawn(
-                spec.start,
-                *spec.args,
-                name=spec.name,
-                parent=self._owner.ref,
-                start_timeout=spec.start_timeout,
-                on_down=self,
-                **spec.kwargs,
-            )
+            started = self._spawn_class(spec.start, spec)
         except StartFailed as failed:
             raise StartFailed(spec.id, failed.cause) from failed.cause
         except BaseException as error:
             raise StartFailed(spec.id, error) from error
+        failure = started.exception()
+        if failure is not None:
+            cause = failure.__cause__ or failure
+            raise StartFailed(spec.id, cause) from cause
+        return started.take()
+
+    def _spawn_class(self, cls: type[Actor], spec: ChildSpec) -> Reply[Ref[Any] | Ignore]:
+        """Start an actor and wait until its `init` is done, for better or worse."""
+        cell, started = self._kernel.begin(
+            cls, *spec.args, name=spec.name, parent=self._owner.ref, on_down=self, **spec.kwargs
+        )
+        # An inline class promises never to block, so its init runs here and no other thread need be woken.
+        if cell.inline and cell.activate() and not cell.sched:
+            cell.kick()
+        try:
+            in_time = started.wait(spec.start_timeout, self._clock)
+        except BaseException:
+            cell.fence()
+            raise
+        if not in_time:
+            cell.fence()
+            raise CallTimeout(cell.name, spec.start_timeout)
+        return started
 
     def _adopt(self, given: Any) -> Ref[Any] | Ignore:
         """What a start function gave; from now on it ends with its supervisor, as a spawned child does."""
@@ -258,7 +221,7 @@ class Children:
             ref.fence()
             down.wait(None, self._clock)  # at once, or when the thread that is just finishing it is through
         exit = down.take()  # noqa: A001 - the word of the domain
-        if not _is_expected(entry.spec, exit):
+        if not is_expected(entry.spec, exit):
             self.report(reports.SHUTDOWN_ERROR, exit, entry, ref)
         self._bury(entry, exit)
 
@@ -325,19 +288,35 @@ class Children:
     # --- told ---------------------------------------------------------------------------------------------------
 
     def report(self, context: str, reason: object, entry: Entry, ref: Ref[Any] | None = None) -> None:
-        """Note a report on `entry`, or on its life `ref`; `flush` writes it, when the children are up again."""
-        self._reports.append((context, reason, entry.offender(ref)))
+        """Note a report on `entry`, or on its life `ref`. It is written `REPORT_DELAY` later, or by `flush`.
+
+        To write a report takes longer than to restart a child, and the two would fight for the interpreter while
+        callers wait for the new life.
+        """
+        self._reports.append((context, reason, entry.spec, ref))
+        if not self._is_reporting:
+            self._is_reporting = True
+            self._owner.send_after(REPORT_DELAY, type(self._owner).write_reports)
+
+    def write_one(self) -> None:
+        """Write the oldest report, and the next one by another message: the supervisor answers in between."""
+        self._write_oldest()
+        self._is_reporting = bool(self._reports)
+        if self._is_reporting:
+            self._owner.ref.cast(type(self._owner).write_reports)
 
     def flush(self) -> None:
-        """Write what was noted. A log costs more than a restart, so it comes after it."""
+        """Write all reports now."""
         while self._reports:
-            context, reason, offender = self._reports.pop(0)
-            name = self._owner.name
-            reports.supervisor_report(self._telemetry, context, supervisor=name, reason=reason, offender=offender)
+            self._write_oldest()
 
-    def unexpected(self, message: object) -> None:
-        """Somebody sent what a supervisor does not know: say so, and go on."""
-        reports.unexpected_message(self._telemetry, supervisor=self._owner.name, message=message)
+    def _write_oldest(self) -> None:
+        if self._reports:
+            context, reason, spec, ref = self._reports.popleft()
+            facts = offender(spec, ref)
+            reports.supervisor_report(
+                self._telemetry, context, supervisor=self._owner.name, reason=reason, offender=facts
+            )
 
     def _about(self, entry: Entry) -> dict[str, Any]:
         return {"supervisor": self._owner.name, "id": entry.spec.id, "ref": entry.ref}
@@ -347,16 +326,6 @@ def published(ref: Ref[Any]) -> Children | None:
     """The children of the supervisor behind `ref`; None if it is no supervisor, or has not begun. Any thread."""
     children = getattr(ref.mailbox.actor, "_children", None)
     return children if isinstance(children, Children) else None
-
-
-def count(entries: Iterable[Entry]) -> Counts:
-    """`entries` counted as `count_children` answers."""
-    specs = active = supervisors = 0
-    for entry in entries:
-        specs += 1
-        active += entry.ref is not None
-        supervisors += entry.kind is ChildType.SUPERVISOR
-    return Counts(specs, active, supervisors, specs - supervisors)
 
 
 def answer(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
@@ -372,10 +341,3 @@ def answer(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P]
             return reply  # type: ignore[return-value]  # a handler that gives its Reply answers with it
 
     return cast("Callable[Concatenate[S, P], R]", handler)
-
-
-def _is_expected(spec: ChildSpec, exit: Exit) -> bool:
-    """Whether a child that was told to stop ended as it should; a permanent one has no business ending `Normal`."""
-    if isinstance(exit, Normal):
-        return spec.restart is not Restart.PERMANENT
-    return isinstance(exit, Shutdown) or (isinstance(exit, Killed) and spec.shutdown is BRUTAL_KILL)

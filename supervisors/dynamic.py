@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from supervisors import reports
-from supervisors.actor import Actor
 from supervisors.cell import Ignore
-from supervisors.children import Child, Children, Counts, Entry, answer, count
+from supervisors.child import Child, Counts, Entry, count
+from supervisors.children import Children, Parent, answer
 from supervisors.errors import MaxChildren, NotFound, SpecError, StartFailed
 from supervisors.exits import Exit, Shutdown, is_clean
 from supervisors.intensity import Intensity
 from supervisors.ref import Ref
-from supervisors.spec import ChildLike, ChildType, Restart, child_spec
+from supervisors.spec import ChildLike, Restart, child_spec
 
 
-class DynamicSupervisor(Actor):
+class DynamicSupervisor(Parent):
     """Starts children on demand; each is on its own (one_for_one), and they stop all together.
 
     Messages, each answered with a value or with the error named (which does not harm the supervisor):
@@ -32,8 +32,6 @@ class DynamicSupervisor(Actor):
     Restarts and the limit of `max_restarts` within `max_seconds` are as in `Supervisor`. At its end all children are
     told at once and each has its own `shutdown`. It runs on the pool and is deaf while a child starts.
     """
-
-    child_type: ClassVar[ChildType] = ChildType.SUPERVISOR
 
     def init(
         self,
@@ -92,16 +90,11 @@ class DynamicSupervisor(Actor):
 
     # --- what happens to the children ---------------------------------------------------------------------------
 
-    def on_info(self, message: object) -> None:
-        """Somebody sent what a supervisor does not know: reported and ignored."""
-        self._children.unexpected(message)
-
     def child_ended(self, ref: Ref[Any], exit: Exit) -> None:
         """The message that a child has ended. One about an earlier life of a child, or a stranger, is ignored."""
         entry = self._children.ended(ref, exit)
         if entry is not None:
             self._ended(entry, ref, exit)
-            self._children.flush()
 
     def _ended(self, entry: Entry, ref: Ref[Any], exit: Exit) -> None:
         spec = entry.spec
@@ -119,7 +112,6 @@ class DynamicSupervisor(Actor):
         entry = self._table.get(ref)
         if entry is not None and self._children.is_due(entry, number):
             self._attempt(entry, ref)
-            self._children.flush()
 
     def _attempt(self, entry: Entry, old: Ref[Any]) -> None:
         """One restart; it counts, whatever comes of it. Until it succeeds the child is known by its old ref."""

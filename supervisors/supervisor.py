@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from supervisors import reports
-from supervisors.actor import Actor
 from supervisors.cell import Ignore
-from supervisors.children import Child, Children, Counts, Entry, answer, count
+from supervisors.child import Child, Counts, Entry, count
+from supervisors.children import Children, Parent, answer
 from supervisors.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -26,14 +26,13 @@ from supervisors.spec import (
     ChildId,
     ChildLike,
     ChildSpec,
-    ChildType,
     Restart,
     check_childspecs,
 )
 from supervisors.strategies import Strategy, plan
 
 
-class Supervisor(Actor):
+class Supervisor(Parent):
     """Starts `children` in order and keeps them running; stops them in reverse order when it ends.
 
     Messages, each answered with a value or with the error named (which does not harm the supervisor):
@@ -56,8 +55,6 @@ class Supervisor(Actor):
     A subclass with a fixed set of children overrides `init` and calls
     `super().init([ChildSpec(...), ...], strategy=...)`.
     """
-
-    child_type: ClassVar[ChildType] = ChildType.SUPERVISOR
 
     def init(
         self,
@@ -150,16 +147,11 @@ class Supervisor(Actor):
 
     # --- what happens to the children ---------------------------------------------------------------------------
 
-    def on_info(self, message: object) -> None:
-        """Somebody sent what a supervisor does not know: reported and ignored."""
-        self._children.unexpected(message)
-
     def child_ended(self, ref: Ref[Any], exit: Exit) -> None:
         """The message that a child has ended. One about an earlier life of a child, or a stranger, is ignored."""
         entry = self._children.ended(ref, exit)
         if entry is not None:
             self._ended(entry, ref, exit)
-            self._children.flush()
 
     def _ended(self, entry: Entry, ref: Ref[Any], exit: Exit) -> None:
         spec = entry.spec
@@ -192,7 +184,6 @@ class Supervisor(Actor):
         entry = self._table.get(id)
         if entry is not None and self._children.is_due(entry, number):
             self._attempt(entry)
-            self._children.flush()
 
     def _attempt(self, entry: Entry) -> None:
         """One restart of the group of `entry`; it counts once, whatever comes of it."""

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Generic, ParamSpec, TypeAlias, TypeVar, overlo
 
 from supervisors.actor import Actor
 from supervisors.blocking import blocking
-from supervisors.children import Entry, answer
+from supervisors.child import Entry
+from supervisors.children import answer
 from supervisors.current import BESIDE, CURRENT
 from supervisors.deadline import current_deadline
 from supervisors.dynamic import DynamicSupervisor

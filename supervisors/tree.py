@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from supervisors.children import Entry, published
+from supervisors.child import Entry
+from supervisors.children import published
 from supervisors.exits import describe
 from supervisors.ref import Ref
 

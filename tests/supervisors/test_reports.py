@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
+from supervisors.children import REPORT_DELAY
+from supervisors.clock import ManualClock
 from supervisors.exits import Normal, Shutdown
 from supervisors.spec import ChildSpec
 from supervisors.strategies import Strategy
@@ -38,7 +40,7 @@ def contexts(found: list[dict[str, Any]]) -> list[str]:
 def test_a_crashed_child_is_reported_with_otps_keys(system: System, written: list[dict[str, Any]]) -> None:
     ref = system.start_child(spec("a", Log()))
     end(ref)
-    ids(system.root)
+    system.shutdown()
     (report,) = written
 
     assert report.pop("traceback").endswith("ValueError: boom")
@@ -70,7 +72,7 @@ def test_clean_exits_are_silent(written: list[dict[str, Any]]) -> None:
 
 def test_a_permanent_child_that_ended_normally_is_reported(system: System, written: list[dict[str, Any]]) -> None:
     end(system.start_child(spec("a", Log())), Shutdown("bored"))
-    ids(system.root)
+    system.shutdown()
 
     assert [report["reason"] for report in written] == ["Shutdown(detail='bored')"]
 
@@ -114,6 +116,19 @@ def test_an_unknown_message_is_reported(system: System, written: list[dict[str, 
     assert contexts(written) == ["supervisor.unexpected_message"]
 
 
+def test_reports_are_written_soon_and_one_by_one(written: list[dict[str, Any]], clock: ManualClock) -> None:
+    with System(clock=clock, children=[spec(name, Log()) for name in "ab"]) as system:
+        for name in "ab":
+            end(child(system.root, name))
+        ids(system.root)
+        before = list(written)
+        clock.advance(REPORT_DELAY)
+        ids(system.root)
+        ids(system.root)
+
+        assert (before, [report["offender"]["id"] for report in written]) == ([], ["a", "b"])
+
+
 def test_a_logger_that_fails_ends_nobody() -> None:
     def refuse(logger: object, level: str, fields: Any) -> Any:
         raise RuntimeError("the disk is full")
@@ -126,6 +141,7 @@ def test_a_logger_that_fails_ends_nobody() -> None:
             system.telemetry.attach("test", failure, lambda event, measurements, metadata: failures.add("seen"))
             end(child(system.root, "a"), CRASH)
             alive = ids(system.root)
+            failures.wait_for("seen")
     finally:
         structlog.reset_defaults()
 
@@ -134,7 +150,7 @@ def test_a_logger_that_fails_ends_nobody() -> None:
 
 def test_an_unconfigured_structlog_writes_to_stderr(system: System, capfd: pytest.CaptureFixture[str]) -> None:
     end(system.start_child(spec("a", Log())))
-    ids(system.root)
+    system.shutdown()
     said = capfd.readouterr()
 
     assert said.out == ""
