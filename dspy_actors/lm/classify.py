@@ -167,9 +167,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     seconds = _number(raw)
     if seconds is not None or raw is None:
         return seconds
-    from email.utils import (
-        parsedate_to_datetime,
-    )  # loads a tenth of the standard library, for a header few servers send
+    from email.utils import parsedate_to_datetime  # it loads a lot, and few servers send a date
 
     try:
         until = parsedate_to_datetime(raw)
