@@ -41,7 +41,7 @@ def map_rows(
     ordered: bool,
 ) -> Iterator[Mapped]:
     """See `Runtime.map`. `rows` is read in the thread that iterates."""
-    refuse_on_loop("map")
+    refuse_on_loop("map", "`await program.acall(...)` for each row, or iterate in `asyncio.to_thread`")
     own = program if isinstance(program, Program) else host.start(program)
     mapping = _Mapping(host, own, settings, concurrency, ordered)
     try:

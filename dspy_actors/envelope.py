@@ -39,7 +39,7 @@ class Envelope:
 
 
 class Cancellable(Protocol):
-    """What a scope cancels: a reply that someone still waits for."""
+    """What a scope cancels: a reply that someone still waits for, or the scope of a call within the call."""
 
     def cancel(self) -> bool: ...
 
@@ -51,11 +51,28 @@ class Scope:
 
     `fault` remembers the last failure of the infrastructure (an outage, a rate limit), so that an evaluation can
     tell it from a wrong answer even when the program wrapped it in an error of its own.
+
+    A call made through a handle from inside of another call has that one's scope as its `parent`: it is cancelled with
+    it, and its costs and faults are the parent's too.
     """
 
-    __slots__ = ("_lock", "_open", "attempts", "cached", "cancelled", "fault", "lm_calls", "model", "trace", "usage")
+    __slots__ = (
+        "_lock",
+        "_open",
+        "attempts",
+        "cached",
+        "cancelled",
+        "fault",
+        "lm_calls",
+        "model",
+        "parent",
+        "trace",
+        "usage",
+    )
 
-    def __init__(self, trace: list[tuple[object, dict[str, object], object]] | None = None) -> None:
+    def __init__(
+        self, trace: list[tuple[object, dict[str, object], object]] | None = None, parent: Scope | None = None
+    ) -> None:
         self._lock = threading.Lock()
         self._open: set[Cancellable] = set()
         self.cancelled = False
@@ -66,9 +83,17 @@ class Scope:
         self.usage: Usage | None = None
         self.model: str | None = None
         self.trace = trace
+        self.parent = parent
+        if parent is not None:
+            parent.enter(self)
+
+    def close(self) -> None:
+        """The call has ended: its parent need not cancel it any more."""
+        if self.parent is not None:
+            self.parent.leave(self)
 
     def enter(self, reply: Cancellable) -> None:
-        """Note a reply that the call waits for; a scope that is cancelled already cancels it at once."""
+        """Note what the call waits for; a scope that is cancelled already cancels it at once."""
         with self._lock:
             if not self.cancelled:
                 self._open.add(reply)
@@ -79,14 +104,21 @@ class Scope:
         """The wait is over."""
         self._open.discard(reply)
 
-    def cancel(self) -> None:
-        """Cancel every wait of the call, now and to come."""
+    def cancel(self) -> bool:
+        """Cancel every wait of the call, now and to come; False where that was done before."""
         with self._lock:
-            self.cancelled = True
+            first, self.cancelled = not self.cancelled, True
             waiting = tuple(self._open)
             self._open.clear()
         for reply in waiting:
             reply.cancel()
+        return first
+
+    def met(self, fault: BaseException) -> None:
+        """Remember a failure of the infrastructure."""
+        self.fault = fault
+        if self.parent is not None:
+            self.parent.met(fault)
 
     def book(self, model: str, *, attempts: int, cached: bool, usage: Usage | None) -> None:
         """Add one LM call to what the whole call has cost."""
@@ -97,3 +129,5 @@ class Scope:
             self.cached += cached
             if usage is not None:
                 self.usage = usage if self.usage is None else self.usage + usage
+        if self.parent is not None:
+            self.parent.book(model, attempts=attempts, cached=cached, usage=usage)

@@ -144,8 +144,9 @@ class BlockingCall(DspyActorsError, RuntimeError):
 
     kind = "blocking_call"
 
-    def __init__(self, name: str = "program") -> None:
-        super().__init__(f"{name}(...) would block the running event loop; write `await {name}.acall(...)` here")
+    def __init__(self, name: str = "program", instead: str | None = None) -> None:
+        write = instead or f"`await {name}.acall(...)`"
+        super().__init__(f"{name}(...) would block the running event loop; write {write} here")
 
 
 class Busy(DspyActorsError):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dspy_actors.envelope import Envelope
-from dspy_actors.errors import Busy, ProgramError, ShuttingDown
+from dspy_actors.errors import Busy, CallCancelled, ProgramError, ShuttingDown
 from dspy_actors.evaluation.job import Job
 from dspy_actors.example import Prediction
 from dspy_actors.lm.client import LMClient
@@ -26,14 +30,17 @@ from dspy_actors.runner import FRAME, Frame, Settings
 from dspy_actors.tree import EVALUATIONS, MODULES, TASKS
 from supervisors.actor import Ref
 from supervisors.clock import Clock
+from supervisors.current import CURRENT
 from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.dynamic import DynamicSupervisor
-from supervisors.errors import ActorDied, UsedAfterFork
+from supervisors.errors import ActorDied, Fenced, SystemStopped, UsedAfterFork
+from supervisors.exits import Crash
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
 from supervisors.reply import Reply
 from supervisors.spec import ChildSpec
 from supervisors.tasks import Tasks
+from supervisors.via import Via
 
 T = TypeVar("T")
 
@@ -63,10 +70,12 @@ class RuntimeHost:
         self._numbers = itertools.count(1)
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._ambient: OrderedDict[int, tuple[Module, Program]] = OrderedDict()
+        self._ambient: OrderedDict[int, _Ambient] = OrderedDict()
         self._open = 0
         self._closing = False
+        self._down = False
         self._idle: Reply[None] | None = None
+        self._pauses: set[Reply[None]] = set()
 
     # -- runner -------------------------------------------------------------------------------------------------
 
@@ -76,11 +85,13 @@ class RuntimeHost:
 
     def run(self, module: Module, inputs: dict[str, Any], settings: Settings) -> Prediction:
         """A new call of a module that has no handle, blocking."""
-        return self.ambient(module).run(inputs, settings)
+        with self._ambient_of(module) as program:
+            return program.run(inputs, settings)
 
     async def arun(self, module: Module, inputs: dict[str, Any], settings: Settings) -> Prediction:
         """A new call of a module that has no handle, awaited."""
-        outcome = await self.ambient(module).outcome(inputs, settings)
+        with self._ambient_of(module) as program:
+            outcome = await program.outcome(inputs, settings)
         return outcome.unwrap()
 
     def run_in_thread(self, body: Callable[[], T], name: str) -> Reply[T]:
@@ -95,26 +106,57 @@ class RuntimeHost:
         frame = FRAME.get()
         inside = body if frame is None or frame.envelope is None else under_deadline(frame, body)
         reply: Reply[T] = Reply()
-        task = self._tasks().begin(_caught, (inside,), {})
+        with _in_our_words(name):
+            task = Tasks(self._ref(TASKS)).begin(_caught, (inside,), {})
         task.reply.add_done_callback(lambda settled: _hand_over(settled, reply, name))
         reply.add_done_callback(lambda settled: task.abandon() if settled.cancelled() else None)
         return reply
 
     def run_on_loop(self, body: Coroutine[Any, Any, T]) -> Reply[T]:
         """Run a coroutine on the programs loop, inside the caller's frame. Cancelling the reply cancels it."""
-        frame = FRAME.get()
-        return self._programs_loop.run(_framed(body, frame))
+        framed = self._framed(body, FRAME.get())
+        context = copy_context()
+        context.run(CURRENT.set, None)  # it may outlive the task thread it was begun in
+        try:
+            self._same_process("the programs loop")
+            with _in_our_words("the program"):
+                return context.run(self._programs_loop.run, framed)
+        except BaseException:
+            framed.close()
+            body.close()
+            raise
+
+    async def _framed(self, body: Coroutine[Any, Any, T], frame: Frame | None) -> T:
+        FRAME.set(frame)
+        try:
+            return await body
+        except (SystemExit, KeyboardInterrupt) as error:
+            msg = f"the program's code raised {error!r}; raise an Exception instead"
+            raise ProgramError(msg, error_type=type(error).__name__) from error
+        except asyncio.CancelledError:
+            if self._down:
+                raise _ended("a call") from None
+            raise
+
+    def pause(self, seconds: float) -> Reply[None]:
+        """Settles after `seconds`; fails with `ShuttingDown` at the runtime's end."""
+        reply: Reply[None] = Reply()
+        self._pauses.add(reply)
+        timer = self.clock.call_at(self.clock.now() + seconds, lambda: reply.set(None))
+        reply.add_done_callback(lambda _: timer.cancel())
+        reply.add_done_callback(self._pauses.discard)
+        if self._down:
+            reply.fail(_ended("a call"))
+        return reply
 
     # -- calls --------------------------------------------------------------------------------------------------
 
     def begin_call(self, name: str) -> None:
         """Count a call as open. Raises `ShuttingDown` once the runtime drains, `UsedAfterFork` in a forked child."""
-        if os.getpid() != self._pid:
-            raise UsedAfterFork(name)
+        self._same_process(name)
         with self._lock:
-            if self._closing:
-                msg = f"{name} was called while its runtime drains or has ended; make the call on another one"
-                raise ShuttingDown(msg)
+            if self._closing or self._down:
+                raise _ended(name)
             self._open += 1
 
     def end_call(self) -> None:
@@ -143,7 +185,23 @@ class RuntimeHost:
     @property
     def closing(self) -> bool:
         """Whether new calls are refused."""
-        return self._closing
+        return self._closing or self._down
+
+    def came_up(self) -> None:
+        """The tree stands."""
+        self._down = False
+        self._client.reopen()
+
+    def went_down(self) -> None:
+        """The tree has ended and nobody restarts it: every call that still waits ends now, with `ShuttingDown`."""
+        self._down = True
+        self._client.close()
+        for reply in tuple(self._pauses):
+            reply.fail(_ended("a call"))
+
+    def _same_process(self, name: str) -> None:
+        if os.getpid() != self._pid:
+            raise UsedAfterFork(name)
 
     # -- programs -----------------------------------------------------------------------------------------------
 
@@ -165,28 +223,44 @@ class RuntimeHost:
         plan = InstancePlan(label, versions, Admission(label, limits or self.limits))
         via = self.registry.via(("module", label))
         spec = ChildSpec(label, ModuleInstance, args=(plan,), name=via, shutdown=5.0)
-        starting = self._ref(MODULES).send_request(DynamicSupervisor.start_child, spec)
+        with _in_our_words(label):
+            starting = self._ref(MODULES).send_request(DynamicSupervisor.start_child, spec)
         return Program(self, plan, via, settings or self.settings, starting)
 
-    def stop_program(self, ref: Ref[ModuleInstance]) -> None:
+    def stop_program(self, instance: Via) -> None:
         """End a started program's actor; returns at once."""
-        modules = self.registry.whereis(MODULES)
-        if modules is not None:
+        ref, modules = instance.whereis(), self.registry.whereis(MODULES)
+        if ref is not None and modules is not None and not self._down:
             modules.cast(DynamicSupervisor.terminate_child, ref)
 
-    def ambient(self, module: Module) -> Program:
-        """The program of a module that is called without a handle, started at its first call."""
+    @contextmanager
+    def _ambient_of(self, module: Module) -> Iterator[Program]:
+        """The program of a module that is called without a handle, started at its first call, kept during a call."""
+        self._same_process(type(module).__name__)
         with self._lock:
+            if self._closing or self._down:
+                raise _ended(type(module).__name__)
             found = self._ambient.get(id(module))
-            if found is not None:
-                self._ambient.move_to_end(id(module))
-                return found[1]
-            program = self.start(module, copied=False)
-            self._ambient[id(module)] = (module, program)
-            oldest = self._ambient.popitem(last=False)[1][1] if len(self._ambient) > MAX_AMBIENT else None
-        if oldest is not None:
-            oldest.stop()
-        return program
+            if found is None:
+                found = self._ambient[id(module)] = _Ambient(module, self.start(module, copied=False))
+            self._ambient.move_to_end(id(module))
+            found.users += 1
+            unused = self._unused()
+        for program in unused:
+            program.stop()
+        try:
+            yield found.program
+        finally:
+            with self._lock:
+                found.users -= 1
+
+    def _unused(self) -> list[Program]:
+        """Take out what is too much, unused longest first; what has a call under way stays."""
+        surplus = len(self._ambient) - MAX_AMBIENT
+        if surplus <= 0:
+            return []
+        idle = [key for key, each in self._ambient.items() if each.users == 0][:surplus]
+        return [self._ambient.pop(key).program for key in idle]
 
     # -- evaluations --------------------------------------------------------------------------------------------
 
@@ -197,20 +271,46 @@ class RuntimeHost:
 
     def stop_evaluations(self, job: Job) -> None:
         """End the evaluation actors of `job`; the calls they have open are cancelled."""
-        for ref in job.actors:
-            self.evaluations.cast(DynamicSupervisor.terminate_child, ref)
+        evaluations = self.registry.whereis(EVALUATIONS)
+        if evaluations is not None and not self._down:
+            for ref in job.actors:
+                evaluations.cast(DynamicSupervisor.terminate_child, ref)
 
     # -- within -------------------------------------------------------------------------------------------------
 
-    def _tasks(self) -> Tasks:
-        return Tasks(self._ref(TASKS))
-
     def _ref(self, name: str) -> Ref[Any]:
         ref = self.registry.whereis(name)
+        if ref is None and self.closing:
+            raise _ended("a call")
         if ref is None:
-            msg = "the runtime is not running; write `with Runtime(...) as rt:` or rt.start_up()"
-            raise ShuttingDown(msg)
+            msg = f"the runtime is restarting its {name}; make the call again"
+            raise Busy(msg, name=name)
         return ref
+
+
+@dataclass(slots=True)
+class _Ambient:
+    """A module that is called without a handle, its program, and how many calls are under way."""
+
+    module: Module
+    program: Program
+    users: int = 0
+
+
+def _ended(name: str) -> ShuttingDown:
+    return ShuttingDown(f"{name} was made while its runtime drains or has ended; make the call on another one")
+
+
+@contextmanager
+def _in_our_words(name: str) -> Iterator[None]:
+    """What the kernel refuses, as an error of this package."""
+    try:
+        yield
+    except SystemStopped as error:
+        raise _ended(name) from error
+    except Fenced as error:
+        msg = f"the call that this code belongs to is over, so it may not begin {name}"
+        raise CallCancelled(msg) from error
 
 
 def _caught(body: Callable[[], T]) -> tuple[T | None, Exception | None]:
@@ -233,12 +333,12 @@ def _hand_over(settled: Reply[Any], reply: Reply[Any], name: str) -> None:
         else:
             reply.fail(raised)
         return
-    cause = error.__cause__ if isinstance(error, ActorDied) and error.__cause__ is not None else error
-    failure = ProgramError(f"{name} ended its thread: {cause!r}", error_type=type(cause).__name__)
-    failure.__cause__ = cause
+    failure: Exception
+    if isinstance(error, ActorDied) and isinstance(error.exit, Crash):
+        cause = error.exit.error
+        failure = ProgramError(f"{name} ended its thread: {cause!r}", error_type=type(cause).__name__)
+        failure.__cause__ = cause
+    else:  # not its own doing
+        failure = CallCancelled(f"the thread of {name} was stopped with its supervisor; make the call again")
+        failure.__cause__ = error
     reply.fail(failure)
-
-
-async def _framed(body: Coroutine[Any, Any, T], frame: Frame | None) -> T:
-    FRAME.set(frame)
-    return await body

@@ -45,7 +45,9 @@ class Settings:
     parse_retries: int = 1
 
     def bind(self, **changes: Any) -> Settings:
-        """These settings with some of them changed."""
+        """These settings with some of them changed; an LM may be given by its name."""
+        if isinstance(changes.get("lm"), str):
+            changes["lm"] = LM(changes["lm"])
         return replace(self, **changes)
 
 
@@ -102,10 +104,21 @@ def require_frame(name: str) -> Frame:
     return frame
 
 
-def refuse_on_loop(name: str) -> None:
-    """Raise `BlockingCall` on a thread whose event loop is running."""
+def refuse_on_loop(name: str, instead: str | None = None) -> None:
+    """Raise `BlockingCall` on a thread whose event loop is running; it says to write `instead`."""
     if asyncio._get_running_loop() is not None:
-        raise BlockingCall(name)
+        raise BlockingCall(name, instead)
+
+
+def checkpoint(frame: Frame) -> None:
+    """Raise `CallCancelled` where the call of `frame` was cancelled: code of a call that is over asks no model."""
+    if frame.scope is not None and frame.scope.cancelled:
+        raise _cancelled(frame)
+
+
+def _cancelled(frame: Frame) -> CallCancelled:
+    assert frame.envelope is not None
+    return CallCancelled(f"the call {frame.envelope.call_id} was cancelled, or its deadline has passed")
 
 
 @types.coroutine
@@ -123,7 +136,11 @@ async def settle(reply: Reply[T], phase: str) -> T:
     """
     frame = FRAME.get()
     assert frame is not None
-    assert frame.envelope is not None
+    return await settle_in(frame, reply, phase)
+
+
+async def settle_in(frame: Frame, reply: Reply[T], phase: str) -> T:
+    """As `settle`, for the call of `frame`."""
     assert frame.scope is not None
     if not reply.done():
         frame.scope.enter(reply)
@@ -132,13 +149,12 @@ async def settle(reply: Reply[T], phase: str) -> T:
         finally:
             frame.scope.leave(reply)
     if reply.cancelled():
-        msg = f"the call {frame.envelope.call_id} was cancelled"
-        raise CallCancelled(msg)
+        raise _cancelled(frame)
     try:
         return reply.get(0)
     except DspyActorsError as error:
         if error.infrastructure:
-            frame.scope.fault = error
+            frame.scope.met(error)
         raise
 
 
@@ -149,16 +165,16 @@ async def _wait(reply: Reply[Any], frame: Frame, phase: str) -> None:
     if asyncio._get_running_loop() is None:
         settled = await _park(reply)
     else:
-        settled = await settles(reply, left)
+        settled = await settles(reply, left, frame.runner.clock)
     if not settled and not reply.done():
         reply.cancel()
         raise deadline_exceeded(phase, frame)
 
 
-async def settles(reply: Reply[Any], seconds: float | None) -> bool:
-    """Await `reply` for at most `seconds`; whether it settled. A cancelled awaiter cancels the reply."""
+async def settles(reply: Reply[Any], seconds: float | None, clock: Clock) -> bool:
+    """Await `reply` for at most `seconds` of `clock`; whether it settled. A cancelled awaiter cancels the reply."""
     try:
-        await reply.aget(seconds)
+        await reply.aget(seconds, clock)
     except CallTimeout:
         return reply.done()
     except asyncio.CancelledError:

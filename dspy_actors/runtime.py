@@ -32,9 +32,11 @@ from dspy_actors.lm.worker import worker_class
 from dspy_actors.modules.admission import Limits
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
-from dspy_actors.runner import FRAME, Frame, Settings
+from dspy_actors.runner import FRAME, Frame, Settings, refuse_on_loop
 from dspy_actors.tree import RuntimePlan, RuntimeSupervisor
+from supervisors.actor import Ref
 from supervisors.clock import Clock
+from supervisors.exits import Crash, Exit
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
 from supervisors.spec import ChildSpec, ChildType
@@ -105,16 +107,18 @@ class Runtime:
         self._open_provider = open_provider or _providers(transport)
         self._system: System | None = None
         self._host: RuntimeHost | None = None
+        self._plan: RuntimePlan | None = None
         self._ended = False
         self._tokens: list[Token[Frame | None]] = []
 
     # -- life ---------------------------------------------------------------------------------------------------
 
     def start_up(self) -> Self:
-        """Start the tree; returns when all of it is up. Raises `StartFailed`."""
+        """Start the tree; returns when all of it is up. Raises `StartFailed`, `BlockingCall` on a running loop."""
         if self._system is not None or self._host is not None:
             return self
         self._refuse_ended()
+        refuse_on_loop("Runtime", "`async with Runtime(...)`")
         system = System(self.name, clock=self._clock)
         system.start()
         try:
@@ -126,16 +130,21 @@ class Runtime:
         return self
 
     def shutdown(self, timeout: float = 10.0) -> None:
-        """Let no more calls in, then stop the tree in reverse order, within `timeout` seconds. Ends the runtime."""
+        """Let no more calls in, then stop the tree in reverse order, within `timeout` seconds. Ends the runtime.
+
+        Calls that are still under way end with `ShuttingDown`. A runtime in another's tree is stopped by that one.
+        """
+        refuse_on_loop("Runtime.shutdown", "`await asyncio.to_thread(rt.shutdown)`, or `async with Runtime(...)`")
         self._ended = True
         if self._host is not None:
             self._host.close_door()
-        system, self._system = self._system, None
-        if system is not None:
-            system.shutdown(timeout)
+        if self._system is not None:
+            self._system.shutdown(timeout)
+            self._system = None
 
     def drain(self, seconds: float) -> bool:
         """Let no more calls in and wait for those under way; whether all ended within `seconds`."""
+        refuse_on_loop("Runtime.drain", "`await asyncio.to_thread(rt.drain, seconds)`")
         host = self._running()
         return host.close_door().wait(seconds, host.clock)
 
@@ -150,17 +159,30 @@ class Runtime:
         return ChildSpec(self.name, self._start_tree, shutdown=30.0, type=ChildType.SUPERVISOR)
 
     def _start_tree(self, kernel: Kernel) -> Any:
+        if self._host is None or self._plan is None or self._host.kernel is not kernel:
+            self._host, self._plan = self._laid_out(kernel)
+        host = self._host
+        ref = kernel.spawn(RuntimeSupervisor, self._plan, name=self._registry.via(self.name))
+        host.came_up()
+        if isinstance(ref, Ref):
+            ref.down().add_done_callback(lambda down: self._tree_ended(host, down.take()))
+        return ref
+
+    def _laid_out(self, kernel: Kernel) -> tuple[RuntimeHost, RuntimePlan]:
+        """What outlives a restart of the tree: the published state, and what leads to whoever stands in the tree."""
         entries, size, seconds = self._bounds
         table: Table[bytes, Any] = Table(kernel.clock, max_entries=entries, max_bytes=size, ttl=seconds)
         guards = make_guards(table, SingleFlight(), self._counters)
-        finder = WorkerFinder(self._registry, kernel.clock)
-        client = LMClient(finder, guards, self._counters, kernel.clock)
-        if self._host is None:
-            self._host = RuntimeHost(kernel, self._registry, client, self.settings, self._limits, self._max_zombies)
+        client = LMClient(WorkerFinder(self._registry, kernel.clock), guards, self._counters, kernel.clock)
+        host = RuntimeHost(kernel, self._registry, client, self.settings, self._limits, self._max_zombies)
         io_loop = f"io of {self.name}"
         pools = PoolPlan(self._registry, worker_class(io_loop), self._open_provider, self._counters)
-        plan = RuntimePlan(self.name, self._registry, LMPlan(io_loop, pools, table))
-        return kernel.spawn(RuntimeSupervisor, plan, name=self._registry.via(self.name))
+        return host, RuntimePlan(self.name, self._registry, LMPlan(io_loop, pools, table))
+
+    def _tree_ended(self, host: RuntimeHost, exit: Exit) -> None:
+        """A tree that crashed is started again and its calls go on; one that was stopped takes them with it."""
+        if not isinstance(exit, Crash):
+            host.went_down()
 
     def _refuse_ended(self) -> None:
         if self._ended:
@@ -179,19 +201,31 @@ class Runtime:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        FRAME.reset(self._tokens.pop())
+        self._leave()
         if not self._tokens:
             self.shutdown()
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.start_up)
+        starting = asyncio.create_task(asyncio.to_thread(self.start_up))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:  # a thread cannot be cancelled: what it starts is stopped again
+            await asyncio.wait((starting,))
+            await asyncio.to_thread(self.shutdown)
+            raise
         self._tokens.append(FRAME.set(Frame(self._running(), self.settings)))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        FRAME.reset(self._tokens.pop())
+        self._leave()
         if not self._tokens:
             await asyncio.to_thread(self.shutdown)
+
+    def _leave(self) -> None:
+        try:
+            FRAME.reset(self._tokens.pop())
+        except ValueError:  # entered in another context, as test fixtures do: what was set there ends with it
+            pass
 
     # -- programs -----------------------------------------------------------------------------------------------
 
@@ -219,8 +253,6 @@ class Runtime:
 
     def using(self, **changes: Any) -> Using:
         """Settings for a while: `with rt.using(lm=..., tenant=..., deadline=...):` (DSPy's `context`)."""
-        if isinstance(changes.get("lm"), str):
-            changes["lm"] = LM(changes["lm"])
         return Using(self, self._in_force().bind(**changes))
 
     def map(
@@ -241,7 +273,8 @@ class Runtime:
         if concurrency < 1:
             msg = f"concurrency={concurrency}: at least 1 row must be under way"
             raise EvaluationError(msg)
-        host, settings = self._running(), self._in_force()
+        host = self._running()
+        settings = program.in_force() if isinstance(program, Program) else self._in_force()
         return map_rows(host, program, rows, settings, concurrency, inputs=inputs, ordered=ordered)
 
     def _in_force(self) -> Settings:

@@ -18,7 +18,7 @@ def attempt(
     Returns the outcome, every failure as a value, and the trace: (predictor, inputs, prediction) of each predictor
     that ran, in order. The call is bounded by `settings.deadline`, in seconds.
     """
-    refuse_on_loop("attempt")
+    refuse_on_loop("compile", "`await asyncio.to_thread(optimizer.compile, ...)`")
     trace: Trace = []
     running = program.host.run_on_loop(program.outcome(inputs, settings, trace=trace, variant=variant))
     return running.get(), trace

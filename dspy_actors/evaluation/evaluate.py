@@ -118,7 +118,7 @@ class Evaluate:
         """Evaluate from a coroutine, without blocking its loop."""
         run = self._begin(program, self.metric, self.devset, self.num_threads)
         try:
-            await settles(run.job.done, None)
+            await settles(run.job.done, None, run.host.clock)
         except BaseException:
             run.cancel()
             raise

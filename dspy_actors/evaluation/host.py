@@ -8,7 +8,7 @@ from dspy_actors.evaluation.fan_out import Crew
 from dspy_actors.evaluation.job import Job
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Host, Program
-from dspy_actors.runner import Settings, current_frame, require_frame
+from dspy_actors.runner import Settings, require_frame
 
 
 class EvaluationHost(Host, Crew, Protocol):
@@ -30,8 +30,7 @@ def host_of(program: Module | Program) -> tuple[EvaluationHost, Settings]:
     """
     if isinstance(program, Program):
         host: Any = program.host
-        frame = current_frame()
-        return host, frame.settings if frame is not None and frame.runner is host else program.settings
+        return host, program.in_force()
     frame = require_frame("Evaluate")
     found: Any = frame.runner
     return found, frame.settings

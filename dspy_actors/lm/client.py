@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import Context
 
 from dspy_actors.envelope import Envelope
-from dspy_actors.errors import CallCancelled, DeadlineExceeded, LMTransportError
-from dspy_actors.lm.guards import Guard, LMCall
+from dspy_actors.errors import CallCancelled, DeadlineExceeded, LMTransportError, ShuttingDown
+from dspy_actors.lm.guards import Guard, LMCall, give_up
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.reach import WorkerFinder
 from dspy_actors.lm.usage import LMCounters
@@ -15,7 +16,7 @@ from dspy_actors.lm.worker import LMWorker
 from dspy_actors.messages import LMRequest
 from supervisors.actor import Ref
 from supervisors.clock import Clock
-from supervisors.errors import ActorDied
+from supervisors.errors import ActorDied, SystemStopped
 from supervisors.reply import Reply
 
 MAX_RESUBMITS = 1
@@ -33,6 +34,8 @@ class LMClient:
         self._guards = tuple(guards)
         self._counters = counters
         self._clock = clock
+        self._open: dict[LMCall, None] = {}
+        self._closed = False
 
     def submit(self, lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
         """Ask `lm`. Cancelling the reply gives up the request, unless an equal call still waits for it."""
@@ -43,14 +46,24 @@ class LMClient:
             if answered is not None:
                 return answered
         reply = call.reply
-        if call.key is None:
-            reply.add_done_callback(lambda settled: self._left(call, settled))
-        self._finder.find(lm.config, lambda ref, error: self._ask(call, ref, error))
+        if not call.shared:
+            reply.add_done_callback(lambda settled: give_up(call) if settled.cancelled() else None)
+        self._open[call] = None
+        if self._closed:  # then look: `close` may have missed it
+            self._finish(call, None, _ended())
+        else:  # in nobody's name: others may wait for this answer when the caller's actor is gone
+            Context().run(self._finder.find, lm.config, lambda ref, error: self._ask(call, ref, error))
         return reply
 
-    def _left(self, call: LMCall, settled: Reply[Answer]) -> None:
-        if settled.cancelled() and call.upstream is not None:
-            call.upstream.cancel()
+    def close(self) -> None:
+        """End every call that is still open with `ShuttingDown`, and those to come."""
+        self._closed = True
+        for call in list(self._open):
+            self._finish(call, None, _ended())
+
+    def reopen(self) -> None:
+        """Let calls in again."""
+        self._closed = False
 
     def _ask(self, call: LMCall, ref: Ref[LMWorker] | None, error: BaseException | None) -> None:
         if ref is None:
@@ -58,44 +71,63 @@ class LMClient:
             self._finish(call, None, error)
             return
         lm = call.lm
-        work = Work(call.request, call.envelope.call_id, call.envelope.deadline, lm.num_retries, lm.timeout)
-        call.upstream = ref.send_request(LMWorker.complete, work)
-        if call.reply.cancelled():
+        work = Work(call.request, call.envelope.call_id, call.until, call.shared, lm.num_retries, lm.timeout)
+        try:
+            call.upstream = None if call.abandoned else ref.send_request(LMWorker.complete, work)
+        except SystemStopped:
+            self._finish(call, None, _ended())
+            return
+        if call.upstream is None:
+            self._finish(call, None, _given_up())
+            return
+        if call.abandoned:
             call.upstream.cancel()
         call.upstream.add_done_callback(lambda settled: self._answered(call, settled))
 
     def _answered(self, call: LMCall, settled: Reply[Answer]) -> None:
         if settled.cancelled():
-            self._finish(call, None, CallCancelled("the call was cancelled while the model was asked"))
+            self._finish(call, None, _given_up())
             return
         error = settled.exception()
         if error is None:
-            self._finish(call, settled.get(0), None)
+            self._finish(call, settled.take(), None)
         elif isinstance(error, ActorDied):
             self._worker_died(call, error)
         else:
             self._finish(call, None, error)
 
     def _worker_died(self, call: LMCall, error: ActorDied) -> None:
-        deadline = call.envelope.deadline
+        deadline = call.until()
         failure: Exception
-        if deadline is not None and deadline <= self._clock.now():
+        if call.abandoned:
+            failure = _given_up()
+        elif deadline is not None and deadline <= self._clock.now():
             failure = DeadlineExceeded("the deadline passed as the worker died", phase="resubmit")
-        elif call.resubmits >= MAX_RESUBMITS:
+        elif call.resubmits >= MAX_RESUBMITS and error.maybe_handled:
             msg = f"the worker of {call.lm.name} died {call.resubmits + 1} times while it held this call"
             failure = LMTransportError(msg, provider=call.lm.provider, model=call.lm.model)
         else:
-            call.resubmits += 1
-            self._counters.add("resubmits")
+            if error.maybe_handled:  # else it was never held, and asking again costs nobody anything
+                call.resubmits += 1
+                self._counters.add("resubmits")
             self._finder.ask(call.lm.config, lambda ref, trouble: self._ask(call, ref, trouble))
             return
         failure.__cause__ = error
         self._finish(call, None, failure)
 
     def _finish(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
+        self._open.pop(call, None)
         for after in call.after:
             after(answer, error)
         if answer is not None:
             call.reply.set(answer)
         elif error is not None:
             call.reply.fail(error)
+
+
+def _given_up() -> CallCancelled:
+    return CallCancelled("the call was cancelled while the model was asked")
+
+
+def _ended() -> ShuttingDown:
+    return ShuttingDown("the runtime ended while the model was asked; make the call on another one")

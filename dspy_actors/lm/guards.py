@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 from dspy_actors.cache.flight import Flight, SingleFlight
@@ -23,9 +24,23 @@ class LMCall:
 
     `reply` is what the caller waits for. A guard that lets the call pass may leave a function in `after`: those run
     in the guards' order when the answer or the error is there. `upstream` is the worker's reply while one is asked.
+    `until` says how long anybody waits for the call, and `abandoned` that nobody does.
     """
 
-    __slots__ = ("after", "endpoint", "envelope", "key", "lm", "reply", "request", "resubmits", "upstream")
+    __slots__ = (
+        "abandoned",
+        "after",
+        "endpoint",
+        "envelope",
+        "key",
+        "lm",
+        "reply",
+        "request",
+        "resubmits",
+        "shared",
+        "until",
+        "upstream",
+    )
 
     def __init__(self, lm: LM, request: LMRequest, envelope: Envelope, endpoint: str) -> None:
         self.lm = lm
@@ -37,6 +52,9 @@ class LMCall:
         self.after: list[After] = []
         self.upstream: Reply[Answer] | None = None
         self.resubmits = 0
+        self.abandoned = False
+        self.shared = False
+        self.until: Callable[[], float | None] = lambda: envelope.deadline
 
 
 class Guard(Protocol):
@@ -94,8 +112,10 @@ class FlightGuard:
         flight, reply = self._flights.join(key, call.envelope.deadline)
         if flight is None:
             self._counters.add("coalesced")
-            return reply
+            return _joined(reply)
         call.reply = reply
+        call.shared = True
+        call.until = lambda: flight.deadline
         landed = self._table.get(key)
         if landed is not None:  # the flight before this one landed after our look into the cache
             self._counters.add("cache_hits")
@@ -113,8 +133,28 @@ def _land(flight: Flight[bytes, Answer], answer: Answer | None, error: BaseExcep
         flight.fail(error)
 
 
+def _joined(reply: Reply[Answer]) -> Reply[Answer]:
+    """What someone gets who joined a flight: the answer, and none of its cost."""
+    own: Reply[Answer] = Reply()
+
+    def landed(done: Reply[Answer]) -> None:
+        error = done.exception()
+        if done.cancelled():
+            own.cancel()
+        elif error is not None:
+            own.fail(error)
+        else:
+            answer = done.take()
+            own.set(replace(answer, source="flight", attempts=0) if answer.source == "model" else answer)
+
+    reply.add_done_callback(landed)
+    own.add_done_callback(lambda done: reply.cancel() if done.cancelled() else None)
+    return own
+
+
 def give_up(call: LMCall) -> None:
-    """Cancel the request of a call that nobody waits for any more."""
+    """Cancel the request of a call that nobody waits for any more, also if it has not been sent yet."""
+    call.abandoned = True  # then look: who sends looks the other way round
     if call.upstream is not None:
         call.upstream.cancel()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from dspy_actors.errors import DspyActorsError, LMTransportError, ShuttingDown
+from dspy_actors.errors import DspyActorsError, LMConfigurationError, LMTransportError, ShuttingDown
 from dspy_actors.lm.pools import POOLS, LMPools, ProviderPool, pool_name, worker_name
 from dspy_actors.lm.providers.base import LMConfig
 from dspy_actors.lm.worker import LMWorker
 from supervisors.actor import Ref
 from supervisors.clock import Clock
-from supervisors.errors import StartFailed, SystemStopped
+from supervisors.errors import StartFailed, SupervisorsError, SystemStopped
 from supervisors.registry import Registry
 from supervisors.reply import Reply
 
@@ -90,10 +90,22 @@ class _Search:
         error = reply.exception()
         if error is None:
             self.then(reply.get(0), None)
-        elif isinstance(error, StartFailed):
-            self.then(None, _cause(error))
         else:
-            self._again(error)
+            cause = _cause(error)
+            if isinstance(cause, SupervisorsError):  # its loop or its supervisor is being replaced
+                self._again(error)
+            else:
+                self.then(None, self._not_opened(cause))
+
+    def _not_opened(self, cause: BaseException) -> BaseException:
+        """Why the worker could not start: the provider's own word, or what else went wrong as an error of the LM."""
+        if isinstance(cause, DspyActorsError):
+            return cause.fresh()
+        config = self.config
+        msg = f"the provider of {config.provider}/{config.model} could not be opened: {type(cause).__name__}: {cause}"
+        failure = LMConfigurationError(msg, provider=config.provider, model=config.model)
+        failure.__cause__ = cause
+        return failure
 
     def _again(self, error: BaseException | None) -> None:
         clock = self.finder._clock
@@ -112,8 +124,7 @@ class _Search:
         self.then(None, ShuttingDown(msg))
 
 
-def _cause(error: StartFailed) -> BaseException:
-    cause: BaseException = error
-    while isinstance(cause, StartFailed) and isinstance(cause.cause, BaseException):
-        cause = cause.cause
-    return cause.fresh() if isinstance(cause, DspyActorsError) else cause
+def _cause(error: BaseException) -> BaseException:
+    while isinstance(error, StartFailed):
+        error = error.cause
+    return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -12,18 +13,26 @@ Source: TypeAlias = Literal["model", "cache", "flight"]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One question on its way to a worker. `deadline` is an instant of the runtime's clock, in seconds."""
+    """One question on its way to a worker.
+
+    `until` says how long somebody waits for the answer, an instant of the runtime's clock in seconds. It changes while
+    callers come and go, so it does not bound the attempts of a `shared` question: when nobody waits they are cancelled.
+    """
 
     request: LMRequest
     call_id: str
-    deadline: float | None
+    until: Callable[[], float | None]
+    shared: bool
     num_retries: int
     timeout: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's answer and where it came from. `attempts` is how many requests were sent for it: 0 from the cache."""
+    """A model's answer and where it came from.
+
+    `attempts` is how many requests were sent for it: 0 from the cache, and for those who joined an equal call.
+    """
 
     response: LMResponse
     source: Source = "model"

@@ -98,6 +98,8 @@ class LMWorker(Actor):
             msg = "the call's deadline passed before the request was sent"
             raise DeadlineExceeded(msg, phase="queue")
         limit = work.timeout
+        if work.shared:
+            left = None
         allowed = left if limit is None else limit if left is None else min(left, limit)
         return Attempt(
             request_id=f"{work.call_id}.{number}",
@@ -113,7 +115,8 @@ class LMWorker(Actor):
         return RetryPolicy(work.num_retries).delay(number, error, self._left(work), self.random)
 
     def _left(self, work: Work) -> float | None:
-        return None if work.deadline is None else max(0.0, work.deadline - self.clock.now())
+        until = work.until()
+        return None if until is None else max(0.0, until - self.clock.now())
 
     async def terminate(self, exit: Exit) -> None:
         await self.provider.aclose()

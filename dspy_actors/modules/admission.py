@@ -30,7 +30,7 @@ class Admission:
         self._name = name
         self.limits = limits
         self.running: set[str] = set()
-        self.waiting = 0
+        self.waiting: set[str] = set()
         self.closed = False
 
     def enter(self, call_id: str) -> bool:
@@ -45,13 +45,13 @@ class Admission:
             if not self.waiting and len(self.running) < self.limits.max_inflight:
                 self.running.add(call_id)
                 return True
-            if self.waiting >= self.limits.max_queue:
+            if len(self.waiting) >= self.limits.max_queue:
                 msg = (
-                    f"{self._name} runs {self.limits.max_inflight} calls and {self.waiting} wait; "
+                    f"{self._name} runs {self.limits.max_inflight} calls and {len(self.waiting)} wait; "
                     f"try again later or give it more room (max_inflight, max_queue)"
                 )
                 raise Busy(msg, name=self._name)
-            self.waiting += 1
+            self.waiting.add(call_id)
             return False
 
     def seat(self, call_id: str) -> bool:
@@ -60,16 +60,16 @@ class Admission:
             if len(self.running) >= self.limits.max_inflight:
                 return False
             self.running.add(call_id)
-            self.waiting -= 1
+            self.waiting.discard(call_id)
             return True
 
-    def forsake(self) -> None:
-        """A call that was counted as waiting waits no more."""
-        with self._lock:
-            self.waiting -= 1
-
     def leave(self, call_id: str) -> bool:
-        """Free a place; whether somebody waits for it."""
+        """Free a call's place, or take it out of those that wait; whether somebody waits for a place."""
         with self._lock:
             self.running.discard(call_id)
-            return self.waiting > 0
+            self.waiting.discard(call_id)
+            return bool(self.waiting)
+
+    def close(self) -> None:
+        """The program was stopped: no call is let in any more."""
+        self.closed = True

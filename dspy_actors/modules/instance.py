@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from dspy_actors.modules.admission import Admission
 from dspy_actors.modules.record import Versions
 from supervisors.actor import Actor
-from supervisors.exits import Exit, is_clean
 from supervisors.reply import Reply
 
 
@@ -68,7 +67,6 @@ class ModuleInstance(Actor):
     Messages:
         admit(call_id): settles when the call has a place.
         let_in(): places have become free.
-        withdraw(call_id): the caller no longer waits.
     """
 
     inline = True
@@ -88,20 +86,8 @@ class ModuleInstance(Actor):
         """Give the free places to those who have waited longest."""
         while self.waiting:
             call_id, reply = next(iter(self.waiting.items()))
-            if not self.admission.seat(call_id):
+            if not reply.done() and not self.admission.seat(call_id):
                 return
             del self.waiting[call_id]
-            if not reply.set(None):
+            if not reply.set(None):  # its caller has left
                 self.admission.leave(call_id)
-
-    def withdraw(self, call_id: str) -> None:
-        """Forget a call that waits, or free the place it was given too late."""
-        if self.waiting.pop(call_id, None) is not None:
-            self.admission.forsake()
-        else:
-            self.admission.leave(call_id)
-            self.let_in()
-
-    def terminate(self, exit: Exit) -> None:
-        if is_clean(exit):
-            self.admission.closed = True

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from dspy_actors.example import Prediction
-from dspy_actors.runner import Frame, drive, refuse_on_loop, require_frame
+from dspy_actors.runner import Frame, drive, refuse_on_loop, require_frame, settle_in
 from dspy_actors.state import PredictorState, dump, read_json, restore, write_json_atomic
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ def run_blocking(module: Module, inputs: dict[str, Any], frame: Frame) -> Predic
     aforward = getattr(module, "aforward", None)
     if aforward is None:
         raise _no_forward(module)
-    return as_prediction(frame.runner.run_on_loop(aforward(**inputs)).get(), module)
+    running = frame.runner.run_on_loop(aforward(**inputs))
+    return as_prediction(drive(settle_in(frame, running, "aforward"), frame), module)
 
 
 async def run_awaited(module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
@@ -160,7 +161,7 @@ async def run_awaited(module: Module, inputs: dict[str, Any], frame: Frame) -> P
     if forward is None:
         raise _no_forward(module)
     body = lambda: as_prediction(forward(**inputs), module)  # noqa: E731 - a name would say no more
-    return await frame.runner.run_in_thread(body, type(module).__name__)
+    return await settle_in(frame, frame.runner.run_in_thread(body, type(module).__name__), "forward")
 
 
 def as_prediction(value: Any, module: Module) -> Prediction:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
 from dspy_actors.messages import Usage
+from supervisors.errors import fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +37,5 @@ class Outcome:
         """The prediction; raises the error where there is none."""
         if self.prediction is None:
             assert self.error is not None
-            raise self.error
+            raise fresh(self.error)
         return self.prediction

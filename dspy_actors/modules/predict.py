@@ -16,7 +16,7 @@ from dspy_actors.example import Prediction
 from dspy_actors.lm.lm import LM
 from dspy_actors.messages import LMRequest, LMResponse, Message
 from dspy_actors.modules.module import Module
-from dspy_actors.runner import Frame, require_frame, settle
+from dspy_actors.runner import Frame, checkpoint, require_frame, settle
 from dspy_actors.signature.inputs import validate_inputs
 from dspy_actors.signature.signature import Signature, ensure_signature
 from dspy_actors.state import PredictorState
@@ -112,6 +112,7 @@ class Predict(Module):
         tries_left = frame.settings.parse_retries
         unread: AdapterParseError | None = None
         while True:
+            checkpoint(frame)
             try:
                 answer = await settle(frame.runner.complete(lm, request, frame.envelope), "model")
             except (LMInvalidRequestError, LMUnsupportedFeatureError) as error:

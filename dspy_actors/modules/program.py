@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from dspy_actors.envelope import Envelope, Scope, new_call_id
-from dspy_actors.errors import DeadlineExceeded, DspyActorsError
+from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
-from dspy_actors.modules.instance import InstancePlan, ModuleInstance
+from dspy_actors.modules.instance import InstancePlan
 from dspy_actors.modules.module import Module, run_awaited, run_blocking
 from dspy_actors.modules.outcome import Outcome
+from dspy_actors.modules.queueing import Doorkeeper, free_place, take_place
 from dspy_actors.modules.record import Record
 from dspy_actors.runner import (
     FRAME,
     Frame,
     Runner,
     Settings,
+    checkpoint,
     current_frame,
     deadline_exceeded,
+    drive,
     fault_of,
     refuse_on_loop,
-    settles,
+    settle_in,
 )
-from supervisors.actor import Ref
 from supervisors.deadline import deadline_at
-from supervisors.errors import ActorDied, CallTimeout, NotRegistered
+from supervisors.errors import ActorDied
 from supervisors.reply import Reply
 from supervisors.via import Via
 
 T = TypeVar("T")
-RESTART_PAUSE = 0.005
-"""Seconds a queued call waits before it asks the successor of an actor that died."""
 
 Trace = list[tuple[object, dict[str, object], object]]
 
 
-class Host(Runner, Protocol):
+class Host(Runner, Doorkeeper, Protocol):
     """What a handle needs of its runtime beyond running: whether calls are let in, and who counts them."""
 
     def begin_call(self, name: str) -> None:
@@ -48,7 +49,7 @@ class Host(Runner, Protocol):
         """Count a call as finished."""
         ...
 
-    def stop_program(self, ref: Ref[ModuleInstance]) -> None:
+    def stop_program(self, instance: Via) -> None:
         """End a started program's actor."""
         ...
 
@@ -60,16 +61,23 @@ class Program:
     other settings.
     """
 
-    __slots__ = ("_host", "_instance", "_plan", "_settings", "_starting")
+    __slots__ = ("_changes", "_host", "_instance", "_plan", "_settings", "_starting")
 
     def __init__(
-        self, host: Host, plan: InstancePlan, instance: Via, settings: Settings, starting: Reply[Any] | None
+        self,
+        host: Host,
+        plan: InstancePlan,
+        instance: Via,
+        settings: Settings,
+        starting: Reply[Any] | None,
+        changes: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._host = host
         self._plan = plan
         self._instance = instance
         self._settings = settings
         self._starting = starting
+        self._changes = changes
 
     @property
     def name(self) -> str:
@@ -108,11 +116,11 @@ class Program:
 
     def __call__(self, **inputs: Any) -> Prediction:
         """Run the program, blocking. Raises `BlockingCall` on a thread whose event loop is running."""
-        return self.run(inputs, self._in_force())
+        return self.run(inputs, self.in_force())
 
     async def acall(self, **inputs: Any) -> Prediction:
         """Run the program without blocking the event loop. Cancelling the awaiting task cancels the call."""
-        outcome = await self.outcome(inputs, self._in_force())
+        outcome = await self.outcome(inputs, self.in_force())
         return outcome.unwrap()
 
     def submit(self, **inputs: Any) -> Reply[Prediction]:
@@ -120,8 +128,12 @@ class Program:
         return self._host.run_on_loop(self.acall(**inputs))
 
     def using(self, **changes: Any) -> Program:
-        """A handle on the same actor with other settings: `lm`, `adapter`, `deadline`, `tenant`, `priority`, …"""
-        return Program(self._host, self._plan, self._instance, self._settings.bind(**changes), self._starting)
+        """A handle on the same actor with other settings: `lm`, `adapter`, `deadline`, `tenant`, `priority`, …
+
+        They hold wherever the handle is called, also inside a `with rt.using(...)` block.
+        """
+        settings, all_changes = self._settings.bind(**changes), {**self._changes, **changes}
+        return Program(self._host, self._plan, self._instance, settings, self._starting, all_changes)
 
     def activate(self, module: Module) -> int:
         """Make `module` the version that new calls run; calls under way finish with theirs. Returns its number."""
@@ -133,10 +145,12 @@ class Program:
         self._plan.versions.activate(version)
 
     def stop(self) -> None:
-        """End the actor. Calls under way finish; new ones raise."""
-        ref = self._instance.whereis()
-        if ref is not None:
-            self._host.stop_program(ref)
+        """End the actor. Calls under way finish; new ones raise `ShuttingDown`. Returns at once."""
+        self._plan.admission.close()
+        if self._starting is None:
+            self._host.stop_program(self._instance)
+        else:  # also where the start is still under way
+            self._starting.add_done_callback(lambda _: self._host.stop_program(self._instance))
 
     # -- the call itself ----------------------------------------------------------------------------------------
 
@@ -148,7 +162,7 @@ class Program:
         kind: str | None = "cancelled"
         admitted = False
         try:
-            record = self._admit(frame)
+            record = drive(self._admit(frame), frame)
             admitted = True
             prediction = self._execute(record.module, inputs, frame)
             kind = None
@@ -159,7 +173,7 @@ class Program:
         finally:
             if admitted:
                 self._book(frame, kind, self._host.clock.now() - started)
-            self._host.end_call()
+            self._end(frame)
 
     async def outcome(
         self,
@@ -174,85 +188,75 @@ class Program:
         `trace` collects (predictor, inputs, prediction) of every predictor that ran; `variant` runs in place of the
         active version, for a search that tries parameters one call long.
         """
-        frame = self._begin(settings, trace)
-        assert frame.envelope is not None
+        try:
+            frame = self._begin(settings, trace)
+        except Exception as error:
+            return Outcome(call_id="", error=error, fault=fault_of(error))
         started = self._host.clock.now()
-        record: Record | None = None
         prediction: Prediction | None = None
         failure: Exception | None = None
+        kind: str | None = "cancelled"
+        admitted = False
         try:
-            record = await self._admit_awaited(frame)
+            record = await self._admit(frame)
+            admitted = True
             module = record.module if variant is None else variant
             prediction = _annotated(await self._execute_awaited(module, inputs, frame), frame, record)
+            kind = None
         except Exception as error:
-            failure = error
-        except BaseException:
-            if record is not None:
-                self._book(frame, "cancelled", self._host.clock.now() - started)
-            raise
+            failure, kind = error, kind_of(error)
         finally:
-            self._host.end_call()
-        seconds = self._host.clock.now() - started
-        if record is not None:
-            self._book(frame, None if failure is None else kind_of(failure), seconds)
+            seconds = self._host.clock.now() - started
+            if admitted:
+                self._book(frame, kind, seconds)
+            self._end(frame)
         return _outcome(frame, seconds, prediction, failure)
 
-    def _in_force(self) -> Settings:
+    def in_force(self) -> Settings:
+        """What holds for a call made here: the block's settings around it, and above them those given to `using`."""
         frame = current_frame()
-        if frame is not None and frame.runner is self._host:
-            return frame.settings
-        return self._settings
+        if frame is None or frame.runner is not self._host:
+            return self._settings
+        return frame.settings.bind(**self._changes) if self._changes else frame.settings
 
     def _begin(self, settings: Settings, trace: Trace | None) -> Frame:
+        """A new call. One made from inside of another call ends with that one, at the latest."""
+        outer = current_frame()
+        if outer is not None:
+            checkpoint(outer)
         self._host.begin_call(self.name)
+        inside = outer.envelope if outer is not None else None
+        deadline = self._host.clock.now() + settings.deadline
+        if outer is not None and inside is not None and outer.runner.clock is self._host.clock:
+            deadline = deadline if inside.deadline is None else min(deadline, inside.deadline)
         envelope = Envelope(
             call_id=new_call_id(),
-            path=(self.name,),
-            deadline=self._host.clock.now() + settings.deadline,
+            path=(self.name,) if inside is None else (*inside.path, self.name),
+            deadline=deadline,
             tenant=settings.tenant,
             priority=settings.priority,
             sample=settings.sample,
         )
-        return Frame(self._host, settings, envelope, Scope(trace))
+        return Frame(self._host, settings, envelope, Scope(trace, None if outer is None else outer.scope))
+
+    def _end(self, frame: Frame) -> None:
+        assert frame.scope is not None
+        frame.scope.close()
+        self._host.end_call()
 
     # -- admission ----------------------------------------------------------------------------------------------
 
-    def _admit(self, frame: Frame) -> Record:
-        call_id = _envelope(frame).call_id
-        self.wait_started()
-        while not self._plan.admission.enter(call_id):
-            try:
-                self._instance.within(self._left(frame)).call(ModuleInstance.admit, call_id)
-                break
-            except CallTimeout as error:
-                raise self._not_admitted(frame) from error
-            except (ActorDied, NotRegistered):  # queue again, at the successor
-                self._plan.admission.forsake()
-                Reply[None]().wait(min(RESTART_PAUSE, self._left(frame)), self._host.clock)
-        return self._plan.versions.active
-
-    async def _admit_awaited(self, frame: Frame) -> Record:
-        call_id = _envelope(frame).call_id
-        if self._starting is not None:
-            await self._starting
+    async def _admit(self, frame: Frame) -> Record:
+        """Wait for the actor's start and for a place: native code, driven by a blocking caller."""
+        starting = self._starting
+        if starting is not None:
+            if not starting.done():
+                await settle_in(frame, _watched(starting), "start")
+            if not isinstance(starting.exception(), ActorDied):
+                starting.take()
             self._starting = None
-        while not self._plan.admission.enter(call_id):
-            try:
-                await self._instance.within(self._left(frame)).acall(ModuleInstance.admit, call_id)
-                break
-            except CallTimeout as error:
-                raise self._not_admitted(frame) from error
-            except asyncio.CancelledError:
-                self._instance.cast(ModuleInstance.withdraw, call_id)
-                raise
-            except (ActorDied, NotRegistered):
-                self._plan.admission.forsake()
-                await self._host.clock.sleep(min(RESTART_PAUSE, self._left(frame)))
+        await take_place(self._host, self._plan, self._instance, frame)
         return self._plan.versions.active
-
-    def _not_admitted(self, frame: Frame) -> DeadlineExceeded:
-        self._instance.cast(ModuleInstance.withdraw, _envelope(frame).call_id)
-        return deadline_exceeded("admission", frame)
 
     def wait_started(self) -> None:
         """Block until the actor is up; raises what kept it from starting."""
@@ -268,8 +272,7 @@ class Program:
     def _book(self, frame: Frame, kind: str | None, seconds: float) -> None:
         """The call has ended: count it, free its place, and tell the actor if somebody waits for one."""
         self._plan.metrics.finish(kind, seconds)
-        if self._plan.admission.leave(_envelope(frame).call_id):
-            self._instance.cast(ModuleInstance.let_in)
+        free_place(self._plan, self._instance, _envelope(frame).call_id)
 
     # -- execution ----------------------------------------------------------------------------------------------
 
@@ -278,7 +281,7 @@ class Program:
         try:
             if module.native:
                 return run_blocking(module, inputs, frame)
-            return self._wait(self._begin_foreign(module, inputs, frame), frame)
+            return drive(self._foreign(module, inputs, frame), frame)
         finally:
             FRAME.reset(token)
 
@@ -287,19 +290,14 @@ class Program:
             return self._host.run_on_loop(run_awaited(module, inputs, frame))
         return self._host.run_in_thread(lambda: run_blocking(module, inputs, frame), self.name)
 
-    def _wait(self, reply: Reply[T], frame: Frame) -> T:
+    async def _foreign(self, module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
+        """Wait for user code that runs elsewhere. Whatever ends the wait ends what the code still waits for."""
         assert frame.scope is not None
         try:
-            settled = reply.wait(self._left(frame), self._host.clock)
+            return await settle_in(frame, self._begin_foreign(module, inputs, frame), "forward")
         except BaseException:
             frame.scope.cancel()
-            reply.cancel()
             raise
-        if not settled and not reply.done():
-            frame.scope.cancel()
-            reply.cancel()
-            raise deadline_exceeded("forward", frame)
-        return reply.get(0)
 
     async def _execute_awaited(self, module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
         token = FRAME.set(frame)
@@ -311,26 +309,22 @@ class Program:
             FRAME.reset(token)
 
     async def _foreign_awaited(self, module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
-        assert frame.scope is not None
-        if getattr(module, "aforward", None) is not None:
-            try:
-                async with asyncio.timeout(self._left(frame)):
-                    return await run_awaited(module, inputs, frame)
-            except TimeoutError as error:
-                if isinstance(error, DspyActorsError) or self._left(frame) > 0:
-                    raise
-                raise deadline_exceeded("aforward", frame) from error
-        reply = self._begin_foreign(module, inputs, frame)
+        if getattr(module, "aforward", None) is None:
+            return await self._foreign(module, inputs, frame)
         try:
-            settled = await settles(reply, self._left(frame))
-        except BaseException:
-            frame.scope.cancel()
-            raise
-        if not settled and not reply.done():
-            frame.scope.cancel()
-            reply.cancel()
-            raise deadline_exceeded("forward", frame)
-        return reply.get(0)
+            async with asyncio.timeout(self._left(frame)):
+                return await run_awaited(module, inputs, frame)
+        except TimeoutError as error:
+            if isinstance(error, DspyActorsError) or self._left(frame) > 0:
+                raise
+            raise deadline_exceeded("aforward", frame) from error
+
+
+def _watched(reply: Reply[Any]) -> Reply[None]:
+    """Settles when `reply` does; cancelling it leaves `reply`, which others wait for too, alone."""
+    seen: Reply[None] = Reply()
+    reply.add_done_callback(lambda _: seen.set(None))
+    return seen
 
 
 def under_deadline(frame: Frame, body: Callable[[], T]) -> Callable[[], T]:
