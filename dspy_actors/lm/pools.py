@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 from dspy_actors.lm.providers.base import LMConfig, Provider
 from dspy_actors.lm.usage import LMCounters
@@ -12,6 +13,7 @@ from dspy_actors.secret import Secret
 from supervisors.actor import Ref
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.registry import Registry
+from supervisors.reply import Reply
 from supervisors.spec import ChildSpec, Restart
 
 WORKER_RESTARTS = 20
@@ -19,6 +21,9 @@ WORKER_RESTARTS = 20
 
 WORKER_SECONDS = 30.0
 WORKER_SHUTDOWN = 10.0
+
+RESTART_PAUSE = 0.001
+"""Seconds until a name whose holder has just died is looked up again."""
 
 POOLS = "lm pools"
 
@@ -45,47 +50,87 @@ def worker_name(config: LMConfig) -> Hashable:
     return ("lm worker", config.provider, config.base_url, config.model, key_id, config.timeout)
 
 
-class ProviderPool(DynamicSupervisor):
+class NamedChildren(DynamicSupervisor):
+    """A dynamic supervisor whose children have names and are started when somebody asks for them.
+
+    Only this actor starts them, so two who ask never get two. A name that is free because its holder has just died
+    is waited for: its restart is under way, and a second child would take its place.
+    """
+
+    def child(self, name: Hashable, spec: ChildSpec, reply: Reply[Any]) -> None:
+        """Answer `reply` with the living child called `name`, started from `spec` if there never was one."""
+        found = self.registry.whereis(name)
+        if found is not None and found.is_alive():
+            reply.set(found)
+        elif any(child.id == spec.id for child in self.which_children()):
+            self.send_after(RESTART_PAUSE, NamedChildren.child, name, spec, reply)
+        else:
+            started: Ref[Any] | Reply[Any] = self.start_child(spec)
+            if isinstance(started, Reply):  # a start that failed is answered with its error
+                reply.follow(started)
+            else:
+                reply.set(started)
+
+    @property
+    def registry(self) -> Registry:
+        """Where the children are registered."""
+        raise NotImplementedError
+
+
+class ProviderPool(NamedChildren):
     """Supervises the workers of one provider.
 
     Messages, beside a dynamic supervisor's: `worker(config)`: the ref of the worker for `config`, started if there
-    is none. Only this actor starts workers, so two callers never start two.
+    is none; `StartFailed` where its provider cannot be opened.
     """
 
     def init(self, plan: PoolPlan) -> None:  # type: ignore[override]
         self.plan = plan
         super().init(max_restarts=WORKER_RESTARTS, max_seconds=WORKER_SECONDS)
 
-    def worker(self, config: LMConfig) -> Ref[LMWorker]:
-        """The worker for `config`; raises `StartFailed` where its provider cannot be opened."""
+    @property
+    def registry(self) -> Registry:
+        return self.plan.registry
+
+    def worker(self, config: LMConfig) -> Reply[Ref[LMWorker]]:
+        """The worker for `config`, once it stands."""
+        reply: Reply[Ref[LMWorker]] = self.defer()
         name = worker_name(config)
-        found = self.plan.registry.whereis(name)
-        if found is not None and found.is_alive():
-            return found
         where = f" at {config.base_url}" if config.base_url else ""
         spec = ChildSpec(
-            id=f"{config.provider}/{config.model}{where}",
+            id=f"{config.provider}/{config.model}{where}" + _key_mark(name),
             start=self.plan.worker,
             args=(WorkerPlan(config, self.plan.open_provider, self.plan.counters),),
-            name=self.plan.registry.via(name),
+            name=self.registry.via(name),
             restart=Restart.PERMANENT,
             shutdown=WORKER_SHUTDOWN,
         )
-        return self.start_child(spec)
+        self.child(name, spec, reply)
+        return reply
 
 
-class LMPools(DynamicSupervisor):
+class LMPools(NamedChildren):
     """Supervises the provider pools. Messages: `pool(provider)`: the ref of its pool, started if there is none."""
 
     def init(self, plan: PoolPlan) -> None:  # type: ignore[override]
         self.plan = plan
         super().init(max_restarts=3, max_seconds=30.0)
 
-    def pool(self, provider: str) -> Ref[ProviderPool]:
-        """The pool of `provider`."""
+    @property
+    def registry(self) -> Registry:
+        return self.plan.registry
+
+    def pool(self, provider: str) -> Reply[Ref[ProviderPool]]:
+        """The pool of `provider`, once it stands."""
+        reply: Reply[Ref[ProviderPool]] = self.defer()
         name = pool_name(provider)
-        found = self.plan.registry.whereis(name)
-        if found is not None and found.is_alive():
-            return found
-        spec = ChildSpec(id=provider, start=ProviderPool, args=(self.plan,), name=self.plan.registry.via(name))
-        return self.start_child(spec)
+        spec = ChildSpec(id=provider, start=ProviderPool, args=(self.plan,), name=self.registry.via(name))
+        self.child(name, spec, reply)
+        return reply
+
+
+def _key_mark(name: Hashable) -> str:
+    """Tells workers of one model at one endpoint apart where they have different keys or timeouts."""
+    assert isinstance(name, tuple)
+    marks = [str(part) for part in name[4:] if part is not None]
+    return f" ({', '.join(marks)})" if marks else ""
