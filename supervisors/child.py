@@ -6,9 +6,19 @@ import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from supervisors.errors import SpecError, StartFailed
 from supervisors.exits import Exit, Killed, Normal, Shutdown
 from supervisors.ref import Ref
-from supervisors.spec import BRUTAL_KILL, ChildId, ChildSpec, ChildType, Restart
+from supervisors.spec import (
+    BRUTAL_KILL,
+    AutoShutdown,
+    ChildId,
+    ChildLike,
+    ChildSpec,
+    ChildType,
+    Restart,
+    check_childspecs,
+)
 
 State: TypeAlias = Literal["running", "stopped", "restarting", "waiting"]
 """`restarting`: a start failed and is tried again at once; `waiting`: it is tried again after a backoff."""
@@ -104,3 +114,13 @@ def is_expected(spec: ChildSpec, exit: Exit) -> bool:
     if isinstance(exit, Normal):
         return spec.restart is not Restart.PERMANENT
     return isinstance(exit, Shutdown) or (isinstance(exit, Killed) and spec.shutdown is BRUTAL_KILL)
+
+
+def spec_of(child: ChildLike, auto_shutdown: AutoShutdown = AutoShutdown.NEVER) -> ChildSpec:
+    """The spec of what `start_child` was given. Raises `SpecError`, and `StartFailed` if its own code failed."""
+    try:
+        return check_childspecs([child], auto_shutdown=auto_shutdown)[0]
+    except SpecError:
+        raise
+    except BaseException as error:  # a class's own `child_spec`, run in the supervisor: as guarded as a start
+        raise StartFailed(getattr(child, "__name__", repr(type(child))), error) from error

@@ -5,6 +5,7 @@ All of it runs in the thread that runs the supervisor, but for what is marked as
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from supervisors import reports
 from supervisors.actor import Actor
-from supervisors.cell import Ignore
+from supervisors.cell import Cell, Ignore
 from supervisors.child import Entry, is_expected, offender
 from supervisors.errors import AlreadyStarted, CallTimeout, StartFailed, SupervisorsError
 from supervisors.exits import Exit, Killed, Shutdown
@@ -151,9 +152,8 @@ class Children:
         cell, started = self._kernel.begin(
             cls, *spec.args, name=spec.name, parent=self._owner.ref, on_down=self, **spec.kwargs
         )
-        # An inline class promises never to block, so its init runs here and no other thread need be woken.
-        if cell.inline and cell.activate() and not cell.sched:
-            cell.kick()
+        if cell.inline:
+            self._run_here(cell, started)
         try:
             in_time = started.wait(spec.start_timeout, self._clock)
         except BaseException:
@@ -163,6 +163,16 @@ class Children:
             cell.fence()
             raise CallTimeout(cell.name, spec.start_timeout)
         return started
+
+    def _run_here(self, cell: Cell, started: Reply[Any]) -> None:
+        """An inline class promises never to block, so its init runs here and no other thread need be woken."""
+        me = self._mailbox
+        before, me.waiting = me.waiting, started  # so that a child which calls us from its init is told at once
+        try:
+            if cell.activate():
+                cell.kick()
+        finally:
+            me.waiting = before
 
     def _adopt(self, given: Any) -> Ref[Any] | Ignore:
         """What a start function gave; from now on it ends with its supervisor, as a spawned child does."""
@@ -329,15 +339,31 @@ def published(ref: Ref[Any]) -> Children | None:
 
 
 def answer(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """A handler of a supervisor whose typed errors are answers: the caller gets them, the supervisor lives on."""
+    """A handler of a supervisor whose typed errors are answers: the caller gets them, the supervisor lives on.
+
+    So are arguments that do not fit: a caller's slip must not end everybody's supervisor.
+    """
 
     @wraps(method)
     def handler(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return method(self, *args, **kwargs)
         except SupervisorsError as error:
-            reply = self.defer()
-            reply.fail(error)
-            return reply  # type: ignore[return-value]  # a handler that gives its Reply answers with it
+            refusal: Exception = error
+        except TypeError as error:
+            if _fits(method, self, *args, **kwargs):
+                raise
+            refusal = error
+        reply = self.defer()
+        reply.fail(refusal)
+        return reply  # type: ignore[return-value]  # a handler that gives its Reply answers with it
 
     return cast("Callable[Concatenate[S, P], R]", handler)
+
+
+def _fits(method: Callable[..., object], *args: object, **kwargs: object) -> bool:
+    try:
+        inspect.signature(method).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True

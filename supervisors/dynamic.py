@@ -7,13 +7,13 @@ from typing import Any, cast
 
 from supervisors import reports
 from supervisors.cell import Ignore
-from supervisors.child import Child, Counts, Entry, count
+from supervisors.child import Child, Counts, Entry, count, spec_of
 from supervisors.children import Children, Parent, answer
 from supervisors.errors import MaxChildren, NotFound, SpecError, StartFailed
 from supervisors.exits import Exit, Shutdown, is_clean
 from supervisors.intensity import Intensity
 from supervisors.ref import Ref
-from supervisors.spec import ChildLike, Restart, child_spec
+from supervisors.spec import ChildLike, Restart
 
 
 class DynamicSupervisor(Parent):
@@ -67,7 +67,7 @@ class DynamicSupervisor(Parent):
     @answer
     def start_child(self, child: ChildLike) -> Ref[Any]:
         """Start a child; IGNORE if its `init` said so, and then nothing is kept."""
-        spec = child_spec(child)
+        spec = spec_of(child)
         if self._extra:
             spec = spec.override(args=(*self._extra, *spec.args))
         self.check_room()
@@ -77,14 +77,17 @@ class DynamicSupervisor(Parent):
     @answer
     def terminate_child(self, ref: Ref[Any]) -> None:
         """Stop the child; returns when it is down and forgotten."""
-        entry = self._table.pop(ref, None)
-        if entry is None:
-            raise NotFound(ref)
+        try:
+            entry = self._table.pop(ref)
+        except (KeyError, TypeError):  # not there, or something that is no ref
+            raise NotFound(ref) from None
         self._children.stop(entry)
 
+    @answer
     def which_children(self) -> list[Child]:
         return [entry.line() for entry in self._table.values()]
 
+    @answer
     def count_children(self) -> Counts:
         return count(self._table.values())
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from supervisors import reports
 from supervisors.cell import Ignore
-from supervisors.child import Child, Counts, Entry, count
+from supervisors.child import Child, Counts, Entry, count, spec_of
 from supervisors.children import Children, Parent, answer
 from supervisors.errors import (
     AlreadyPresent,
@@ -105,7 +105,7 @@ class Supervisor(Parent):
     @answer
     def start_child(self, child: ChildLike) -> Ref[Any]:
         """Start a child behind the last one. A child whose `init` gives IGNORE is kept, and IGNORE is the answer."""
-        spec = check_childspecs([child], auto_shutdown=self._auto_shutdown)[0]
+        spec = spec_of(child, self._auto_shutdown)
         known = self._table.get(spec.id)
         if known is not None:
             raise AlreadyPresent(spec.id) if known.ref is None else AlreadyStarted(known.ref)
@@ -139,9 +139,11 @@ class Supervisor(Parent):
     def get_childspec(self, id: ChildId) -> ChildSpec:
         return self._entry(id).spec
 
+    @answer
     def which_children(self) -> list[Child]:
         return [entry.line() for entry in self._table.values()]
 
+    @answer
     def count_children(self) -> Counts:
         return count(self._table.values())
 
@@ -225,10 +227,10 @@ class Supervisor(Parent):
         return cast("Ref[Any]", started)
 
     def _entry(self, id: ChildId) -> Entry:
-        entry = self._table.get(id)
-        if entry is None:
-            raise NotFound(id)
-        return entry
+        try:
+            return self._table[id]
+        except (KeyError, TypeError):  # not there, or something that cannot be a key
+            raise NotFound(id) from None
 
     def _idle(self, id: ChildId) -> Entry:
         entry = self._entry(id)

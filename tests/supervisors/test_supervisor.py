@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from supervisors.actor import Actor
 from supervisors.backoff import Backoff
 from supervisors.clock import ManualClock
 from supervisors.errors import (
     AlreadyPresent,
     AlreadyStarted,
+    CallCycle,
     NotFound,
     Restarting,
     Running,
@@ -321,3 +323,51 @@ def test_a_clean_end_of_a_transient_child_does_not_wait_for_anything(still: Kern
     end(child(sup, "a"), Normal())
 
     assert state(sup, "a") is None
+
+
+# --- callers' slips -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), ("a", "b")])
+def test_arguments_that_do_not_fit_are_the_callers_error(kernel: Kernel, arguments: Any) -> None:
+    sup: Any = supervise(kernel, [spec("a", Log())])
+    with pytest.raises(TypeError):
+        sup.call(Supervisor.terminate_child, *arguments)
+
+    assert ids(sup) == ["a"]
+
+
+def test_an_id_that_cannot_be_one_is_not_found(kernel: Kernel) -> None:
+    sup: Any = supervise(kernel)
+    with pytest.raises(NotFound):
+        sup.call(Supervisor.terminate_child, [])
+
+    assert ids(sup) == []
+
+
+def test_a_class_whose_own_spec_raises_does_not_harm_the_supervisor(kernel: Kernel) -> None:
+    class Broken(Worker):
+        @classmethod
+        def child_spec(cls) -> ChildSpec:
+            raise SystemExit(1)
+
+    sup = supervise(kernel)
+    with pytest.raises(StartFailed, match="Broken"):
+        sup.call(Supervisor.start_child, Broken)
+
+    assert ids(sup) == []
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_child_that_calls_its_supervisor_from_init_fails_at_once(kernel: Kernel, inline: bool) -> None:
+    sup = supervise(kernel)
+
+    class Clingy(Actor):
+        def init(self) -> None:
+            sup.within(1000).call(Supervisor.which_children)
+
+    Clingy.inline = inline
+    with pytest.raises(StartFailed) as caught:
+        sup.call(Supervisor.start_child, ChildSpec("a", Clingy))
+
+    assert isinstance(caught.value.cause, CallCycle)
