@@ -8,6 +8,7 @@ from supervisors.errors import StartFailed, SupervisorsError
 USAGE = 2
 INTERRUPTED = 130
 TERMINATED = 143
+BROKEN_PIPE = 141
 
 HOPELESS = frozenset({"lm_auth", "lm_billing", "lm_configuration", "lm_not_configured", "lm_unsupported_model"})
 """Kinds of error that the next row would meet as well: a job that begins with one does not begin."""
@@ -17,7 +18,7 @@ UNREACHABLE = frozenset({"lm_transport", "lm_timeout", "lm_unexpected"})
 REMEDIES = {
     "lm_auth": "check the key in OPENAI_API_KEY",
     "lm_billing": "the account has no money or quota left",
-    "lm_not_configured": "set OPENAI_API_KEY, or use --lm embedded/knn, which needs no key",
+    "lm_not_configured": "or use --lm embedded/knn, which needs no key",
     "lm_transport": "check --base-url and that the server is running",
     "lm_timeout": "check --base-url and that the server answers in time",
     "lm_unexpected": "check --base-url: it should end in /v1 and speak OpenAI's chat completions",

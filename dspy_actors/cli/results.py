@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
-
-from pydantic import BaseModel
+from typing import Any, BinaryIO, Self
 
 from dspy_actors.batch import Mapped
-from dspy_actors.errors import DspyActorsError
+from dspy_actors.errors import DataError, DspyActorsError
+
+
+def check_out(out: Path, *inputs: Path | None) -> None:
+    """Raise `DataError` where `out` cannot be written, or is one of the job's own `inputs`."""
+    for path in inputs:
+        if path is not None and out.exists() and path.exists() and out.samefile(path):
+            msg = f"--out {out} is the file {path} that is read; name another file"
+            raise DataError(msg, path=str(out))
+    if out.is_dir() or not out.parent.is_dir():
+        msg = f"--out {out}: {'it is a directory' if out.is_dir() else 'its directory does not exist'}; name a file"
+        raise DataError(msg, path=str(out))
 
 
 class ResultFile:
@@ -18,7 +28,8 @@ class ResultFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
+        self._size = 0
         self.written = 0
         self.failed = 0
 
@@ -30,13 +41,42 @@ class ResultFile:
             self._file.close()
 
     def write(self, mapped: Mapped) -> None:
-        """Append one row's result or typed error."""
-        if self._file is None:
-            self._file = self._path.open("w", encoding="utf-8")
-        self._file.write(json.dumps(as_record(mapped), ensure_ascii=False, default=_plain) + "\n")
-        self._file.flush()
+        """Append one row's result or typed error. Raises `DataError` where the disk refuses; whole lines stay."""
+        line = as_line(mapped)
+        try:
+            if self._file is None:
+                self._file = self._path.open("wb", buffering=0)
+            self._append(self._file, line)
+        except OSError as error:
+            kept = f"; {self.written} results are kept in it" if self.written else ""
+            msg = f"--out {self._path} cannot be written: {error.strerror}{kept}"
+            raise DataError(msg, path=str(self._path)) from error
+        self._size += len(line)
         self.written += 1
         self.failed += not mapped.outcome.ok
+
+    def _append(self, file: BinaryIO, line: bytes) -> None:
+        left = memoryview(line)
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            if file.seekable() and len(left) < len(line):
+                file.truncate(self._size)
+            raise
+
+
+def as_line(mapped: Mapped) -> bytes:
+    """One line of the file, its line feed included: always JSON, whatever the row and the outputs hold."""
+    record = as_record(mapped)
+    try:
+        text = json.dumps(record, ensure_ascii=False, default=_plain, allow_nan=False)
+    except (ValueError, TypeError):  # not-a-number, keys that are no strings
+        text = json.dumps(_plain(record), ensure_ascii=False)
+    try:
+        return f"{text}\n".encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold and UTF-8 cannot
+        return f"{json.dumps(json.loads(text))}\n".encode()
 
 
 def as_record(mapped: Mapped) -> dict[str, Any]:
@@ -60,5 +100,14 @@ def error_record(error: BaseException | None) -> dict[str, Any]:
     return {"kind": type(error).__name__, "type": type(error).__name__, "message": str(error)}
 
 
-def _plain(value: object) -> object:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
+def _plain(value: object) -> Any:
+    """`value` as JSON has it: models as objects, sets as sorted lists, not-a-number as null."""
+    from pydantic_core import to_jsonable_python
+
+    if isinstance(value, (set, frozenset)):
+        return _sorted(value)
+    return to_jsonable_python(value, inf_nan_mode="null", fallback=str)
+
+
+def _sorted(values: Iterable[object]) -> list[object]:
+    return sorted(values, key=str)

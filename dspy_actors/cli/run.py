@@ -9,21 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from dspy_actors.batch import Mapped
+from dspy_actors.cli.bars import VanishingBar
 from dspy_actors.cli.failures import is_fatal
-from dspy_actors.cli.programs import input_names, open_program
-from dspy_actors.cli.results import ResultFile
+from dspy_actors.cli.in_order import InOrder
+from dspy_actors.cli.programs import Inputs, inputs_of, open_program
+from dspy_actors.cli.results import ResultFile, check_out
 from dspy_actors.cli.rows import check_rows, read_rows
 from dspy_actors.cli.stopping import Hurry, Stopping
-from dspy_actors.errors import DataError
-from dspy_actors.evaluation.progress import NoBar, ProgressBar
+from dspy_actors.errors import LMError
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.usage import LMNumbers
 from dspy_actors.modules.module import Module
 from dspy_actors.runtime import Runtime
+
+MAX_UNPROVEN = 1000
+"""Rows that failed before a model was asked and wait, unwritten, for the first that asks one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What the command line asked for."""
+    """What the command line asked for. `deadline` is in seconds a row."""
 
     program: str
     signature: str | None
@@ -36,26 +41,77 @@ class RunPlan:
     as_json: bool
 
 
-def run(plan: RunPlan) -> tuple[dict[str, Any], int]:
-    """Run the job; the summary and the exit code.
+def run(plan: RunPlan, stopping: Stopping) -> dict[str, Any]:
+    """Run the job; its summary.
 
     Everything that can be known to be wrong is found before the result file exists: the program, the data, the key
-    and the server, which the first row tries out.
+    and the server, which the first row that asks a model tries out. Raises what is wrong, and `Hurry` where a signal
+    comes before the first row.
     """
     module = open_program(plan.program, plan.signature)
-    needed = input_names(module)
-    total = check_rows(plan.data, needed, plan.limit)
-    _check_out(plan.out, plan.data)
-    with (
-        Stopping() as stopping,
-        ResultFile(plan.out) as results,
-        Runtime(lm=plan.lm, deadline=plan.deadline, priority="batch") as rt,
-    ):
+    inputs = inputs_of(module)
+    check_out(plan.out, plan.data, Path(plan.program))
+    total = check_rows(plan.data, inputs.needed, plan.limit)
+    with ResultFile(plan.out) as results, Runtime(lm=plan.lm, deadline=plan.deadline, priority="batch") as rt:
         began = rt.system.clock.now()
-        _work(plan, rt, module, needed, results, stopping, total)
-        seconds = rt.system.clock.now() - began
-        numbers = rt.numbers()
-    summary = {
+        _Work(plan, rt, results, stopping, total).do(module, inputs)
+        return _summary(plan, results, total, rt.numbers(), rt.system.clock.now() - began)
+
+
+class _Work:
+    """From rows to lines of the result file."""
+
+    def __init__(self, plan: RunPlan, rt: Runtime, results: ResultFile, stopping: Stopping, total: int) -> None:
+        self._plan = plan
+        self._rt = rt
+        self._results = results
+        self._stopping = stopping
+        self._bar = None if plan.as_json else VanishingBar("run", total)
+        self._unproven: list[Mapped] = []
+
+    def do(self, module: Module, inputs: Inputs) -> None:
+        plan = self._plan
+        rows = self._stopping.until(itertools.islice(read_rows(plan.data), plan.limit))
+        program = self._rt.start(module, name="run")
+        in_order = InOrder(self._rt, program, rows, plan.concurrency, inputs.taken)
+        if self._bar is None:
+            self._drain(in_order)
+            return
+        with self._bar:
+            self._drain(in_order)
+
+    def _drain(self, in_order: InOrder) -> None:
+        try:
+            with self._stopping.draining():
+                for one in in_order:
+                    with self._stopping.held():
+                        self._take(one, in_order)
+        except Hurry:
+            self._write(in_order.early(self._results.written + len(self._unproven)))
+        self._write(())
+
+    def _take(self, one: Mapped, in_order: InOrder) -> None:
+        outcome = one.outcome
+        if self._results.written == 0:
+            if is_fatal(outcome.error) and not in_order.has_success():
+                outcome.unwrap()
+            asked_no_model = not outcome.ok and outcome.attempts == 0 and not isinstance(outcome.error, LMError)
+            if asked_no_model and len(self._unproven) < MAX_UNPROVEN:
+                self._unproven.append(one)
+                return
+        self._write([one])
+
+    def _write(self, more: Any) -> None:
+        due, self._unproven = [*self._unproven, *more], []
+        for one in due:
+            self._results.write(one)
+        if self._bar is not None:
+            failed = self._results.failed
+            self._bar.at(self._results.written, f"{failed} errors" if failed else "")
+
+
+def _summary(plan: RunPlan, results: ResultFile, total: int, numbers: LMNumbers, seconds: float) -> dict[str, Any]:
+    return {
         "rows": results.written,
         "succeeded": results.written - results.failed,
         "failed": results.failed,
@@ -65,49 +121,17 @@ def run(plan: RunPlan) -> tuple[dict[str, Any], int]:
         "cache_hits": numbers.cache_hits,
         "tokens": numbers.tokens,
         "seconds": round(seconds, 3),
-        "out": str(plan.out),
+        "out": str(plan.out) if results.written else None,
     }
-    return summary, stopping.exit_code
-
-
-def _work(
-    plan: RunPlan, rt: Runtime, module: Module, needed: list[str], results: ResultFile, stopping: Stopping, total: int
-) -> None:
-    program = rt.start(module, name="run")
-    rows = stopping.until(itertools.islice(read_rows(plan.data), plan.limit))
-    bar = NoBar() if plan.as_json else ProgressBar("run", total)
-    with bar:
-        mapped = rt.map(program, rows, concurrency=plan.concurrency, inputs=needed or None)
-        try:
-            for one in mapped:
-                if results.written == 0 and is_fatal(one.outcome.error):
-                    one.outcome.unwrap()
-                results.write(one)
-                _show(bar, results, one)
-        except Hurry:
-            mapped.close()  # type: ignore[attr-defined]
-
-
-def _show(bar: Any, results: ResultFile, one: Mapped) -> None:
-    if isinstance(bar, ProgressBar):
-        bar.at(results.written, f"{results.failed} errors" if results.failed else "")
-
-
-def _check_out(out: Path, data: Path) -> None:
-    if out.resolve() == data.resolve():
-        msg = f"--out {out} is the data file itself; name another file"
-        raise DataError(msg, path=str(out))
-    if out.is_dir() or not out.parent.is_dir():
-        msg = f"--out {out}: {'it is a directory' if out.is_dir() else 'its directory does not exist'}"
-        raise DataError(msg, path=str(out))
 
 
 def summary_text(summary: dict[str, Any]) -> str:
     """The summary in one line."""
+    where = f" -> {summary['out']}" if summary["out"] else ", nothing written"
     return (
         f"{summary['rows']} of {summary['of']} rows in {summary['seconds']:.1f} s: {summary['succeeded']} succeeded, "
         f"{summary['failed']} failed; {summary['sent']} requests sent, {summary['cache_hits']} cache hits, "
-        f"{summary['tokens']} tokens -> {summary['out']}"
+        f"{summary['tokens']} tokens{where}"
     )
 
 

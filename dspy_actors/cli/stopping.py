@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self, TypeVar
 
@@ -12,22 +14,32 @@ from dspy_actors.cli.failures import INTERRUPTED, TERMINATED
 T = TypeVar("T")
 
 DRAIN_SECONDS = 10
+"""For the rows under way, from the signal on."""
+
+END_SECONDS = 15
+"""For everything after them: closing files and connections and stopping the tree."""
+
+_NOTE = b"\ndspy-actors: finishing the rows under way; once more to stop at once\n"
 
 
 class Hurry(BaseException):
-    """Raised in the main thread: the drain took too long, or the signal came a second time."""
+    """Raised in the main thread: the job ends now, through its `finally` blocks."""
 
 
 class Stopping:
     """Installs handlers for SIGINT and SIGTERM while the block runs; main thread only.
 
-    The first signal asks the job to stop; a second one, or ten seconds, raises `Hurry` in the main thread. With
-    `drains=False` the first signal raises at once. `exit_code` is 0, 130 or 143.
+    A signal raises `Hurry` in the main thread, once. Inside `draining` the first one only asks the job to stop, and
+    a second one, or ten seconds, raises it. After that signals are left alone: the job is on its way out, and where
+    that takes longer than `END_SECONDS` the process ends there and then. `exit_code` is 0, 130 or 143.
     """
 
-    def __init__(self, *, drains: bool = True) -> None:
+    def __init__(self) -> None:
         self.exit_code = 0
-        self._drains = drains
+        self._drains = False
+        self._held = False
+        self._hurried = False
+        self._ending = False
         self._before: dict[int, Any] = {}
 
     @property
@@ -45,6 +57,28 @@ class Stopping:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def draining(self) -> Iterator[None]:
+        """The part of the job that a first signal lets finish its rows; what follows it is its way out."""
+        self._drains = True
+        try:
+            yield
+        finally:
+            self._ending = True
+            if self.asked:
+                signal.alarm(END_SECONDS)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A few lines that `Hurry` must not cut in two: it is raised after them."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._hurried and not self._ending:
+            self._hurry()
+
     def until(self, rows: Iterable[T]) -> Iterator[T]:
         """`rows`, ending early once a signal has come."""
         for row in rows:
@@ -53,9 +87,23 @@ class Stopping:
             yield row
 
     def _come(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGALRM or self.asked:
-            raise Hurry
-        self.exit_code = INTERRUPTED if number == signal.SIGINT else TERMINATED
-        if not self._drains:
-            raise Hurry
-        signal.alarm(DRAIN_SECONDS)
+        is_first = not self.asked
+        if is_first:
+            self.exit_code = INTERRUPTED if number == signal.SIGINT else TERMINATED
+        if self._ending:
+            if number == signal.SIGALRM:
+                os._exit(self.exit_code)
+            if is_first:
+                signal.alarm(END_SECONDS)
+        elif is_first and self._drains:
+            signal.alarm(DRAIN_SECONDS)
+            os.write(2, _NOTE)
+        elif self._held:
+            self._hurried = True
+        else:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        self._ending = True
+        signal.alarm(END_SECONDS)
+        raise Hurry

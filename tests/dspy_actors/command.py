@@ -1,0 +1,90 @@
+"""The console script as a user runs it: in a process of its own, with an environment that holds no key."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of the command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Standard output as the one JSON object it is with `--json`."""
+        return dict(json.loads(self.out))
+
+    @property
+    def complaint(self) -> str:
+        """Standard error as the one line it is when the exit code is 2."""
+        lines = self.err.splitlines()
+        assert self.code == 2, f"exit code {self.code}: {self.err}"
+        assert len(lines) == 1, f"not one line: {self.err!r}"
+        assert lines[0].startswith("dspy-actors: "), lines[0]
+        return lines[0].removeprefix("dspy-actors: ")
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment without keys and proxies, with the package found from any directory."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI", "http", "HTTP"))}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **changes}
+
+
+def dspy_actors(*arguments: object, cwd: Path, **env: str) -> Ended:
+    """`dspy-actors ARGUMENTS` run to its end in `cwd`."""
+    with beginning(*arguments, cwd=cwd, **env) as process:
+        return end_of(process)
+
+
+@contextmanager
+def beginning(*arguments: object, cwd: Path, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """`dspy-actors ARGUMENTS` under way; it is gone when the block ends."""
+    command = [sys.executable, "-m", "dspy_actors", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=cwd, env=environment(**env), stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def end_of(process: subprocess.Popen[str], *signals: signal.Signals) -> Ended:
+    """Send the signals, read what the process says and wait for its end."""
+    for number in signals:
+        process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE)
+    return Ended(process.returncode, out, err)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
+    """A `.jsonl` file of `rows`."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def tickets(path: Path, count: int) -> Path:
+    """`count` rows with a text and a column that programs do not need."""
+    return write_rows(path, ({"ticket": f"ticket number {n}", "id": n} for n in range(count)))
+
+
+def results(path: Path) -> list[dict[str, Any]]:
+    """The lines of a result file, each of which has to be whole."""
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith("\n"), "the last line is not whole"
+    return [json.loads(line) for line in text.splitlines()]
