@@ -11,6 +11,8 @@ from dspy_actors.lm.embedded.prompt import without_headers
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?![\w])")
 _NEAR = 24
+LONGEST = 400
+"""Characters of an extract at most; a longer sentence is cut behind a word."""
 
 
 def sentences(text: str) -> list[str]:
@@ -35,18 +37,24 @@ def best_sentence(values: Mapping[str, str], asked: str) -> str:
         score /= (8 + len(words)) ** 0.5
         if score > best_score:
             best, best_score = sentence, score
-    return best
+    return best if len(best) <= LONGEST else best[:LONGEST].rpartition(" ")[0] or best[:LONGEST]
 
 
 def numbers(values: Mapping[str, str], *, whole: bool) -> list[tuple[str, str]]:
-    """(number without thousands commas, the words around it) for each number in the inputs, in order."""
+    """(number without thousands commas, the words around it) for each number in the inputs, in order.
+
+    The words around it reach as far as the next number on either side, 24 characters at most.
+    """
     found = []
     for text in values.values():
-        for match in _NUMBER.finditer(text):
+        matches = list(_NUMBER.finditer(text))
+        ends = [0, *(match.end() for match in matches)]
+        starts = [*(match.start() for match in matches[1:]), len(text)]
+        for match, end, start in zip(matches, ends, starts, strict=False):
             number = match.group().replace(",", "").lstrip("+")
             if not whole or "." not in number:
-                around = text[max(0, match.start() - _NEAR) : match.start()] + " " + text[match.end() :][:_NEAR]
-                found.append((number, around))
+                before = text[max(end, match.start() - _NEAR) : match.start()]
+                found.append((number, f"{before} {text[match.end() : min(start, match.end() + _NEAR)]}"))
     return found
 
 

@@ -32,7 +32,7 @@ STOP_WORDS = frozenset(_STOPS.split())
 """Words that carry no subject of their own."""
 
 NUMBER = "#"
-"""What every token of digits becomes: an order number is a sign that there is one, not a word."""
+"""What a number of four digits or more becomes: an order number is a sign that there is one, not a word."""
 
 
 def tokens(text: str) -> list[str]:
@@ -40,7 +40,7 @@ def tokens(text: str) -> list[str]:
     found = []
     for raw in _TOKEN.findall(text.casefold()):
         if raw[0].isdigit():
-            found.append(NUMBER if raw.isdigit() else raw)
+            found.append(NUMBER if raw.isdigit() and len(raw) > 3 else raw)
         elif raw in STOP_WORDS:
             found.append(raw)
         else:

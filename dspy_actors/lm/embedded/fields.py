@@ -80,7 +80,8 @@ def _text(
             return _choose(reading, field, labels, words, neighbours)
         if neighbours.share_of(extract.is_extract_of) <= 0.5:
             return neighbours.answer_of_nearest(words)
-    asked = " ".join((field.name.replace("_", " "), field.desc, reading.layout.instructions))
+    options = (option for other in reading.layout.outputs for option in other.options)
+    asked = " ".join((field.name.replace("_", " "), field.desc, reading.layout.instructions, *options))
     found = extract.best_sentence(values, asked)
     if not found:
         raise refuse(f"write `{field.name}` when every input is empty", model)

@@ -10,13 +10,12 @@ import math
 import re
 from collections.abc import Sequence
 
-from dspy_actors.lm.embedded.features import Bag, content_words, stem, tokens
+from dspy_actors.lm.embedded.features import Bag, content_words, tokens
 
 NAME_WEIGHT = 3.0
 """How much a word of the option's name weighs against a word said of it."""
 
 _CLAUSE = re.compile(r"[\n;]+|(?<=[.!?])\s+")
-_OPTION_WORD = re.compile(r"[^\W_]+")
 
 
 class Hints:
@@ -27,7 +26,7 @@ class Hints:
     def __init__(self, options: Sequence[str], texts: Sequence[str]) -> None:
         self.options = tuple(options)
         said: dict[str, dict[str, float]] = {option: {} for option in self.options}
-        names = {option: [stem(word) for word in _OPTION_WORD.findall(option.casefold())] for option in self.options}
+        names = {option: tokens(option) for option in self.options}
         for text in texts:
             for clause in _CLAUSE.split(text):
                 _hear(clause, names, said)

@@ -29,7 +29,8 @@ _MAX_CHOICES = 128
 _WRITING = frozenset({"instruction", "instructions", "proposal", "proposals", "proposed", "sql", "program", "script"})
 _CODE_NAMES = frozenset({"code", "generated_code", "final_generated_code", "python_code", "source_code", "next_code"})
 _TOOL_NAMES = frozenset({"next_tool_name", "next_tool_args", "tool_calls"})
-_TOOL_TYPE = re.compile(r"\b(?:Tool|ToolCalls|Code|Image|Audio|File)\b(?!')")
+_FOREIGN_TYPE = re.compile(r"\b(?:Tool|ToolCalls|ToolCallResults|Code|Image|Audio|File)\b")
+_QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
 
 
 def refuse(what: str, model: str = "knn") -> LMUnsupportedFeatureError:
@@ -64,7 +65,7 @@ def check_options(options: Mapping[str, object], model: str = "knn") -> None:
 def check_layout(layout: Layout, model: str = "knn") -> None:
     """Refuse signatures that ask for tools, code, proposals or media. Raises `LMUnsupportedFeatureError`."""
     for field in (*layout.inputs, *layout.outputs):
-        if found := _TOOL_TYPE.search(field.type):
+        if found := _FOREIGN_TYPE.search(_QUOTED.sub("", field.type)):
             raise refuse(f"work with the field `{field.name}`, whose type is {found.group()}", model)
     for field in layout.outputs:
         if field.name in _TOOL_NAMES:

@@ -27,7 +27,7 @@ KEEPING = 4.0
 class Neighbours:
     """The demonstrations that supply one field, indexed by feature."""
 
-    __slots__ = ("_demos", "_most", "_postings", "_share", "_unknown", "_weights", "answers")
+    __slots__ = ("_demos", "_most", "_passed", "_postings", "_share", "_unknown", "_weights", "answers")
 
     def __init__(self, rows: Sequence[tuple[Bag, Demo, str]]) -> None:
         bags = [bag for bag, _, _ in rows]
@@ -37,6 +37,7 @@ class Neighbours:
         for answer in self.answers:
             counts[answer] = counts.get(answer, 0) + 1
         total = len(self.answers)
+        self._passed: dict[Callable[[str, Mapping[str, str]], bool], float] = {}
         self._share = {answer: count / total for answer, count in counts.items()}
         self._most = max(5, total // 3)
         self._unknown = math.log((total + 1) / 0.5)
@@ -88,8 +89,10 @@ class Neighbours:
 
     def share_of(self, test: Callable[[str, Mapping[str, str]], bool]) -> float:
         """The share of demonstrations whose answer and inputs pass `test`."""
-        passed = sum(test(answer, demo.inputs) for answer, demo in zip(self.answers, self._demos, strict=True))
-        return passed / len(self.answers)
+        if test not in self._passed:
+            passed = sum(test(answer, demo.inputs) for answer, demo in zip(self.answers, self._demos, strict=True))
+            self._passed[test] = passed / len(self.answers)
+        return self._passed[test]
 
     def surroundings(self, around: Callable[[str, Mapping[str, str]], str]) -> str:
         """What `around` finds of each demonstration's answer in its inputs, joined."""

@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from dspy_actors.adapters.layout import COMPLETED, INDENT, NOT_GIVEN, REMINDER, header
+from dspy_actors.adapters.layout import COMPLETED, INDENT, NOT_GIVEN, OPTION_BREAK, REMINDER, header
+from dspy_actors.types.python_names import python_name
 
 Kind = Literal["choice", "number", "text", "structure"]
 
@@ -196,8 +197,8 @@ def _instructions(text: str) -> str:
 
 
 def _field_note(name: str, annotation: str, desc: str, note: str) -> FieldNote:
-    options = _literal_options(annotation)
     bare = _bare(annotation)
+    options = _literal_options(bare, _listed_options(name, note)) if bare.startswith("Literal[") else None
     if options is None and bare == "bool":
         options = ("True", "False")
     if options is None and bare not in ("str", "int", "float"):
@@ -216,25 +217,29 @@ def _bare(annotation: str) -> str:
     return re.sub(r",\s*None(?:Type)?$", "", found.group(1))
 
 
-def _literal_options(annotation: str) -> tuple[str, ...] | None:
-    bare = _bare(annotation)
-    if not bare.startswith("Literal["):
-        return None
+def _literal_options(bare: str, listed: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The options of a `Literal`: the listed ones where they are spelled like the type, else those in the type.
+
+    The type alone does not always say: DSPy's spelling does not escape backslashes. The list alone does not either:
+    an option may hold the break between options.
+    """
+    if listed and python_name(Literal[listed]) == bare:
+        return listed
     try:
         value = ast.literal_eval(f"({bare.removeprefix('Literal[').removesuffix(']')},)")
     except (ValueError, SyntaxError):
-        return None
+        return listed
     return tuple(dict.fromkeys(str(option) for option in value))
 
 
 def _listed_options(name: str, note: str) -> tuple[str, ...] | None:
-    """The options of an enum: the only schema note that ends in a list of them."""
+    """The options of an enum or a `Literal`: the only notes that end in a list and not in a schema."""
     _, placeholder, rest = note.partition("{" + name + "}")
     _, colon, listed = rest.partition(": ")
-    listed = listed.strip()
+    listed = listed.strip("\n")
     if not placeholder or not colon or not listed or listed.startswith(("{", "[")):
         return None
-    return tuple(dict.fromkeys(option.strip() for option in listed.split(";") if option.strip()))
+    return tuple(dict.fromkeys(option for option in listed.split(OPTION_BREAK) if option))
 
 
 def _sections(text: str, names: set[str]) -> dict[str, str]:
