@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from supervisors.cell import IGNORE
 from supervisors.clock import ManualClock
-from supervisors.errors import ActorDied, Restarting
+from supervisors.errors import ActorDied, AlreadyPresent, Restarting
 from supervisors.exits import Crash, Exit, Killed, Normal, Shutdown
 from supervisors.kernel import Kernel
 from supervisors.ref import Ref
@@ -359,6 +359,22 @@ def test_a_supervisor_answers_between_two_attempts(kernel: Kernel) -> None:
         sup.call(Supervisor.restart_child, "a")
     with pytest.raises(Restarting):
         sup.call(Supervisor.delete_child, "a")
+
+
+def test_an_id_that_is_being_restarted_is_taken(kernel: Kernel) -> None:
+    sup = supervise(kernel, [spec("a", Log(), script=Script(None, BOOM))], max_restarts=10**9)
+    end(child(sup, "a"))
+
+    with pytest.raises(AlreadyPresent):
+        sup.call(Supervisor.start_child, spec("a", Log()))
+
+
+def test_what_follows_a_child_that_is_being_restarted_does_not_run(kernel: Kernel) -> None:
+    children = [spec("a", Log()), spec("b", Log(), script=Script(None, BOOM)), spec("c", Log())]
+    sup = supervise(kernel, children, REST, max_restarts=10**9)
+    end(child(sup, "b"))
+
+    assert (child(sup, "a").is_alive(), state(sup, "b"), state(sup, "c")) == (True, "restarting", None)
 
 
 def test_terminate_child_ends_the_attempts(kernel: Kernel) -> None:

@@ -17,11 +17,14 @@ from supervisors.spec import BRUTAL_KILL, INFINITY, AutoShutdown, ChildSpec, Res
 from supervisors.supervisor import Supervisor
 from supervisors.testing import Log, wait_until
 from tests.supervisors.workers import (
+    ALL,
+    BOOM,
     CRASH,
     ONE,
     TEMPORARY,
     TRANSIENT,
     BadStop,
+    Script,
     Worker,
     child,
     end,
@@ -258,6 +261,22 @@ def test_a_significant_child_stopped_by_hand_does_not_end_its_supervisor(kernel:
     end(child(sup, "b"), Normal())
 
     assert gone(sup) == Shutdown("auto_shutdown")
+
+
+def test_a_significant_child_that_goes_along_with_a_sibling_does_not_end_its_supervisor(kernel: Kernel) -> None:
+    sup = supervise(kernel, [significant("a", TRANSIENT), spec("b", Log())], ALL, auto_shutdown=ANY)
+    end(child(sup, "b"), CRASH)
+
+    assert ids(sup) == ["a", "b"]
+
+
+def test_a_child_that_is_being_restarted_holds_up_the_shutdown_of_all(kernel: Kernel) -> None:
+    failing = spec("a", Log(), script=Script(None, BOOM), restart=TRANSIENT, significant=True)
+    sup = supervise(kernel, [failing, significant("b", TRANSIENT)], max_restarts=10**9, auto_shutdown=EVERY)
+    end(child(sup, "a"), CRASH)
+    end(child(sup, "b"), Normal())
+
+    assert ids(sup) == ["a", "b"]
 
 
 def test_an_auto_shutdown_of_a_significant_supervisor_climbs(kernel: Kernel) -> None:
