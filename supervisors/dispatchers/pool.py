@@ -62,10 +62,7 @@ class Pool:
     def submit(self, cell: Runnable) -> None:
         self._queue.put(cell)
         if not self._idle:
-            if len(self._workers) - self._blocked < self._size:
-                self._grow(1, self._size)
-            elif self._parked:
-                self._wake_watchman()
+            self._call_for_help()
 
     def attach(self, cell: Runnable) -> None:
         if self._stopped:
@@ -151,57 +148,65 @@ class Pool:
         ident = get_ident()
         BLOCKERS[ident] = self
         try:
-            while (cell := self._next(worker)) is not None:
-                cell.host = worker
-                self._run(cell)
-                self._finished += 1
-                if worker.abandoned:
-                    with self._lock:
-                        worker.abandoned = False
-                        self._blocked -= 1
-                        if self._stopped:  # `stop` did not count on it, so no word for it is in the queue
-                            return
+            self._serve(worker, self._queue, self._idle, self._workers)
         finally:
             del BLOCKERS[ident]
             with self._lock:
                 self._workers.pop(worker, None)
 
-    def _run(self, cell: Runnable) -> None:
-        try:
-            more = cell.activate()
-        except BaseException as error:  # the kernel itself failed; the pool must outlive that
-            cell.fence()
-            threading.excepthook(
-                threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
-            )
-            return
-        if more and not cell.sched:
-            cell.sched = True
-            self._queue.put(cell)
-
-    def _next(self, worker: _Worker) -> Runnable | None:
-        """The next actor to run, None when this thread is to end."""
+    def _serve(
+        self,
+        worker: _Worker,
+        queue: SimpleQueue[Runnable | None],
+        idle: dict[_Worker, None],
+        workers: dict[_Worker, None],
+    ) -> None:
+        """Run one actor after the other until this thread is to end. Written flat: every line costs every ask."""
         while True:
-            self._idle[worker] = None
+            if queue.empty():
+                if self._stopped:  # a thread that `stop` took for lost has come back
+                    return
+                idle[worker] = None
+                try:
+                    if len(workers) - self._blocked > self._size:
+                        cell = queue.get(True, self._surplus_idle)
+                    else:
+                        cell = queue.get()
+                except Empty:
+                    if steps.hook is not None:
+                        steps.hook("pool:retiring", self)
+                    del idle[worker]
+                    if self._retire(worker):
+                        return
+                    continue
+                del idle[worker]
+            else:  # may still find it empty; then it waits without being listed as idle, which costs little
+                cell = queue.get()
+            if cell is None:
+                return
+            if not idle and not queue.empty():
+                self._call_for_help()
+            cell.host = worker
             try:
-                cell = self._queue.get(timeout=self._patience())
-            except Empty:
-                if steps.hook is not None:
-                    steps.hook("pool:retiring", self)
-                self._idle.pop(worker, None)
-                if self._retire(worker):
-                    return None
-                continue
-            self._idle.pop(worker, None)
-            if cell is not None and not self._idle and not self._queue.empty():
-                if len(self._workers) - self._blocked < self._size:
-                    self._grow(1, self._size)
-                elif self._parked:
-                    self._wake_watchman()
-            return cell
+                if cell.activate() and not cell.sched:
+                    cell.sched = True
+                    queue.put(cell)
+            except BaseException as error:  # the kernel itself failed; the pool must outlive that
+                _report(cell, error)
+            self._finished += 1
+            if worker.abandoned:
+                with self._lock:
+                    worker.abandoned = False
+                    self._blocked -= 1
+                    if self._stopped:  # `stop` left no word for it in the queue: it must not take another's
+                        return
 
-    def _patience(self) -> float | None:
-        return self._surplus_idle if len(self._workers) - self._blocked > self._size else None
+    def _call_for_help(self) -> None:
+        """Work waits and nobody is idle: start a thread if that is within the size, else have the watchman look."""
+        if len(self._workers) - self._blocked < self._size:
+            self._grow(1, self._size)
+        elif self._parked:
+            self._wake_watchman()
 
     def _retire(self, worker: _Worker) -> bool:
         with self._lock:
@@ -239,3 +244,9 @@ class Pool:
                 continue
             self._grow(step, len(self._workers) + step)
             step, seen = min(step * 2, 16), self._finished
+
+
+def _report(cell: Runnable, error: BaseException) -> None:
+    cell.fence()
+    raised = (type(error), error, error.__traceback__, threading.current_thread())
+    threading.excepthook(threading.ExceptHookArgs(raised))
