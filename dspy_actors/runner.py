@@ -177,9 +177,7 @@ async def settles(reply: Reply[Any], seconds: float | None, clock: Clock) -> boo
         await reply.aget(seconds, clock)
     except CallTimeout:
         return reply.done()
-    except asyncio.CancelledError:
-        if reply.cancelled():
-            return True
+    except asyncio.CancelledError:  # of this task; what a cancelled reply raises is no asyncio error
         raise
     except BaseException:
         if reply.done():

@@ -107,7 +107,7 @@ class Program:
     def metrics(self) -> dict[str, object]:
         """Calls, successes, errors by kind, seconds, in flight and queued, read without a message."""
         admission = self._plan.admission
-        return {**self._plan.metrics.snapshot(), "inflight": len(admission.running), "queued": admission.waiting}
+        return {**self._plan.metrics.snapshot(), "inflight": len(admission.running), "queued": len(admission.waiting)}
 
     def __repr__(self) -> str:
         return f"Program({self.name!r}, version={self.version})"

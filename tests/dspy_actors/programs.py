@@ -6,16 +6,20 @@ import threading
 from collections import deque
 from typing import Any
 
-from dspy_actors.example import Example
+from dspy_actors.example import Example, Prediction
 from dspy_actors.messages import LMRequest
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.predict import Predict
 from dspy_actors.runtime import Runtime
 from dspy_actors.testing.providers import Script, ScriptedProvider
 from supervisors.reply import Reply
+from supervisors.testing import wait_until
 
 PATIENCE = 10.0
 """Seconds a test waits for something that must happen before it fails."""
+
+SOON = 0.15
+"""Seconds of a deadline that is meant to pass."""
 
 
 def says(**fields: object) -> str:
@@ -101,6 +105,34 @@ class AskLater(Module):
 
     async def aforward(self, question: str) -> Any:
         return await self.ask.acall(question=question)
+
+
+class Blocks(Module):
+    """Holds its thread until the test lets go; with `ask` it asks a model then."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+        self.after: Reply[Any] = Reply()
+        self.ask = qa()
+
+    def __deepcopy__(self, memo: object) -> Blocks:
+        return self
+
+    def forward(self, question: str) -> Any:
+        self.begun.set()
+        assert self.go_on.wait(PATIENCE)
+        try:
+            self.after.set(self.ask(question=question))
+        except Exception as error:
+            self.after.fail(error)
+        return Prediction(answer="late")
+
+
+def let_go(rt: Runtime, blocks: Blocks) -> None:
+    """Let the abandoned threads come back, and wait until they have."""
+    blocks.go_on.set()
+    wait_until(lambda: rt.system.kernel.zombies == 0)
 
 
 def qa() -> Predict:

@@ -10,10 +10,8 @@ import pytest
 
 from dspy_actors.errors import BlockingCall, InputError, LMNotConfiguredError, NoRuntime, ProgramError
 from dspy_actors.example import Prediction
-from dspy_actors.lm.lm import LM
 from dspy_actors.modules.chain_of_thought import ChainOfThought
 from dspy_actors.modules.module import Module
-from dspy_actors.modules.predict import Predict
 from dspy_actors.runner import current_frame
 from dspy_actors.runtime import Runtime
 from supervisors.errors import AlreadyStarted
@@ -377,28 +375,6 @@ def test_an_error_is_counted_by_its_kind() -> None:
         with pytest.raises(InputError):
             program(colour="blue")
         assert program.metrics()["errors"] == {"input": 1}
-
-
-def test_the_model_of_one_predictor_stands_above_the_runtimes() -> None:
-    with runtime():
-        assert Predict("question -> answer", lm=LM("scripted/own"))(question="blue").model == "scripted/own"
-
-
-def test_a_handle_with_other_settings_asks_the_other_model() -> None:
-    with runtime() as rt:
-        assert rt.start(qa()).using(lm="scripted/other")(question="blue").model == "scripted/other"
-
-
-def test_settings_in_a_block_hold_for_calls_inside_it() -> None:
-    with runtime() as rt, rt.using(lm="scripted/other"):
-        assert qa()(question="blue").model == "scripted/other"
-
-
-def test_settings_in_a_block_end_with_it() -> None:
-    with runtime() as rt:
-        with rt.using(lm="scripted/other"):
-            pass
-        assert qa()(question="blue").model == "scripted/m"
 
 
 def test_an_error_that_is_asked_for_again_and_again_does_not_grow() -> None:
