@@ -108,9 +108,33 @@ class RuntimeHost:
         reply: Reply[T] = Reply()
         with _in_our_words(name):
             task = Tasks(self._ref(TASKS)).begin(_caught, (inside,), {})
-        task.reply.add_done_callback(lambda settled: _hand_over(settled, reply, name))
+        task.reply.add_done_callback(lambda settled: self._hand_over(settled, reply, name))
         reply.add_done_callback(lambda settled: task.abandon() if settled.cancelled() else None)
         return reply
+
+    def _hand_over(self, settled: Reply[Any], reply: Reply[Any], name: str) -> None:
+        if settled.cancelled():
+            reply.cancel()
+            return
+        error = settled.exception()
+        if error is None:
+            value, raised = settled.get(0)
+            if raised is None:
+                reply.set(value)
+            else:
+                reply.fail(raised)
+            return
+        failure: Exception
+        if isinstance(error, ActorDied) and isinstance(error.exit, Crash):
+            cause = error.exit.error
+            failure = ProgramError(f"{name} ended its thread: {cause!r}", error_type=type(cause).__name__)
+            failure.__cause__ = cause
+        elif self.closing:
+            failure = _ended(name)
+        else:  # not its own doing
+            failure = CallCancelled(f"the thread of {name} was stopped with its supervisor; make the call again")
+            failure.__cause__ = error
+        reply.fail(failure)
 
     def run_on_loop(self, body: Coroutine[Any, Any, T]) -> Reply[T]:
         """Run a coroutine on the programs loop, inside the caller's frame. Cancelling the reply cancels it."""
@@ -319,26 +343,3 @@ def _caught(body: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return body(), None
     except Exception as error:
         return None, error
-
-
-def _hand_over(settled: Reply[Any], reply: Reply[Any], name: str) -> None:
-    if settled.cancelled():
-        reply.cancel()
-        return
-    error = settled.exception()
-    if error is None:
-        value, raised = settled.get(0)
-        if raised is None:
-            reply.set(value)
-        else:
-            reply.fail(raised)
-        return
-    failure: Exception
-    if isinstance(error, ActorDied) and isinstance(error.exit, Crash):
-        cause = error.exit.error
-        failure = ProgramError(f"{name} ended its thread: {cause!r}", error_type=type(cause).__name__)
-        failure.__cause__ = cause
-    else:  # not its own doing
-        failure = CallCancelled(f"the thread of {name} was stopped with its supervisor; make the call again")
-        failure.__cause__ = error
-    reply.fail(failure)

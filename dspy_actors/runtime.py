@@ -115,9 +115,9 @@ class Runtime:
 
     def start_up(self) -> Self:
         """Start the tree; returns when all of it is up. Raises `StartFailed`, `BlockingCall` on a running loop."""
+        self._refuse_ended()
         if self._system is not None or self._host is not None:
             return self
-        self._refuse_ended()
         refuse_on_loop("Runtime", "`async with Runtime(...)`")
         system = System(self.name, clock=self._clock)
         system.start()
@@ -177,7 +177,7 @@ class Runtime:
         host = RuntimeHost(kernel, self._registry, client, self.settings, self._limits, self._max_zombies)
         io_loop = f"io of {self.name}"
         pools = PoolPlan(self._registry, worker_class(io_loop), self._open_provider, self._counters)
-        return host, RuntimePlan(self.name, self._registry, LMPlan(io_loop, pools, table))
+        return host, RuntimePlan(self.name, self._registry, LMPlan(io_loop, pools, table), host.went_down)
 
     def _tree_ended(self, host: RuntimeHost, exit: Exit) -> None:
         """A tree that crashed is started again and its calls go on; one that was stopped takes them with it."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dspy_actors.lm.tree import LMPlan, LMSupervisor
 from supervisors.dynamic import DynamicSupervisor
+from supervisors.exits import Exit, is_clean
 from supervisors.registry import Registry
 from supervisors.spec import ChildSpec
 from supervisors.strategies import Strategy
@@ -19,17 +21,22 @@ EVALUATIONS = "evaluations"
 
 @dataclass(frozen=True, slots=True)
 class RuntimePlan:
-    """What a runtime's tree is started from, again and again. Everything published lives in here."""
+    """What a runtime's tree is started from, again and again. Everything published lives in here.
+
+    `going` is called when the tree begins to stop on purpose, before its children are stopped.
+    """
 
     name: str
     registry: Registry
     lm: LMPlan
+    going: Callable[[], object]
 
 
 class RuntimeSupervisor(Supervisor):
     """rest_for_one: programs lean on task threads, and everything leans on the models."""
 
     def init(self, plan: RuntimePlan) -> None:  # type: ignore[override]
+        self.plan = plan
         via = plan.registry.via
         super().init(
             [
@@ -42,6 +49,11 @@ class RuntimeSupervisor(Supervisor):
             max_restarts=3,
             max_seconds=30.0,
         )
+
+    def terminate(self, exit: Exit) -> None:
+        if is_clean(exit):  # calls that wait would hold up the threads they wait in
+            self.plan.going()
+        super().terminate(exit)
 
 
 class ModuleSupervisor(DynamicSupervisor):

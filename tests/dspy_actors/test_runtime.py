@@ -1,0 +1,454 @@
+"""A runtime's life: start, settings, two at once, in a service's tree, drain, shutdown, and use after all that."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspy_actors.errors import BlockingCall, DeadlineExceeded, EvaluationError, NoRuntime, ShuttingDown
+from dspy_actors.lm.lm import LM
+from dspy_actors.modules.module import Module
+from dspy_actors.modules.predict import Predict
+from dspy_actors.runner import current_frame
+from dspy_actors.runtime import Runtime
+from supervisors.errors import CallCycle
+from supervisors.exits import Crash
+from supervisors.spec import ChildSpec
+from supervisors.strategies import Strategy
+from supervisors.supervisor import Supervisor
+from supervisors.system import System
+from supervisors.testing import Log, Probe, wait_until
+from tests.dspy_actors.programs import PATIENCE, SOON, Ask, AskLater, Blocks, Gate, begin, qa, runtime, says
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# -- settings ------------------------------------------------------------------------------------------------------
+
+
+def test_the_model_of_one_predictor_stands_above_the_runtimes() -> None:
+    with runtime():
+        assert Predict("question -> answer", lm=LM("scripted/own"))(question="blue").model == "scripted/own"
+
+
+def test_a_handle_with_other_settings_asks_the_other_model() -> None:
+    with runtime() as rt:
+        assert rt.start(qa()).using(lm="scripted/other")(question="blue").model == "scripted/other"
+
+
+def test_settings_given_to_a_handle_stand_above_those_of_the_block_around_it() -> None:
+    with runtime() as rt:
+        program = rt.start(qa()).using(lm="scripted/own")
+        with rt.using(lm="scripted/other"):
+            assert program(question="blue").model == "scripted/own"
+
+
+def test_settings_of_a_block_hold_for_calls_inside_it() -> None:
+    with runtime() as rt, rt.using(lm="scripted/other"):
+        assert qa()(question="blue").model == "scripted/other"
+
+
+def test_settings_of_a_block_end_with_it() -> None:
+    with runtime() as rt:
+        with rt.using(lm="scripted/other"):
+            pass
+        assert qa()(question="blue").model == "scripted/m"
+
+
+def test_settings_of_a_block_reach_a_submitted_call() -> None:
+    with runtime() as rt:
+        program = rt.start(AskLater())
+        with rt.using(lm="scripted/other"):
+            reply = program.submit(question="blue")
+        assert reply.get(PATIENCE).model == "scripted/other"
+
+
+def test_a_handle_started_under_settings_keeps_them() -> None:
+    with runtime() as rt:
+        program = rt.using(lm="scripted/other").start(qa())
+        assert begin(lambda: program(question="blue")).get(PATIENCE).model == "scripted/other"
+
+
+def test_a_setting_that_does_not_exist_is_refused_by_its_name() -> None:
+    with runtime() as rt, pytest.raises(TypeError, match="temprature"):
+        rt.using(temprature=1.0)
+
+
+@pytest.mark.parametrize("wrong", [{"deadline": 0.0}, {"max_inflight": 0}, {"cache_bytes": -1}])
+def test_a_runtime_that_cannot_work_is_refused_when_it_is_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(EvaluationError, match=next(iter(wrong))):
+        Runtime(**wrong)
+
+
+# -- start ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_runtime_starts_once() -> None:
+    rt = runtime()
+    try:
+        assert rt.start_up() is rt.start_up()
+    finally:
+        rt.shutdown()
+
+
+def test_an_open_runtime_is_ready() -> None:
+    with runtime() as rt:
+        assert rt.ready()
+
+
+def test_a_runtime_that_was_not_started_is_not_ready() -> None:
+    assert not runtime().ready()
+
+
+def test_starting_a_program_before_the_runtime_says_what_is_missing() -> None:
+    with pytest.raises(NoRuntime, match="start_up"):
+        runtime().start(qa())
+
+
+def test_leaving_the_block_leaves_no_runtime_in_force() -> None:
+    with runtime():
+        pass
+    assert current_frame() is None
+
+
+def test_two_runtimes_live_side_by_side() -> None:
+    with runtime([says(answer="one")]) as one, runtime([says(answer="two")]) as two:
+        answers = [rt.start(qa())(question="blue").answer for rt in (one, two)]
+    assert answers == ["one", "two"]
+
+
+def test_the_inner_of_two_runtimes_answers_a_plain_module() -> None:
+    with runtime([says(answer="outer")]), runtime([says(answer="inner")]):
+        assert qa()(question="blue").answer == "inner"
+
+
+def test_one_of_two_runtimes_outlives_the_other() -> None:
+    with runtime() as one:
+        with runtime():
+            pass
+        assert one.start(qa())(question="blue").answer == "blue"
+
+
+def test_a_runtime_entered_in_one_context_can_be_left_in_another() -> None:
+    rt = runtime()
+    copy_context().run(rt.__enter__)
+    rt.__exit__(None, None, None)
+    assert not rt.ready()
+
+
+def test_a_blocking_start_on_a_running_loop_says_what_to_write() -> None:
+    async def main() -> None:
+        with runtime():
+            pass
+
+    with pytest.raises(BlockingCall, match="async with"):
+        asyncio.run(main())
+
+
+def test_a_start_that_is_cancelled_leaves_nothing() -> None:
+    async def main() -> None:
+        task = asyncio.create_task(rt.__aenter__())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    rt = runtime()
+    asyncio.run(main())
+    assert not rt.ready()
+
+
+# -- in a service's tree -------------------------------------------------------------------------------------------
+
+
+def test_a_runtime_hangs_in_a_services_own_tree() -> None:
+    rt = runtime()
+    with System() as system:
+        system.start_child(rt.child_spec())
+        assert rt.start(qa())(question="blue").answer == "blue"
+
+
+def test_a_handle_outlives_a_restart_of_the_whole_runtime() -> None:
+    rt = runtime()
+    with System() as system:
+        system.start_child(rt.child_spec())
+        program = rt.start(Ask())
+        top = rt.registry.whereis(rt.name)
+        assert top is not None
+        top.exit(Crash(RuntimeError("killed by the test")))
+        top.down().get(PATIENCE)
+        wait_until(rt.ready)
+        assert program(question="blue").answer == "blue"
+
+
+def test_the_cache_outlives_a_restart_of_the_whole_runtime() -> None:
+    rt = runtime()
+    with System() as system:
+        ref = system.start_child(rt.child_spec())
+        program = rt.start(qa())
+        program(question="blue")
+        ref.exit(Crash(RuntimeError("killed by the test")))
+        ref.down().get(PATIENCE)
+        wait_until(rt.ready)
+        assert program(question="blue").cached
+
+
+def test_a_runtime_ends_with_the_services_tree() -> None:
+    rt = runtime()
+    with System() as system:
+        system.start_child(rt.child_spec())
+        program = rt.start(qa())
+    with pytest.raises(ShuttingDown):
+        program(question="blue")
+
+
+def test_a_call_under_way_ends_with_the_services_tree() -> None:
+    gate = Gate()
+    rt = runtime(gate)
+    with System() as system:
+        system.start_child(rt.child_spec())
+        waiting = begin(rt.start(qa()).run, {"question": "blue"}, rt.settings)
+        gate.wait_for()
+    with pytest.raises(ShuttingDown):
+        waiting.get(PATIENCE)
+
+
+def test_a_runtime_can_be_started_again_in_a_new_system() -> None:
+    rt = runtime()
+    for _ in range(2):
+        with System() as system:
+            system.start_child(rt.child_spec())
+            assert rt.start(qa())(question="blue").answer == "blue"
+
+
+def test_a_supervisor_that_replaces_a_sibling_brings_the_runtime_back() -> None:
+    rt = runtime()
+    with System(strategy=Strategy.ONE_FOR_ALL) as system:
+        probe = system.start_child(ChildSpec("probe", Probe, args=(Log(),)))
+        system.start_child(rt.child_spec())
+        program = rt.start(qa())
+        probe.exit(Crash(RuntimeError("killed by the test")))
+        probe.down().get(PATIENCE)
+        system.root.call(Supervisor.which_children)
+        assert program(question="blue").answer == "blue"
+
+
+# -- drain and shutdown --------------------------------------------------------------------------------------------
+
+
+def test_draining_waits_for_the_calls_under_way() -> None:
+    gate = Gate()
+    with runtime(gate) as rt:
+        reply = rt.start(qa()).submit(question="blue")
+        gate.wait_for()
+        drained = begin(rt.drain, PATIENCE)
+        wait_until(lambda: not rt.ready())
+        gate.open()
+        assert drained.get(PATIENCE) is True
+        assert reply.get(PATIENCE).answer == "blue"
+
+
+def test_draining_tells_when_calls_did_not_end() -> None:
+    gate = Gate()
+    with runtime(gate) as rt:
+        reply = rt.start(qa()).submit(question="blue")
+        gate.wait_for()
+        assert rt.drain(SOON) is False
+        reply.cancel()
+
+
+def test_a_draining_runtime_takes_no_calls() -> None:
+    with runtime() as rt:
+        program = rt.start(qa())
+        rt.drain(PATIENCE)
+        with pytest.raises(ShuttingDown, match="drains or has ended"):
+            program(question="blue")
+
+
+def test_an_idle_runtime_drains_at_once() -> None:
+    with runtime() as rt:
+        rt.start(qa())(question="blue")
+        assert rt.drain(0.0)
+
+
+@pytest.mark.parametrize("make", [qa, Ask, AskLater])
+@pytest.mark.parametrize("way", ["run", "submit"])
+def test_a_call_under_way_at_the_shutdown_ends_with_a_typed_error(make: Any, way: str) -> None:
+    gate = Gate()
+    rt = runtime(gate).start_up()
+    program = rt.start(make())
+    waiting = begin(lambda: program(question="b")) if way == "run" else program.submit(question="b")
+    gate.wait_for()
+    rt.shutdown()
+    with pytest.raises(ShuttingDown):
+        waiting.get(PATIENCE)
+
+
+def test_an_awaited_call_on_the_users_loop_ends_at_the_shutdown() -> None:
+    gate = Gate()
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE):
+            await program.acall(question="blue")
+
+    rt = runtime(gate).start_up()
+    program = rt.start(AskLater())
+    waiting = begin(asyncio.run, main())
+    gate.wait_for()
+    rt.shutdown()
+    with pytest.raises(ShuttingDown):
+        waiting.get(PATIENCE)
+
+
+def test_a_call_in_the_queue_ends_at_the_shutdown() -> None:
+    gate = Gate()
+    rt = runtime(gate).start_up()
+    program = rt.start(qa(), max_inflight=1)
+    first = begin(lambda: program(question="first"))
+    gate.wait_for()
+    waiting = begin(lambda: program(question="blue"))
+    wait_until(lambda: program.metrics()["queued"] == 1)
+    rt.shutdown()
+    for reply in (first, waiting):
+        with pytest.raises(ShuttingDown):
+            reply.get(PATIENCE)
+
+
+def test_a_thread_that_does_not_come_back_does_not_hold_the_shutdown() -> None:
+    blocks = Blocks()
+    rt = runtime().start_up()
+    waiting = begin(lambda: rt.start(blocks)(question="blue"))
+    assert blocks.begun.wait(PATIENCE)
+    kernel = rt.system.kernel
+    begin(rt.shutdown, 0.2).get(PATIENCE)
+    blocks.go_on.set()
+    wait_until(lambda: kernel.zombies == 0)
+    with pytest.raises((ShuttingDown, DeadlineExceeded)):
+        waiting.get(PATIENCE)
+
+
+def test_a_shutdown_on_a_running_loop_says_what_to_write_and_can_be_made_up_for() -> None:
+    async def main() -> None:
+        rt.shutdown()
+
+    rt = runtime().start_up()
+    with pytest.raises(BlockingCall, match="to_thread"):
+        asyncio.run(main())
+    assert rt.ready()
+    rt.shutdown()
+
+
+def test_a_shutdown_out_of_a_running_program_is_refused_and_can_be_made_up_for() -> None:
+    class Ends(Module):
+        def forward(self) -> Any:
+            rt.shutdown()
+
+    rt = runtime().start_up()
+    with pytest.raises(CallCycle):
+        rt.start(Ends())()
+    rt.shutdown()
+
+
+def test_a_second_shutdown_does_nothing() -> None:
+    rt = runtime().start_up()
+    rt.shutdown()
+    rt.shutdown()
+
+
+@pytest.mark.parametrize("make", [qa, Ask, AskLater])
+def test_a_handle_used_after_the_shutdown_says_that_its_runtime_has_ended(make: Any) -> None:
+    with runtime() as rt:
+        program = rt.start(make())
+    with pytest.raises(ShuttingDown, match="ended"):
+        program(question="blue")
+
+
+def test_a_call_submitted_after_the_shutdown_says_that_its_runtime_has_ended() -> None:
+    with runtime() as rt:
+        program = rt.start(qa())
+    with pytest.raises(ShuttingDown, match="ended"):
+        program.submit(question="blue")
+
+
+def test_a_call_awaited_after_the_shutdown_says_that_its_runtime_has_ended() -> None:
+    with runtime() as rt:
+        program = rt.start(qa())
+    with pytest.raises(ShuttingDown, match="ended"):
+        asyncio.run(program.acall(question="blue"))
+
+
+def test_a_runtime_cannot_be_started_after_its_end() -> None:
+    rt = runtime().start_up()
+    rt.shutdown()
+    with pytest.raises(ShuttingDown, match="make a new Runtime"):
+        rt.start_up()
+
+
+def test_stopping_a_program_after_the_shutdown_does_nothing() -> None:
+    with runtime() as rt:
+        program = rt.start(qa())
+    program.stop()
+
+
+def test_a_context_that_outlived_its_runtime_says_so() -> None:
+    with runtime():
+        context = copy_context()
+    with pytest.raises(ShuttingDown):
+        context.run(lambda: qa()(question="blue"))
+
+
+# -- threads and processes -----------------------------------------------------------------------------------------
+
+
+FORK = """
+import os, sys
+from tests.dspy_actors.programs import Ask, AskLater, qa, runtime
+from supervisors.errors import UsedAfterFork
+
+with runtime() as rt:
+    programs = [rt.start(make()) for make in (qa, Ask, AskLater)]
+    programs[0](question="blue")
+    child = os.fork()
+    if child == 0:
+        refused = 0
+        for call in [p for p in programs] + [p.submit for p in programs] + [qa()]:
+            try:
+                call(question="red")
+            except UsedAfterFork as error:
+                refused += "child" in str(error)
+        os._exit(100 + refused)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(code, programs[0](question="green").answer)
+"""
+
+
+def test_every_call_in_a_forked_child_is_refused_and_the_parent_goes_on() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", FORK], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (run.stdout.split(), run.stderr) == (["107", "green"], "")
+
+
+def test_many_threads_call_one_handle() -> None:
+    with runtime() as rt:
+        program = rt.start(qa())
+        replies = [begin(lambda n=n: program(question=f"q{n % 10}").answer) for n in range(40)]  # type: ignore[misc]
+        assert [reply.get(PATIENCE) for reply in replies] == [f"q{n % 10}" for n in range(40)]
+
+
+def test_calls_of_many_threads_are_all_counted() -> None:
+    with runtime() as rt:
+        program = rt.start(qa())
+        threads = [threading.Thread(target=lambda: program(question="blue")) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert program.metrics()["succeeded"] == 20
