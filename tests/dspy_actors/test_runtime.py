@@ -1,4 +1,4 @@
-"""A runtime's life: start, settings, two at once, in a service's tree, drain, shutdown, and use after all that."""
+"""A runtime's life: start, two at once, in a service's tree, drain, shutdown, and use after all that."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import BlockingCall, DeadlineExceeded, EvaluationError, NoRuntime, ShuttingDown
-from dspy_actors.lm.lm import LM
+from dspy_actors.errors import BlockingCall, DeadlineExceeded, NoRuntime, ShuttingDown
 from dspy_actors.modules.module import Module
-from dspy_actors.modules.predict import Predict
 from dspy_actors.runner import current_frame
-from dspy_actors.runtime import Runtime
 from supervisors.errors import CallCycle
 from supervisors.exits import Crash
 from supervisors.spec import ChildSpec
@@ -28,63 +25,6 @@ from supervisors.testing import Log, Probe, wait_until
 from tests.dspy_actors.programs import PATIENCE, SOON, Ask, AskLater, Blocks, Gate, begin, qa, runtime, says
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-# -- settings ------------------------------------------------------------------------------------------------------
-
-
-def test_the_model_of_one_predictor_stands_above_the_runtimes() -> None:
-    with runtime():
-        assert Predict("question -> answer", lm=LM("scripted/own"))(question="blue").model == "scripted/own"
-
-
-def test_a_handle_with_other_settings_asks_the_other_model() -> None:
-    with runtime() as rt:
-        assert rt.start(qa()).using(lm="scripted/other")(question="blue").model == "scripted/other"
-
-
-def test_settings_given_to_a_handle_stand_above_those_of_the_block_around_it() -> None:
-    with runtime() as rt:
-        program = rt.start(qa()).using(lm="scripted/own")
-        with rt.using(lm="scripted/other"):
-            assert program(question="blue").model == "scripted/own"
-
-
-def test_settings_of_a_block_hold_for_calls_inside_it() -> None:
-    with runtime() as rt, rt.using(lm="scripted/other"):
-        assert qa()(question="blue").model == "scripted/other"
-
-
-def test_settings_of_a_block_end_with_it() -> None:
-    with runtime() as rt:
-        with rt.using(lm="scripted/other"):
-            pass
-        assert qa()(question="blue").model == "scripted/m"
-
-
-def test_settings_of_a_block_reach_a_submitted_call() -> None:
-    with runtime() as rt:
-        program = rt.start(AskLater())
-        with rt.using(lm="scripted/other"):
-            reply = program.submit(question="blue")
-        assert reply.get(PATIENCE).model == "scripted/other"
-
-
-def test_a_handle_started_under_settings_keeps_them() -> None:
-    with runtime() as rt:
-        program = rt.using(lm="scripted/other").start(qa())
-        assert begin(lambda: program(question="blue")).get(PATIENCE).model == "scripted/other"
-
-
-def test_a_setting_that_does_not_exist_is_refused_by_its_name() -> None:
-    with runtime() as rt, pytest.raises(TypeError, match="temprature"):
-        rt.using(temprature=1.0)
-
-
-@pytest.mark.parametrize("wrong", [{"deadline": 0.0}, {"max_inflight": 0}, {"cache_bytes": -1}])
-def test_a_runtime_that_cannot_work_is_refused_when_it_is_made(wrong: dict[str, Any]) -> None:
-    with pytest.raises(EvaluationError, match=next(iter(wrong))):
-        Runtime(**wrong)
 
 
 # -- start ---------------------------------------------------------------------------------------------------------
