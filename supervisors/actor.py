@@ -113,7 +113,7 @@ class Actor(pykka.Actor):
         self._cell.kick()
 
     @classmethod
-    def start(cls, *args: Any, name: Name | None = None, **kwargs: Any) -> Ref[Self] | Ignore:  # type: ignore[override]
+    def start(cls, *args: Any, name: Name | None = None, **kwargs: Any) -> Ref[Self]:
         """Start an actor in the system of the calling actor, else in the one entered here. Raises NoSystem.
 
         Blocks until `init` returned, and raises as `Kernel.spawn` does.

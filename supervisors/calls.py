@@ -7,6 +7,7 @@ signal handlers by ones that only set a flag lifts the last rule (`kernel.main_t
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from asyncio import _get_running_loop
 from collections.abc import Callable
@@ -33,15 +34,16 @@ _MAIN = main_thread().ident
 
 def call(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, within: float | None) -> Any:
     """Blocking call. `within`: seconds, `NO_LIMIT`, or None for the default."""
-    name = cell.table.get(method) or method_name(cell, method)
     reply: Reply[Any] = Reply(cell)
-    if not (cell.inline and _run_here(cell, (name, args, kwargs, reply), reply)):
-        if _get_running_loop() is not None:
-            raise BlockingCallOnLoop(cell.name)
-        _send(cell, (name, args, kwargs, reply), within)
-    if reply.done():
-        return reply.take()
-    seconds = seconds_for(cell, within)
+    message = (cell.table.get(method) or method_name(cell, method), args, kwargs, reply)
+    if cell.inline and _run_here(cell, message, reply):
+        if reply.done():
+            return reply.take()
+        seconds = seconds_for(cell, within)
+    elif _get_running_loop() is not None:
+        raise BlockingCallOnLoop(cell.name)
+    else:
+        seconds = _send(cell, message, within)
     try:
         answered = reply.wait(seconds, cell.home.clock)
     except CallCycle:
@@ -54,25 +56,38 @@ def call(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, within:
 
 async def acall(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, within: float | None) -> Any:
     """As `call`, awaiting."""
-    name = cell.table.get(method) or method_name(cell, method)
     reply: Reply[Any] = Reply(cell)
-    if not (cell.inline and _run_here(cell, (name, args, kwargs, reply), reply)):
-        _send(cell, (name, args, kwargs, reply), within)
-    if reply.done():
-        return reply.take()
-    return await reply.aget(seconds_for(cell, within), cell.home.clock)
+    message = (cell.table.get(method) or method_name(cell, method), args, kwargs, reply)
+    if cell.inline and _run_here(cell, message, reply):
+        if reply.done():
+            return reply.take()
+        seconds = seconds_for(cell, within)
+    else:
+        seconds = _send(cell, message, within)
+    return await reply.aget(seconds, cell.home.clock)
 
 
-def _send(cell: Cell, message: Any, within: float | None) -> None:
+def _send(cell: Cell, message: Any, within: float | None) -> float | None:
+    """Put the message, unless waiting for its answer makes no sense; the seconds to wait."""
     if cell.dead and cell.home.refuse is None:
         raise ActorDied(cell.name, NoProc(), False, cell.incarnation)
     me: Any = CURRENT.get()
-    if me is cell and not BESIDE.get():
+    if me is cell and _waits_for_itself(cell):
         raise CallCycle((cell.name,))
     seconds = seconds_for(cell, within)
     if seconds is not None and seconds <= 0:  # too late to send: certainly not handled, but time is what ran out
         raise CallTimeout(cell.name, seconds)
     cell.put(message)
+    return seconds
+
+
+def _waits_for_itself(cell: Cell) -> bool:
+    """A call to the own actor: from the handler it never ends, from a task beside the mailbox it does."""
+    if BESIDE.get() or not cell.own.locked():
+        return False
+    if cell.work is not None and _get_running_loop() is not None:
+        return asyncio.current_task() is cell.work
+    return True
 
 
 def seconds_for(cell: Cell, within: float | None) -> float | None:

@@ -14,8 +14,8 @@ from supervisors import steps
 from supervisors.dispatchers.base import BUDGET
 from supervisors.errors import CallTimeout
 from supervisors.exits import Crash, Exit, Normal
-from supervisors.mailbox import Mailbox
-from supervisors.reply import Reply
+from supervisors.mailbox import Mailbox, Message
+from supervisors.reply import UNSET, Reply
 
 GRACE = 5.0
 """Seconds that an ended actor's cancelled tasks have to clean up before the death is announced without them."""
@@ -73,7 +73,7 @@ class Cell(Mailbox):
             if steps.hook is not None:
                 steps.hook("own:releasing", self)
             self.own.release()
-            more = self.released()
+            more = bool(self.q or self.sysq or self.fenced) and self.released()
         return more
 
     def drain(self, budget: int, until: Reply[Any] | None = None) -> Coroutine[Any, Any, None] | None:
@@ -82,10 +82,12 @@ class Cell(Mailbox):
         while budget > 0 and not self.dead:
             if self.sysq:
                 coro = self._urgent(self.sysq.popleft())
+            elif not q:
+                return None
             else:
                 try:
                     message = q.popleft()
-                except IndexError:
+                except IndexError:  # rejected meanwhile, by a sender that saw the death
                     return None
                 coro = self.handle(message)
             if coro is not None:
@@ -98,13 +100,12 @@ class Cell(Mailbox):
     def handle(self, message: Any) -> Coroutine[Any, Any, None] | None:
         """One message. A coroutine handler of a loop actor comes back as a coroutine to await."""
         if type(message) is not tuple:
-            return self._raw(message)
+            message = self._named(message)
+            if message is None:
+                return self.die(Normal(), None)
         name, args, kwargs, reply = message
-        if reply is not None and reply.done():  # cancelled before it began
+        if reply is not None and reply._result is not UNSET:  # cancelled before it began
             return None
-        return self._run(name, args, kwargs, reply)
-
-    def _run(self, name: str, args: Any, kwargs: Any, reply: Reply[Any] | None) -> Coroutine[Any, Any, None] | None:
         if steps.hook is not None:
             steps.hook("handle:taken", self)
         self.cur = reply
@@ -120,6 +121,14 @@ class Cell(Mailbox):
             return self.die(Crash(error), reply)
         if type(value) is CoroutineType and self.dispatcher.is_loop:
             return self._await_handler(value, reply)
+        if self.started and not self.sysq:  # the common ends, without another call
+            if reply is None:
+                self.cur = self.since = None
+                return None
+            if self.pending is None and not isinstance(value, Reply):
+                reply.set(value)
+                self.cur = self.since = None
+                return None
         return self._conclude(reply, value)
 
     async def _await_handler(self, coro: Coroutine[Any, Any, Any], reply: Reply[Any] | None) -> None:
@@ -185,18 +194,17 @@ class Cell(Mailbox):
             return self.die(message.exit, None)
         return self.handle(message)
 
-    def _raw(self, envelope: Any) -> Coroutine[Any, Any, None] | None:
-        """An envelope that pykka's ref made: `message` and `reply_to`."""
+    def _named(self, envelope: Any) -> Message | None:
+        """An envelope that pykka's ref made, as a message of ours; None for pykka's stop."""
         raw, reply = envelope.message, envelope.reply_to
         if isinstance(raw, _ActorStop):
             if reply is not None:
                 reply_to: Reply[None] = reply
                 if not self.watch(reply, lambda _: reply_to.set(None)):
                     reply_to.set(None)
-            return self.die(Normal(), None)
-        if isinstance(raw, (ProxyCall, ProxyGetAttr, ProxySetAttr)):
-            return self._run("_proxied", (raw,), {}, reply)
-        return self._run("on_receive", (raw,), {}, reply)
+            return None
+        proxied = isinstance(raw, (ProxyCall, ProxyGetAttr, ProxySetAttr))
+        return ("_proxied" if proxied else "on_receive", (raw,), {}, reply)
 
     # ending
 

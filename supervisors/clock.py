@@ -16,6 +16,9 @@ from itertools import count
 from threading import Condition, Lock, Thread
 from typing import Protocol
 
+LONGEST = 1e8
+"""Seconds, three years: what the platform's locks can wait for."""
+
 
 class Timer(Protocol):
     """A call that is due later."""
@@ -141,7 +144,7 @@ class SystemClock:
     def wait(self, lock: LockType, seconds: float | None) -> bool:
         if seconds is None:
             return lock.acquire()
-        return lock.acquire(True, min(max(seconds, 0.0), 1e8))
+        return lock.acquire(True, seconds if 0.0 <= seconds < LONGEST else LONGEST if seconds > 0 else 0.0)
 
     def close(self) -> None:
         with self._awake:

@@ -7,7 +7,7 @@ import weakref
 from asyncio import _get_running_loop
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import pykka
 
@@ -112,8 +112,9 @@ class Kernel:
         start_timeout: float | None = 30.0,
         on_down: Callable[[Ref[A], Exit], object] | None = None,
         **kwargs: Any,
-    ) -> Ref[A] | Ignore:
-        """Start an actor and block until its `init` returned: its ref, or IGNORE.
+    ) -> Ref[A]:
+        """Start an actor and block until its `init` returned: its ref. (IGNORE if `init` gave that; the type does not
+        say so, because only whoever writes such an `init` needs to look.)
 
         `name` is registered before `init` runs. With a `parent` the actor ends as soon as the parent is dead, with
         the same exit. `on_down(ref, exit)` is called at the death of an actor that had started, in the thread that
@@ -141,7 +142,7 @@ class Kernel:
         start_timeout: float | None = 30.0,
         on_down: Callable[[Ref[A], Exit], object] | None = None,
         **kwargs: Any,
-    ) -> Ref[A] | Ignore:
+    ) -> Ref[A]:
         """As `spawn`, from an asyncio loop."""
         cell, started = self.begin(cls, *args, name=name, parent=parent, on_down=on_down, **kwargs)
         try:
@@ -218,10 +219,10 @@ class Kernel:
             raise SpecError("dispatcher", cell.dispatcher_name, "a loop, for a class with async def handlers")
         return cell
 
-    def _started(self, cell: Cell, started: Reply[Ref[A] | Ignore]) -> Ref[A] | Ignore:
+    def _started(self, cell: Cell, started: Reply[Ref[A] | Ignore]) -> Ref[A]:
         error = started.exception()
         if error is None:
-            return started.take()
+            return cast("Ref[A]", started.take())
         self._refuse_if_closed()
         cause = error.__cause__ if error.__cause__ is not None else error
         raise StartFailed(cell.name, cause) from cause
@@ -263,7 +264,8 @@ class Kernel:
         self._closed = True
         real = SystemClock()
         until = real.now() + timeout
-        downs = [ref.down() for ref in reversed(self.live())]
+        me = CURRENT.get()  # an actor that closes its own system does not wait for itself
+        downs = [ref.down() for ref in reversed(self.live()) if ref.mailbox is not me]
         for ref in reversed(self.live()):
             ref.exit(Shutdown("the system was shut down"))
         for down in downs:

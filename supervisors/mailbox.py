@@ -120,7 +120,14 @@ class Mailbox:
             raise MailboxFull(self.name, self.bound)
         if self.home.refuse is not None:
             raise fresh(self.home.refuse)
-        self.post(message)
+        if steps.hook is not None:
+            steps.hook("put:appending", self)
+        self.q.append(message)  # from here as in `post`, without another call
+        if self.dead:
+            self.reject()
+        elif not self.sched and not self.own.locked():
+            self.sched = True
+            self.dispatcher.submit(self)
 
     def _accept_raw(self, envelope: Any) -> bool:
         """pykka's ref made it: its reply learns whose it is. True for pykka's stop, which is never refused."""
@@ -192,7 +199,8 @@ class Mailbox:
     def watch(self, key: Hashable, tell: Callable[[Mailbox], object]) -> bool:
         """Have `tell(self)` called at the official death. False, and no call, if that has been.
 
-        `tell` runs in the thread that finishes this life and must not block or raise.
+        `tell` runs in the thread that finishes this life and must not block. What it raises is reported as the event
+        ("actor", "watcher", "failure").
         """
         if steps.hook is not None:
             steps.hook("watch:adding", self)
@@ -243,7 +251,7 @@ class Mailbox:
             for key in list(self.watchers):
                 tell = self.watchers.pop(key, None)
                 if tell is not None:
-                    tell(self)
+                    self._tell(tell)
         if last is not None:
             last.fail(self.died(True))
         metadata = {"name": self.name, "ref": self.ref, "exit": exit, "class": self.kind}
@@ -251,6 +259,13 @@ class Mailbox:
         self.actor = None
         self.fenced = True  # whatever still runs in its name (tasks, helper threads) may not send
         return True
+
+    def _tell(self, tell: Callable[[Any], object]) -> None:
+        try:
+            tell(self)
+        except BaseException as error:  # one watcher's failure must not keep the death from the others
+            metadata = {"name": self.name, "error": error, "watcher": tell}
+            self.home.telemetry.execute(("actor", "watcher", "failure"), {}, metadata)
 
     def died(self, maybe_handled: bool) -> ActorDied:
         """What a caller of this life is told."""

@@ -90,7 +90,15 @@ class Reply(pykka.Future[T], Generic[T]):
 
     def set(self, value: T | None = None) -> bool:  # type: ignore[override]  # pykka's returns None and raises if late
         """Answer with `value`. True if this settled the reply, False if it was settled before."""
-        return self._settle(value)
+        waiters = self._waiters
+        try:
+            waiters.remove(UNSET)  # as in _settle, without another call
+        except ValueError:
+            return False
+        self._result = value
+        if waiters or steps.hook is not None:
+            self._wake()
+        return True
 
     def fail(self, error: BaseException) -> bool:
         """Answer with an exception. True if this settled the reply."""
@@ -118,15 +126,19 @@ class Reply(pykka.Future[T], Generic[T]):
         except ValueError:
             return False
         self._result = result
+        self._wake()
+        return True
+
+    def _wake(self) -> None:
         if steps.hook is not None:
             steps.hook("reply:settled", self)
+        waiters = self._waiters
         while waiters:
             try:
                 waiter = waiters.pop(0)
             except IndexError:  # its owner took the last one out
                 break
             waiter()
-        return True
 
     # looking
 

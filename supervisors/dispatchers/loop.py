@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
+from contextvars import copy_context
 from threading import Event, Lock, Thread, get_ident
 from typing import Any, TypeVar
 
 from supervisors import steps
+from supervisors.current import BESIDE
 from supervisors.dispatchers.base import BUDGET, Runnable
+from supervisors.dispatchers.waker import Waker
 from supervisors.errors import SystemStopped
 from supervisors.reply import Reply
 
@@ -30,6 +33,7 @@ class LoopDispatcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
         self._ident: int | None = None
+        self._waker: Waker | None = None
         self._lock = Lock()
         self._ready: deque[Runnable] = deque()
         self._armed = False
@@ -88,8 +92,10 @@ class LoopDispatcher:
         Raises SystemStopped after `stop`; what still runs then is cancelled, and its reply with it.
         """
         reply: Reply[T] = Reply()
+        context = copy_context()
+        context.run(BESIDE.set, True)  # an actor that has this done is free meanwhile
         try:
-            self.loop.call_soon_threadsafe(self._begin, coro, reply)
+            self.loop.call_soon_threadsafe(self._begin, coro, reply, context=context)
         except (RuntimeError, SystemStopped):
             coro.close()
             raise SystemStopped(self.name) from None
@@ -103,12 +109,13 @@ class LoopDispatcher:
             return
         self._armed = True
         assert self._loop is not None  # attach started it
+        assert self._waker is not None
         try:
             if get_ident() == self._ident:
                 self._loop.call_soon(self._sweep)
             else:
-                self._loop.call_soon_threadsafe(self._sweep)
-        except RuntimeError:  # the loop was closed under a living actor
+                self._waker.knock()
+        except (RuntimeError, ValueError):  # the loop was closed under a living actor
             cell.fence()
 
     def attach(self, cell: Runnable) -> None:
@@ -184,7 +191,7 @@ class LoopDispatcher:
 
     def _run(self, running: Event) -> None:
         loop = asyncio.new_event_loop()
-        self._loop, self._ident = loop, get_ident()
+        self._loop, self._ident, self._waker = loop, get_ident(), Waker(loop, self._sweep)
         loop.call_soon(running.set)
         try:
             while not self._stopped:
@@ -196,6 +203,8 @@ class LoopDispatcher:
             self._wind_up(loop)
 
     def _wind_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._waker is not None:
+            self._waker.close()
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()

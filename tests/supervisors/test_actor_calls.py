@@ -11,6 +11,7 @@ import pytest
 from supervisors.actor import Actor
 from supervisors.clock import ManualClock
 from supervisors.deadline import deadline_at
+from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.errors import (
     ActorDied,
     BlockingCallOnLoop,
@@ -289,6 +290,20 @@ def test_a_task_beside_the_mailbox_may_call_its_own_actor(kernel: Kernel) -> Non
             reply.set(await self.ref.acall(Counter.add, 1) + await asyncio.to_thread(self.ref.call, Counter.add, 1))
 
     assert spawn(kernel, Beside).call(Beside.begin) == 3
+
+
+def test_a_coroutine_that_a_loop_runs_for_an_actor_may_call_it(kernel: Kernel) -> None:
+    class Delegating(Counter):
+        def begin(self) -> Any:
+            async def work() -> int:
+                return await self.ref.acall(Counter.add, 1)
+
+            loop = self.kernel.dispatcher("loop")
+            assert isinstance(loop, LoopDispatcher)
+            return loop.run(work())
+
+    spawn(kernel, OnLoop)
+    assert spawn(kernel, Delegating).call(Delegating.begin) == 1
 
 
 def test_a_bounded_mailbox_refuses_what_is_too_much(kernel: Kernel) -> None:

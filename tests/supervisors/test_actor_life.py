@@ -378,6 +378,29 @@ def test_on_down_is_told_once_the_actor_had_started(kernel: Kernel) -> None:
     assert seen == [(ref, Normal())]
 
 
+def test_a_watcher_that_raises_does_not_keep_the_death_from_the_others(kernel: Kernel) -> None:
+    ref, failures = spawn(kernel, Counter, on_down=lambda *_: 1 // 0), []
+    kernel.telemetry.attach("t", ("actor", "watcher", "failure"), lambda *event: failures.append(event[2]["error"]))
+    down = ref.down()
+    ref.stop()
+    assert down.get(0) == Normal()
+    assert [type(error) for error in failures] == [ZeroDivisionError]
+
+
+def test_an_actor_may_close_its_own_system() -> None:
+    kernel = Kernel()
+
+    class Last(Counter):
+        def close(self) -> bool:
+            return self.kernel.close(5.0)
+
+    other = spawn(kernel)
+    down = spawn(kernel, Last)
+    with pytest.raises(ActorDied):
+        down.call(Last.close)
+    assert isinstance(other.down().get(0), Shutdown)
+
+
 # fencing
 
 
