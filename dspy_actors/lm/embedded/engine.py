@@ -9,6 +9,8 @@ For each output field, in order:
   a vote where short answers repeat; else the nearest demonstration's answer;
 - lists, dictionaries and models: the nearest demonstration's answer; without demonstrations it refuses.
 
+Votes count only where the demonstrations predict one another better than chance (`trust.py`).
+
 Pure CPU work, no waiting. Equal messages give equal answers in every process.
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
 Bag: TypeAlias = Mapping[str, float]
@@ -112,15 +112,6 @@ def _damped(count: int) -> float:
 def content_words(text: str) -> dict[str, None]:
     """The distinct words of a text that carry a subject, in order of first appearance."""
     return {token: None for token in tokens(text) if token not in STOP_WORDS and token not in ("!", "?", NUMBER)}
-
-
-def document_frequencies(bags: Iterable[Bag]) -> dict[str, int]:
-    """In how many of the bags each feature occurs."""
-    found: dict[str, int] = {}
-    for each in bags:
-        for feature in each:
-            found[feature] = found.get(feature, 0) + 1
-    return found
 
 
 def count_pieces(text: str) -> int:

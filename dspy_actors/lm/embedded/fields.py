@@ -10,6 +10,7 @@ from dspy_actors.lm.embedded.limits import refuse
 from dspy_actors.lm.embedded.neighbours import Neighbours
 from dspy_actors.lm.embedded.prompt import FieldNote
 from dspy_actors.lm.embedded.reading import Reading
+from dspy_actors.lm.embedded.trust import clearly_common
 
 PRIOR = 0.1
 """What the strongest hint adds to an option's votes, where there are votes; nearness votes are between 0 and 1."""
@@ -46,15 +47,13 @@ def _choose(
     hinted = reading.hints(field, options).match(words)
     strongest = max(hinted.values(), default=0.0)
     scale = PRIOR / strongest if strongest else 0.0
-    votes = neighbours.votes(words) if neighbours else {}
-    commonest = neighbours.commonest() if neighbours and not any(votes.values()) and not strongest else None
+    votes = neighbours.votes(words) if neighbours and neighbours.teach else {}
+    common = None
+    if neighbours and not strongest and not any(votes.values()):
+        common = neighbours.commonest() if neighbours.teach else clearly_common(neighbours.answers, len(options))
     return max(
         options,
-        key=lambda option: (
-            twins.count(option),
-            votes.get(option, 0.0) + scale * hinted[option],
-            option == commonest,
-        ),
+        key=lambda option: (twins.count(option), votes.get(option, 0.0) + scale * hinted[option], option == common),
     )
 
 
@@ -91,4 +90,4 @@ def _text(
 def _voted(neighbours: Neighbours, words: Bag) -> str:
     votes = neighbours.votes(words)
     best = max(votes, key=lambda answer: votes[answer])
-    return best if votes[best] else neighbours.commonest()
+    return best if votes[best] and neighbours.teach else neighbours.commonest()

@@ -11,51 +11,45 @@ import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from dspy_actors.lm.embedded.features import Bag, document_frequencies
+from dspy_actors.lm.embedded.features import Bag
 from dspy_actors.lm.embedded.prompt import Demo
+from dspy_actors.lm.embedded.trust import teach
+from dspy_actors.lm.embedded.weights import seen_with, shares, weight
 
 SHARPNESS = 2.0
 """The power of the nearness that a vote counts with."""
 
-SMOOTHING = 1.0
-"""How many imaginary demonstrations of average answers each word has been seen in besides the real ones."""
-
-KEEPING = 4.0
-"""How much a word that keeps to one answer weighs above one that is spread like the answers themselves."""
-
 
 class Neighbours:
-    """The demonstrations that supply one field, indexed by feature."""
+    """The demonstrations that supply one field, indexed by feature; `teach` says whether they predict one another."""
 
-    __slots__ = ("_demos", "_most", "_passed", "_postings", "_share", "_unknown", "_weights", "answers")
+    __slots__ = ("_demos", "_most", "_passed", "_postings", "_share", "_unknown", "_weights", "answers", "teach")
 
     def __init__(self, rows: Sequence[tuple[Bag, Demo, str]]) -> None:
         bags = [bag for bag, _, _ in rows]
         self._demos = tuple(demo for _, demo, _ in rows)
         self.answers = tuple(answer for _, _, answer in rows)
-        counts: dict[str, int] = {}
-        for answer in self.answers:
-            counts[answer] = counts.get(answer, 0) + 1
         total = len(self.answers)
         self._passed: dict[Callable[[str, Mapping[str, str]], bool], float] = {}
-        self._share = {answer: count / total for answer, count in counts.items()}
+        self._share = shares(self.answers)
         self._most = max(5, total // 3)
         self._unknown = math.log((total + 1) / 0.5)
-        self._weights = self._weigh(bags)
+        seen = seen_with(bags, self.answers)
+        self._weights = {feature: weight(by_answer, self._share, total) for feature, by_answer in seen.items()}
+        self.teach = teach(bags, self.answers, SHARPNESS, self._most)
         self._postings: dict[str, list[tuple[int, float]]] = {}
         for row, bag in enumerate(bags):
             weighted = {feature: count * self._weights[feature] for feature, count in bag.items()}
-            norm = math.sqrt(sum(weight * weight for weight in weighted.values())) or 1.0
-            for feature, weight in weighted.items():
-                self._postings.setdefault(feature, []).append((row, weight * self._weights[feature] / norm))
+            norm = math.sqrt(sum(value * value for value in weighted.values())) or 1.0
+            for feature, value in weighted.items():
+                self._postings.setdefault(feature, []).append((row, value * self._weights[feature] / norm))
 
     def nearest(self, bag: Bag) -> list[tuple[float, int]]:
         """(nearness from 0 to 1, row) of the nearest demonstrations, nearest first, ties by position."""
         nearness: dict[int, float] = {}
         square = 0.0
         for feature, count in bag.items():
-            weight = self._weights.get(feature, self._unknown)
-            square += (count * weight) ** 2
+            square += (count * self._weights.get(feature, self._unknown)) ** 2
             for row, product in self._postings.get(feature, ()):
                 nearness[row] = nearness.get(row, 0.0) + count * product
         if not nearness:
@@ -97,27 +91,3 @@ class Neighbours:
     def surroundings(self, around: Callable[[str, Mapping[str, str]], str]) -> str:
         """What `around` finds of each demonstration's answer in its inputs, joined."""
         return " ".join(around(answer, demo.inputs) for answer, demo in zip(self.answers, self._demos, strict=True))
-
-    def _weigh(self, bags: Sequence[Bag]) -> dict[str, float]:
-        seen: dict[str, dict[str, int]] = {}
-        for bag, answer in zip(bags, self.answers, strict=True):
-            for feature in bag:
-                by_answer = seen.setdefault(feature, {})
-                by_answer[answer] = by_answer.get(answer, 0) + 1
-        frequencies = document_frequencies(bags)
-        total = len(self.answers)
-        return {
-            feature: math.log((total + 1) / (frequency - 0.5))
-            * (1.0 + KEEPING * self._keeping(seen[feature], frequency))
-            for feature, frequency in frequencies.items()
-        }
-
-    def _keeping(self, by_answer: Mapping[str, int], frequency: int) -> float:
-        """0 for a feature spread over the answers as they are themselves, towards 1 for one that keeps to one."""
-        if len(self._share) < 2:
-            return 0.0
-        gain = 0.0
-        for answer, share in self._share.items():
-            part = (by_answer.get(answer, 0) + SMOOTHING * share) / (frequency + SMOOTHING)
-            gain += part * math.log(part / share)
-        return gain / math.log(len(self._share))
