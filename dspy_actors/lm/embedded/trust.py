@@ -17,6 +17,9 @@ from dspy_actors.lm.embedded.weights import seen_with, shares, weight
 ENOUGH = 32
 """Fewer demonstrations cannot tell a lesson from noise; they are always followed."""
 
+HIDDEN = 64
+"""How many demonstrations are hidden in turn at most; of more, evenly spaced ones."""
+
 CLEARLY = 1.0
 """How many standard deviations above chance the votes for the hidden answers must lie."""
 
@@ -31,10 +34,11 @@ def teach(bags: Sequence[Bag], answers: Sequence[str], sharpness: float, most: i
     if total < ENOUGH or len(share) < 2:
         return True
     gain = spread = 0.0
-    for votes, answer in zip(_hidden_votes(bags, answers, sharpness, most), answers, strict=True):
+    rows = range(0, total, math.ceil(total / HIDDEN))
+    for row, votes in zip(rows, _hidden_votes(bags, answers, rows, sharpness, most), strict=True):
         cast = sum(votes.values()) or 1.0
         expected = sum(share[each] * vote / cast for each, vote in votes.items())
-        gain += votes[answer] / cast - expected
+        gain += votes[answers[row]] / cast - expected
         spread += sum(share[each] * (vote / cast) ** 2 for each, vote in votes.items()) - expected**2
     return gain > 0.0 and gain >= CLEARLY * math.sqrt(max(0.0, spread))
 
@@ -49,9 +53,9 @@ def clearly_common(answers: Sequence[str], options: int) -> str | None:
 
 
 def _hidden_votes(
-    bags: Sequence[Bag], answers: Sequence[str], sharpness: float, most: int
+    bags: Sequence[Bag], answers: Sequence[str], rows: range, sharpness: float, most: int
 ) -> Iterator[dict[str, float]]:
-    """For each demonstration the votes of the others; its own answer has no part in what a word weighs."""
+    """For each demonstration of `rows` the votes of the others; its own answer has no part in what a word weighs."""
     share = shares(answers)
     seen = seen_with(bags, answers)
     weights = {feature: weight(by_answer, share, len(answers)) for feature, by_answer in seen.items()}
@@ -60,9 +64,9 @@ def _hidden_votes(
         for feature in bag:
             holders.setdefault(feature, []).append(row)
     norms = [math.sqrt(sum((count * weights[feature]) ** 2 for feature, count in bag.items())) for bag in bags]
-    for row, bag in enumerate(bags):
+    for row in rows:
         nearness: dict[int, float] = {}
-        for feature, count in bag.items():
+        for feature, count in bags[row].items():
             if len(holders[feature]) < 2:
                 continue
             others = _without(seen[feature], answers[row])
