@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from supervisors.actor import Actor
 from supervisors.dispatchers.loop import LoopDispatcher
+from supervisors.errors import SpecError
 from supervisors.exits import Exit
+
+STOP_SECONDS = 5.0
 
 
 class IOLoop(Actor):
@@ -19,10 +22,20 @@ class IOLoop(Actor):
 
     def init(self, name: str) -> None:
         self.loop_name = name
+        self._bury_predecessor()
         self.loop = LoopDispatcher(name)
-        self.loop.start()
         self.kernel.install(name, self.loop)
+        self.loop.start()
 
     def terminate(self, exit: Exit) -> None:
         self.kernel.uninstall(self.loop_name, self.loop)
-        self.loop.stop(5.0)
+        self.loop.stop(STOP_SECONDS)
+
+    def _bury_predecessor(self) -> None:
+        """End the loop of one that was fenced, so could not end it itself."""
+        try:
+            left = self.kernel.dispatcher(self.loop_name)
+        except SpecError:
+            return
+        self.kernel.uninstall(self.loop_name, left)
+        left.stop(STOP_SECONDS)

@@ -11,6 +11,7 @@ from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.worker import LMWorker, WorkerPlan
 from dspy_actors.secret import Secret
 from supervisors.actor import Ref
+from supervisors.backoff import Backoff
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.registry import Registry
 from supervisors.reply import Reply
@@ -21,6 +22,9 @@ WORKER_RESTARTS = 20
 
 WORKER_SECONDS = 30.0
 WORKER_SHUTDOWN = 10.0
+
+WORKER_BACKOFF = Backoff(base=0.05, cap=2.0, healthy=1.0)
+"""The first restart is at once. One that fails, as on an io loop that has just died, must not use up the rest."""
 
 RESTART_PAUSE = 0.001
 """Seconds until a name whose holder has just died is looked up again."""
@@ -104,6 +108,7 @@ class ProviderPool(NamedChildren):
             name=self.registry.via(name),
             restart=Restart.PERMANENT,
             shutdown=WORKER_SHUTDOWN,
+            backoff=WORKER_BACKOFF,
         )
         self.child(name, spec, reply)
         return reply

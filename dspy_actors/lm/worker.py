@@ -13,7 +13,6 @@ from dspy_actors.lm.retry import RetryPolicy
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.work import Answer, Work
 from supervisors.actor import Actor
-from supervisors.exits import Exit
 from supervisors.reply import Reply
 
 
@@ -42,6 +41,7 @@ class LMWorker(Actor):
         self.counters = plan.counters
         self.random = Random()
         self.provider = plan.open_provider(plan.config)
+        self.start_task(self._keep_open())
 
     def complete(self, work: Work) -> Reply[Answer]:
         """Ask the model; runs beside other calls until the answer, the last error or the deadline."""
@@ -118,8 +118,12 @@ class LMWorker(Actor):
         until = work.until()
         return None if until is None else max(0.0, until - self.clock.now())
 
-    async def terminate(self, exit: Exit) -> None:
-        await self.provider.aclose()
+    async def _keep_open(self) -> None:
+        """Close the provider however this actor ends: its tasks are cancelled also when it is fenced."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.provider.aclose()
 
 
 def worker_class(io_loop: str) -> type[LMWorker]:

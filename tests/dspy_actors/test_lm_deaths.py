@@ -1,0 +1,118 @@
+"""Deaths on the way to a model: worker, io loop, cache. No call is lost, none is sent for nobody."""
+
+from __future__ import annotations
+
+from dspy_actors.cache.manager import CacheManager
+from dspy_actors.lm.io_loop import IOLoop
+from dspy_actors.runtime import Runtime
+from tests.dspy_actors.over_http import KILLED, ends, of_class, submit, worker
+from tests.dspy_actors.programs import PATIENCE, SOON, Ask, Gate, qa, runtime
+from tests.server.client import StubServer
+
+
+def test_every_call_ends_when_the_worker_crashes_under_load(rt: Runtime, stub: StubServer) -> None:
+    stub.control(fault="hold")
+    replies = submit(rt.start(qa()), 32)
+    stub.wait("held>=32")
+    worker(rt).exit(KILLED)
+    stub.wait("requests>=64")
+    stub.release()
+    assert ends(replies) == ["ok"] * 32
+
+
+def test_the_server_counts_as_many_requests_as_we_do_after_a_crash(rt: Runtime, stub: StubServer) -> None:
+    stub.control(fault="hold")
+    replies = submit(rt.start(qa()), 16)
+    stub.wait("held>=16")
+    worker(rt).exit(KILLED)
+    stub.wait("requests>=32")
+    stub.release()
+    ends(replies)
+    numbers = rt.numbers()
+    assert (numbers.sent, numbers.resubmits, numbers.unanswered) == (stub.stats()["requests"], 16, 16)
+
+
+def test_a_worker_is_started_again_once_for_one_crash(fast: Runtime, stub: StubServer) -> None:
+    stub.control(fault="hold")
+    replies = submit(fast.start(qa()), 16)
+    stub.wait("held>=16")
+    worker(fast).exit(KILLED)
+    stub.wait("requests>=32")
+    stub.release()
+    ends(replies)
+    assert fast.system.restarts == 1
+
+
+def test_a_call_whose_worker_dies_twice_ends_in_a_typed_error(fast: Runtime, stub: StubServer) -> None:
+    stub.control(fault="hold")
+    replies = submit(fast.start(qa()), 1)
+    for count in (1, 2):
+        stub.wait(f"requests>={count}", "held>=1")
+        worker(fast).exit(KILLED)
+    assert ends(replies) == ["lm_transport"]
+
+
+def test_equal_calls_survive_the_worker_when_the_call_that_led_them_is_gone(stub: StubServer) -> None:
+    gate = Gate()
+    with runtime(gate) as rt:
+        leader = rt.start(Ask()).using(deadline=SOON).submit(question="blue")
+        gate.wait_for()
+        other = rt.start(qa()).submit(question="blue")
+        assert ends([leader]) == ["deadline"]
+        worker(rt).exit(KILLED)
+        gate.wait_for()
+        gate.open()
+        assert ends([other]) == ["ok"]
+
+
+def test_every_call_ends_when_the_io_loop_crashes_under_load(rt: Runtime, stub: StubServer) -> None:
+    stub.control(plan=[{"times": 16, "fault": "hold"}])
+    replies = submit(rt.start(qa()), 16)
+    stub.wait("held>=16")
+    of_class(rt, IOLoop).exit(KILLED)
+    assert ends(replies) == ["ok"] * 16
+
+
+def test_every_call_ends_when_the_io_loop_is_fenced_under_load(rt: Runtime, stub: StubServer) -> None:
+    stub.control(plan=[{"times": 16, "fault": "hold"}])
+    replies = submit(rt.start(qa()), 16)
+    stub.wait("held>=16")
+    of_class(rt, IOLoop).fence()
+    assert ends(replies) == ["ok"] * 16
+
+
+def test_a_crash_of_the_io_loop_restarts_it_and_what_leans_on_it_and_nothing_else(fast: Runtime) -> None:
+    program = fast.start(qa())
+    program(question="before")
+    loop = of_class(fast, IOLoop)
+    loop.exit(KILLED)
+    loop.down().get(PATIENCE)
+    program(question="after")
+    assert fast.system.restarts == 2
+
+
+def test_new_calls_work_after_the_io_loop_crashed(rt: Runtime, stub: StubServer) -> None:
+    program = rt.start(qa())
+    program(question="before")
+    loop = of_class(rt, IOLoop)
+    loop.exit(KILLED)
+    loop.down().get(PATIENCE)
+    assert program(question="after").answer
+
+
+def test_a_crash_of_the_caches_actor_loses_no_entry(fast: Runtime) -> None:
+    program = fast.start(qa())
+    program(question="blue")
+    manager = of_class(fast, CacheManager)
+    manager.exit(KILLED)
+    manager.down().get(PATIENCE)
+    assert program(question="blue").cached
+
+
+def test_calls_under_way_go_on_when_the_caches_actor_crashes(fast: Runtime, stub: StubServer) -> None:
+    stub.control(fault="hold")
+    replies = submit(fast.start(qa()), 4)
+    stub.wait("held>=4")
+    of_class(fast, CacheManager).exit(KILLED)
+    stub.release()
+    assert (ends(replies), stub.stats()["requests"]) == (["ok"] * 4, 4)

@@ -1,0 +1,137 @@
+"""Equal questions at once share one request; what makes questions equal."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from dspy_actors.runtime import Runtime
+from dspy_actors.testing.providers import ScriptedProvider
+from supervisors.testing import wait_until
+from tests.dspy_actors.over_http import ends, lm, submit
+from tests.dspy_actors.programs import PATIENCE, SOON, echo, qa
+from tests.server.client import StubServer
+
+# -- equal questions at once -------------------------------------------------------------------------------------------
+
+
+def test_five_hundred_equal_calls_at_once_send_one_request(rt: Runtime, stub: StubServer) -> None:
+    stub.control(fault="hold")
+    replies = submit(rt.start(qa()), 500, "blue")
+    wait_until(lambda: rt.numbers().coalesced == 499)
+    stub.wait("held>=1")
+    stub.release()
+    assert (ends(replies), stub.stats()["requests"]) == (["ok"] * 500, 1)
+
+
+def test_only_one_of_equal_calls_bears_the_cost(fast: Runtime, stub: StubServer) -> None:
+    stub.control(fault="hold")
+    replies = submit(fast.start(qa()), 5, "blue")
+    wait_until(lambda: fast.numbers().coalesced == 4)
+    stub.wait("held>=1")
+    stub.release()
+    ends(replies)
+    assert sorted(reply.get(0).attempts for reply in replies) == [0, 0, 0, 0, 1]
+
+
+def test_others_get_the_answer_when_the_first_of_equal_calls_leaves(fast: Runtime, stub: StubServer) -> None:
+    stub.control(fault="hold")
+    first, *others = submit(fast.start(qa()), 4, "blue")
+    wait_until(lambda: fast.numbers().coalesced == 3)
+    stub.wait("held>=1")
+    first.cancel()
+    stub.release()
+    assert (ends(others), stub.stats()["aborted"]) == (["ok"] * 3, 0)
+
+
+def test_others_get_the_answer_after_the_deadline_of_the_first(fast: Runtime, stub: StubServer) -> None:
+    stub.control(fault="hold")
+    program = fast.start(qa())
+    first = program.using(deadline=SOON).submit(question="blue")
+    stub.wait("held>=1")
+    other = program.submit(question="blue")
+    assert ends([first]) == ["deadline"]
+    stub.release()
+    assert (ends([other]), stub.stats()["requests"]) == (["ok"], 1)
+
+
+def test_others_get_the_answer_when_the_first_leaves_before_the_worker_stands() -> None:
+    may_open = threading.Event()
+
+    def slow(config: object) -> ScriptedProvider:
+        assert may_open.wait(PATIENCE)
+        return ScriptedProvider(echo)
+
+    with Runtime(lm="own/m", open_provider=slow) as rt:
+        program = rt.start(qa())
+        first = program.submit(question="blue")
+        wait_until(lambda: rt.numbers().calls == 1)
+        other = program.submit(question="blue")
+        wait_until(lambda: rt.numbers().coalesced == 1)
+        first.cancel()
+        wait_until(lambda: program.metrics()["inflight"] == 1)
+        may_open.set()
+        assert other.get(PATIENCE).answer == "blue"
+
+
+def test_the_server_sees_an_abort_when_all_of_equal_calls_leave(rt: Runtime, stub: StubServer) -> None:
+    stub.control(fault="hold")
+    replies = submit(rt.start(qa()), 5, "blue")
+    stub.wait("held>=1")
+    wait_until(lambda: rt.numbers().coalesced == 4)
+    for reply in replies:
+        reply.cancel()
+    assert stub.wait("aborted>=1")["requests"] == 1
+
+
+def test_a_question_everybody_left_can_be_asked_again(fast: Runtime, stub: StubServer) -> None:
+    stub.control(plan=[{"times": 1, "fault": "hold"}])
+    program = fast.start(qa())
+    left = program.submit(question="blue")
+    stub.wait("held>=1")
+    left.cancel()
+    stub.wait("aborted>=1")
+    assert program(question="blue").answer
+
+
+def test_every_one_of_equal_calls_gets_an_equal_error_of_its_own(fast: Runtime, stub: StubServer) -> None:
+    stub.control(fault="hold,status=401")
+    replies = submit(fast.start(qa()), 5, "blue")
+    wait_until(lambda: fast.numbers().coalesced == 4)
+    stub.wait("held>=1")
+    stub.release()
+    assert ends(replies) == ["lm_auth"] * 5
+    errors = [reply.exception() for reply in replies]
+    assert len({id(error) for error in errors}) == 5
+    assert len({str(error) for error in errors}) == 1
+
+
+def test_without_the_cache_every_call_is_sent(fast: Runtime, stub: StubServer) -> None:
+    with fast.using(lm=lm(stub, cache=False)):
+        ends(submit(fast.start(qa()), 5, "blue"))
+    assert stub.stats()["requests"] == 5
+
+
+# -- what tells questions apart ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes", [{"tenant": "another"}, {"sample": 1}, {"options": {"temperature": 0.5}}, {"lm": "endpoint"}]
+)
+def test_a_question_that_differs_in_anything_is_asked_anew(
+    fast: Runtime, stub: StubServer, changes: dict[str, Any]
+) -> None:
+    if changes == {"lm": "endpoint"}:
+        changes = {"lm": lm(stub, "delay=0")}
+    program = fast.start(qa())
+    program(question="blue")
+    assert not program.using(**changes)(question="blue").cached
+
+
+def test_an_error_is_not_kept(fast: Runtime, stub: StubServer) -> None:
+    stub.control(plan=[{"times": 1, "fault": "status=400"}])
+    program = fast.start(qa())
+    assert ends([program.submit(question="blue")]) == ["lm_invalid_request"]
+    assert program(question="blue").answer
