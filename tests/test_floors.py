@@ -11,12 +11,12 @@ from tests.floors import arrows, circle, is_face, sources
 
 ROOMS = {
     "supervisors": [
-        "errors exits clock telemetry deadline steps blocking awaiting current",
+        "errors exits clock telemetry deadline steps blocking awaiting current hashing",
         "reply dispatchers mailbox cell timers calls ref monitors kernel actor",
         "registry via",
         "spec strategies intensity backoff",
         "reports child children supervisor dynamic tasks task_stream",
-        "tree system testing",
+        "tree system testing stages",
     ],
     "dspy_actors": [
         "errors messages secret example envelope",
