@@ -20,6 +20,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
 import pykka
@@ -238,11 +239,11 @@ class Actor(pykka.Actor):
             raise TypeError(f'{self.name} runs on {cell.dispatcher.name!r}; start_task needs dispatcher = "loop"')
         context = cell.ctx.copy()
         context.run(BESIDE.set, True)
-        task = asyncio.get_running_loop().create_task(_guarded(cell, coro), context=context)
+        task = asyncio.get_running_loop().create_task(coro, context=context)
         if cell.tasks is None:
             cell.tasks = {}
         cell.tasks[task] = None
-        task.add_done_callback(lambda done: cell.tasks.pop(done, None) if cell.tasks else None)
+        task.add_done_callback(partial(_task_ended, cell), context=context)
         return task
 
     def _proxied(self, raw: ProxyCall | ProxyGetAttr | ProxySetAttr) -> Any:
@@ -262,14 +263,12 @@ class Actor(pykka.Actor):
         return self.on_info(down)
 
 
-async def _guarded(cell: Cell, coro: Coroutine[Any, Any, T]) -> T:
-    try:
-        return await coro
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # as in a handler: it ends this actor; SystemExit must not stop the loop
+def _task_ended(cell: Cell, task: asyncio.Task[Any]) -> None:
+    if cell.tasks is not None:
+        cell.tasks.pop(task, None)
+    error = None if task.cancelled() else task.exception()
+    if error is not None:  # as in a handler: it ends this actor
         cell.request_exit(Crash(error))
-        raise asyncio.CancelledError from error
 
 
 _BASES = frozenset(Actor.__mro__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from asyncio import CancelledError, _get_running_loop
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import CoroutineType
 from typing import Any
 
@@ -179,7 +180,7 @@ class Cell(Mailbox):
         pending = self.pending
         if reply not in pending:
             pending[reply] = None
-            reply.add_done_callback(lambda done: pending.pop(done, None))
+            reply.on_settled(partial(pending.pop, reply, None))
             if self.dead:
                 reply.fail(self.died(True))
         return reply

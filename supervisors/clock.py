@@ -47,16 +47,13 @@ class Clock(Protocol):
 
 
 class _Entry:
-    """One timer: an element of a heap, dead once `fn` is None."""
+    """One timer, dead once `fn` is None."""
 
-    __slots__ = ("fn", "number", "owner", "when")
+    __slots__ = ("fn", "owner", "when")
 
-    def __init__(self, when: float, number: int, fn: Callable[[], object], owner: _Timers) -> None:
-        self.when, self.number, self.owner = when, number, owner
+    def __init__(self, when: float, fn: Callable[[], object], owner: _Timers) -> None:
+        self.when, self.owner = when, owner
         self.fn: Callable[[], object] | None = fn
-
-    def __lt__(self, other: _Entry) -> bool:
-        return (self.when, self.number) < (other.when, other.number)
 
     def cancel(self) -> float | None:
         return self.owner.cancel(self)
@@ -68,7 +65,7 @@ class _Timers:
     __slots__ = ("_cancelled", "_heap", "_lock", "_now", "_numbers")
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._heap: list[_Entry] = []
+        self._heap: list[tuple[float, int, _Entry]] = []  # tuples, so that C code compares them
         self._lock = Lock()
         self._numbers = count()
         self._cancelled = 0
@@ -78,9 +75,9 @@ class _Timers:
         return len(self._heap)
 
     def push(self, when: float, fn: Callable[[], object]) -> _Entry:
+        entry = _Entry(when, fn, self)
         with self._lock:
-            entry = _Entry(when, next(self._numbers), fn, self)
-            heapq.heappush(self._heap, entry)
+            heapq.heappush(self._heap, (when, next(self._numbers), entry))
         return entry
 
     def cancel(self, entry: _Entry) -> float | None:
@@ -90,7 +87,7 @@ class _Timers:
             entry.fn = None
             self._cancelled += 1
             if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
-                self._heap = [each for each in self._heap if each.fn is not None]
+                self._heap = [each for each in self._heap if each[2].fn is not None]
                 heapq.heapify(self._heap)
                 self._cancelled = 0
         return max(0.0, entry.when - self._now())
@@ -99,25 +96,25 @@ class _Timers:
         """When the next live entry is due."""
         with self._lock:
             self._drop_dead_head()
-            return self._heap[0].when if self._heap else None
+            return self._heap[0][0] if self._heap else None
 
     def pop_due(self, now: float) -> Callable[[], object] | None:
         with self._lock:
             self._drop_dead_head()
-            if not self._heap or self._heap[0].when > now:
+            if not self._heap or self._heap[0][0] > now:
                 return None
-            entry = heapq.heappop(self._heap)
+            entry = heapq.heappop(self._heap)[2]
             fn, entry.fn = entry.fn, None
             return fn
 
     def clear(self) -> None:
         with self._lock:
-            for entry in self._heap:
+            for _, _, entry in self._heap:
                 entry.fn = None
             self._heap, self._cancelled = [], 0
 
     def _drop_dead_head(self) -> None:
-        while self._heap and self._heap[0].fn is None:
+        while self._heap and self._heap[0][2].fn is None:
             heapq.heappop(self._heap)
             self._cancelled -= 1
 

@@ -332,6 +332,12 @@ class Reply(pykka.Future[T], Generic[T]):
 
     # for the floors above
 
+    def on_settled(self, fn: Callable[[], object]) -> None:
+        """As `add_done_callback`, for code of this package: no argument, no context, must not raise."""
+        self._waiters.append(fn)
+        if self._result is not UNSET and self._withdraw(fn):
+            fn()
+
     def belongs_to(self, home: Life) -> None:
         """`home` is to answer; for replies that pykka made."""
         self._home = home
