@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dspy_actors.cli.bars import VanishingBar
+from dspy_actors.cli.results import check_out
 from dspy_actors.cli.rows import read_rows
+from dspy_actors.demo.crash import StagedCrash
 from dspy_actors.demo.data import INSTRUCTIONS, read_tickets
 from dspy_actors.demo.job import DemoPlan, DemoReport, run_demo
 from dspy_actors.demo.table import Table, table_of
 from dspy_actors.errors import DataError
-from dspy_actors.evaluation.progress import ProgressBar
 from dspy_actors.lm.lm import LM
 
 
@@ -37,7 +39,7 @@ class Screen:
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Any]:
         """A progress bar."""
-        with ProgressBar(title, total) as bar:
+        with VanishingBar(title, total) as bar:
             yield bar
 
 
@@ -58,21 +60,41 @@ class Silence:
 
 def demo(lm: LM, data: Path | None, signature: str | None, out: Path, concurrency: int, as_json: bool) -> int:
     """Run the job and show it; the exit code."""
-    if not out.parent.is_dir():
-        msg = f"--out {out}: its directory does not exist"
+    check_out(out, data)
+    if out.suffix != ".json":
+        msg = f"--out {out}: a saved program is a .json file; name one"
         raise DataError(msg, path=str(out))
-    # The staged crash is part of the show; its report would come in between the bars.
-    logging.getLogger("supervisors").setLevel(logging.CRITICAL)
     table = _table(data, signature)
     stage = Silence() if as_json else Screen()
     if not as_json:
         stage.text(_opening(lm, table, data))
-    report = run_demo(DemoPlan(lm, table, out, concurrency), stage)
+    with _staged_crash_unreported():
+        report = run_demo(DemoPlan(lm, table, out, concurrency), stage)
     if as_json:
         print(json.dumps(report.as_json()))  # noqa: T201
     else:
         stage.text(closing(report))
     return 1 if report.incomplete or report.lost else 0
+
+
+@contextmanager
+def _staged_crash_unreported() -> Iterator[None]:
+    """The staged crash is shown by the job itself; its report would come in between the bars. Others are written."""
+    import structlog
+
+    def drop(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if StagedCrash.__name__ in str(event.get("reason")):
+            raise structlog.DropEvent
+        return event
+
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[drop, *before["processors"]], logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
 
 
 def _table(data: Path | None, signature: str | None) -> Table:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from dspy_actors.demo.crash import WorkerCrash
 from dspy_actors.demo.table import Table
+from dspy_actors.errors import AdapterError
 from dspy_actors.evaluation.evaluate import Evaluate, Progress
 from dspy_actors.evaluation.result import EvaluationResult
 from dspy_actors.lm.lm import LM
@@ -18,7 +19,7 @@ from dspy_actors.optimizers.bootstrap_few_shot import BootstrapFewShot, Bootstra
 from dspy_actors.runtime import Runtime
 
 MIN_OPEN = 16
-"""Requests that must be open when the worker is crashed."""
+"""Requests that must be open when the worker is crashed; fewer where the concurrency or the data allow no more."""
 
 BOOTSTRAPPED = 8
 LABELED = 40
@@ -101,27 +102,28 @@ class DemoReport:
 
 def run_demo(plan: DemoPlan, stage: Stage) -> DemoReport:
     """Run the job in a runtime of its own. Raises what the first call raises, before anything else is done."""
-    with Runtime(lm=plan.lm, deadline=plan.deadline, name="demo") as rt:
-        return _Demo(plan, stage, rt).run()
+    half = max(1, len(plan.table.held_out) // 2)
+    crash = WorkerCrash(plan.lm, min(MIN_OPEN, plan.concurrency, half), patience=half)
+    with Runtime(lm=plan.lm, deadline=plan.deadline, name="demo", open_provider=crash.open_provider) as rt:
+        return _Demo(plan, stage, rt, crash).run()
 
 
 class _Demo:
-    def __init__(self, plan: DemoPlan, stage: Stage, rt: Runtime) -> None:
+    def __init__(self, plan: DemoPlan, stage: Stage, rt: Runtime, crash: WorkerCrash) -> None:
         self.plan = plan
         self.stage = stage
         self.rt = rt
+        self.crash = crash
 
     def run(self) -> DemoReport:
-        plan, table, clock = self.plan, self.plan.table, self.rt.system.clock
+        plan, table, clock, crash = self.plan, self.plan.table, self.rt.system.clock, self.crash
         began = clock.now()
         student = Predict(table.signature)
-        student(**dict(table.held_out[0].inputs().items()))
+        self._try_out(student)
         tree = self.rt.draw()
         self.stage.text(tree)
-        crash = WorkerCrash(self.rt, plan.lm, min(MIN_OPEN, plan.concurrency))
-        crash.arm()
+        crash.arm(self.rt)
         baseline = self._evaluate("baseline", student)
-        crash.disarm()
         if crash.open_at_crash:
             self.stage.text(crash_text(crash, self.rt.numbers()))
         optimized = self._optimize(student)
@@ -145,6 +147,14 @@ class _Demo:
             seconds=clock.now() - began,
             incomplete=[r.incomplete for r in (baseline, improved, again) if r.incomplete],
         )
+
+    def _try_out(self, student: Predict) -> None:
+        """One call, which finds out what keeps every call from working."""
+        self.stage.step(f"one call first, to see that {self.plan.lm.name} answers")
+        try:
+            student(**dict(self.plan.table.held_out[0].inputs().items()))
+        except AdapterError:  # the model answers; how well is what the job finds out
+            pass
 
     def _evaluate(self, title: str, program: Predict) -> EvaluationResult:
         table = self.plan.table

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
+from random import Random
 from typing import Any, Literal
 
 from dspy_actors.errors import DataError
@@ -49,7 +51,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], signature: str | None = None, in
 
     Without `signature` the label columns are those with at most 20 values that repeat; the others are inputs. Labels
     become `Literal` types of the values that occur. Rows are held out where a column `split` says so (`test`,
-    `heldout`, …), otherwise every third row.
+    `heldout`, …), otherwise a third of them, drawn with a fixed seed: a file may repeat its labels in a pattern.
 
     Raises `DataError` where there are too few rows, no label column, or a column is missing.
     """
@@ -58,6 +60,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], signature: str | None = None, in
         raise DataError(msg)
     columns = [name for name in rows[0] if name != "split"]
     inputs, outputs = _named(signature, columns) if signature else _guessed(rows, columns)
+    _check_columns(rows, (*inputs, *outputs))
     shown = make_signature(f"{', '.join(inputs)} -> {', '.join(outputs)}", instructions)
     for name in outputs:
         options = sorted({str(row[name]) for row in rows})
@@ -66,13 +69,25 @@ def table_of(rows: Sequence[Mapping[str, Any]], signature: str | None = None, in
             raise DataError(msg, column=name)
         shown = shown.with_updated_fields(name, type_=Literal[tuple(options)])
     examples = [Example({k: str(row[k]) for k in (*inputs, *outputs)}).with_inputs(*inputs) for row in rows]
-    held = [_is_held_out(index, row) for index, row in enumerate(rows)]
+    held = _held_out(rows)
     train = [example for example, out in zip(examples, held, strict=True) if not out]
     held_out = [example for example, out in zip(examples, held, strict=True) if out]
     if not train or not held_out:
         msg = "the column 'split' puts every row on one side; both 'train' and 'heldout' rows are needed"
         raise DataError(msg, column="split")
     return Table(shown, train, held_out)
+
+
+def _check_columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    for name in names:
+        if not name.isidentifier() or iskeyword(name):
+            msg = f"column {name!r} cannot name a field; rename it, or leave it out with --signature 'text -> label'"
+            raise DataError(msg, column=name)
+    for number, row in enumerate(rows, 1):
+        for name in names:
+            if name not in row:
+                msg = f"row {number} has no column {name!r}, which the first row has; give it one, or leave it out"
+                raise DataError(msg, line=number, column=name)
 
 
 def _named(signature: str, columns: list[str]) -> tuple[list[str], list[str]]:
@@ -97,6 +112,11 @@ def _guessed(rows: Sequence[Mapping[str, Any]], columns: list[str]) -> tuple[lis
     return inputs, outputs
 
 
-def _is_held_out(index: int, row: Mapping[str, Any]) -> bool:
-    split = row.get("split")
-    return index % 3 == 2 if split is None else str(split).strip().lower() in HELD_OUT_WORDS
+def _held_out(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+    drawn = set(Random(0).sample(range(len(rows)), len(rows) // 3))
+
+    def is_held_out(index: int, row: Mapping[str, Any]) -> bool:
+        split = row.get("split")
+        return index in drawn if split is None else str(split).strip().lower() in HELD_OUT_WORDS
+
+    return [is_held_out(index, row) for index, row in enumerate(rows)]

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from dspy_actors.cli.main import main
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
 
@@ -50,6 +54,14 @@ def dspy_actors(*arguments: object, cwd: Path, **env: str) -> Ended:
     """`dspy-actors ARGUMENTS` run to its end in `cwd`."""
     with beginning(*arguments, cwd=cwd, **env) as process:
         return end_of(process)
+
+
+def inside(capsys: pytest.CaptureFixture[str], *arguments: object) -> Ended:
+    """The same in this process, which is faster: for what ends before much has begun."""
+    with pytest.raises(SystemExit) as ending:
+        main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return Ended(int(ending.value.code or 0), said.out, said.err)
 
 
 @contextmanager

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dspy_actors.cli.main import main
 from dspy_actors.modules.predict import Predict
-from tests.dspy_actors.command import Ended, dspy_actors, tickets
+from tests.dspy_actors.command import Ended, dspy_actors, inside, tickets
 from tests.server.client import StubServer
 
 Run = Callable[..., Ended]
@@ -33,10 +32,7 @@ def run(here: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def command(program: str = "ticket -> category", *options: object, **files: object) -> Ended:
         named = {"data": "rows.jsonl", "out": "out.jsonl", **files}
         arguments = ["run", program, *options, *(text for k, v in named.items() for text in (f"--{k}", v))]
-        with pytest.raises(SystemExit) as ending:
-            main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return Ended(int(ending.value.code or 0), said.out, said.err)
+        return inside(capsys, *arguments)
 
     return command
 
@@ -296,15 +292,13 @@ def test_an_earlier_result_file_survives_a_run_that_does_not_begin(here: Path, r
     ],
 )
 def test_wrong_usage_ends_with_exit_code_2_and_a_hint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ending:
-        main(arguments)
-    assert ending.value.code == 2
-    assert "Error: " in capsys.readouterr().err
+    ended = inside(capsys, *arguments)
+    assert ended.code == 2
+    assert "Error: " in ended.err
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "-h"], ["demo", "--help"], ["--version"]])
 def test_help_ends_with_exit_code_0(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ending:
-        main(arguments)
-    assert ending.value.code == 0
-    assert "dspy-actors" in capsys.readouterr().out
+    ended = inside(capsys, *arguments)
+    assert ended.code == 0
+    assert "dspy-actors" in ended.out
