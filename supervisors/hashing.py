@@ -7,8 +7,6 @@ import zlib
 
 from supervisors.errors import SpecError
 
-ALLOWED = "an int, str, bytes, float, bool, None, or a tuple of these"
-
 
 def stable_hash(key: object) -> int:
     """A number of 32 bits, from the value of `key` alone: Python's own `hash` of a str is another in every process.
@@ -33,4 +31,4 @@ def _bytes(key: object) -> bytes:
         return b"f" + struct.pack(">d", key)
     if isinstance(key, tuple):
         return b"t%d:" % len(key) + b",".join(map(_bytes, key))
-    raise SpecError("key", key, ALLOWED)
+    raise SpecError("key", key, "an int, str, bytes, float, bool, None, or a tuple of these")
