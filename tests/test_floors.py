@@ -15,7 +15,7 @@ ROOMS = {
         "reply dispatchers mailbox cell timers calls ref monitors kernel actor",
         "registry via",
         "spec strategies intensity backoff",
-        "reports child children supervisor dynamic tasks task_stream",
+        "reports child children supervisor dynamic partition tasks task_stream",
         "tree system testing stages",
     ],
     "dspy_actors": [
