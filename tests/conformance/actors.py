@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from supervisors.actor import Actor
 from supervisors.cell import IGNORE
@@ -50,7 +50,7 @@ class Worker(Actor):
         self.log, self.label, self.value = log, name, 0
         log.add({True: f"!{name}", said is IGNORE: f"~{name}", said is None: f"+{name}"}[True])
         if isinstance(said, BaseException):
-            raise said
+            raise said.with_traceback(None)  # one object, raised again and again
         return said
 
     def terminate(self, exit: Exit) -> None:
@@ -123,7 +123,7 @@ class Gate:
     def open(self) -> None:
         self._open.set()
 
-    def __enter__(self) -> Gate:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -163,9 +163,11 @@ def letters(names: str, log: Log) -> list[ChildSpec]:
     return [spec(name, log) for name in names]
 
 
-def tree_spec(id: str, children: Sequence[Any], strategy: Strategy = ONE, restart: Restart = PERMANENT, **o: Any) -> Any:
+def tree_spec(
+    id: str, children: Sequence[Any], strategy: Strategy = ONE, restart: Restart = PERMANENT, **options: Any
+) -> ChildSpec:
     """The spec of a supervisor as a child, by default one that bears no crash."""
-    return ChildSpec(id, Supervisor, (children,), {"strategy": strategy, "max_restarts": 0} | o, restart=restart)
+    return ChildSpec(id, Supervisor, (children,), {"strategy": strategy, "max_restarts": 0} | options, restart=restart)
 
 
 def supervise(

@@ -11,7 +11,6 @@ import pytest
 import structlog
 
 from supervisors.cell import IGNORE
-from supervisors.children import published
 from supervisors.errors import ActorDied
 from supervisors.exits import NoProc
 from supervisors.kernel import Kernel

@@ -39,8 +39,7 @@ def refused(make: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
     except SpecError:
         return True
     except StartFailed as failed:
-        assert isinstance(failed.cause, SpecError | TypeError), failed.cause
-        return True
+        return isinstance(failed.cause, SpecError | TypeError)
     return False
 
 
@@ -108,7 +107,7 @@ def test_c08_a_type_is_worker_or_supervisor() -> None:
 
 @pytest.mark.parametrize("start", ["not callable", 42, object])
 def test_c09_a_start_that_is_neither_actor_nor_function_is_refused(start: Any) -> None:
-    with pytest.raises(SpecError, match="^start cannot be"):
+    with pytest.raises(SpecError, match=r"^start cannot be"):
         ChildSpec("a", start)
 
 
@@ -201,7 +200,8 @@ def test_c22_an_init_that_ignores_starts_no_supervisor_and_ends_it_normally(kern
             return IGNORE
 
     assert recorded("C22") == {"answer": "ignore", "exit": "normal"}
-    assert kernel.spawn(Ignores) is IGNORE
+    given: Any = kernel.spawn(Ignores)
+    assert given is IGNORE
     assert refs[0].down().get(5) == Normal()
 
 
@@ -224,7 +224,8 @@ class Named(Actor):
 
 
 def test_c24_a_class_brings_its_own_child_spec() -> None:
-    assert (child_spec(Named, "x").id, child_spec(Worker).id) == ("named x", recorded("C24")["id"].replace("Plain", "Worker"))
+    assert {recorded("C24")["id"], recorded("C24")["bare"]} == {"Plain"}
+    assert (child_spec(Named, "x").id, child_spec(Worker).id) == ("named x", "Worker")
 
 
 @pytest.mark.parametrize("what", [42, object, "Worker"])
@@ -237,7 +238,7 @@ def test_c24_what_has_no_child_spec_is_refused_in_the_caller(what: Any) -> None:
 def test_c25_a_child_spec_can_be_overridden_and_only_in_fields_it_has() -> None:
     made = child_spec(Worker, id="x", restart=Restart.TRANSIENT)
     assert (made.id, made.restart.value) == (recorded("C25")["id"], recorded("C25")["restart"])
-    with pytest.raises(SpecError, match="^colour cannot be"):
+    with pytest.raises(SpecError, match=r"^colour cannot be"):
         child_spec(Worker, colour="red")
 
 

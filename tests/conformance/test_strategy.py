@@ -25,7 +25,6 @@ from tests.conformance.actors import (
     KINDS,
     ONE,
     REST,
-    STRATEGIES,
     TEMPORARY,
     Gate,
     Script,
@@ -175,7 +174,7 @@ def test_t12_a_dynamic_child_is_known_by_its_ref(kernel: Kernel) -> None:
     assert api(sup, DynamicSupervisor.terminate_child, "a") == "not_found"
     assert api(sup, DynamicSupervisor.terminate_child, a) == otp["by_ref"]
     with pytest.raises(UnknownMessage):
-        sup.call(Supervisor.restart_child, a)
+        sup.call(Supervisor.restart_child, a)  # type: ignore[call-overload]
 
 
 def test_t13_a_dead_child_and_a_stranger_are_not_found(kernel: Kernel) -> None:
