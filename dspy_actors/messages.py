@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from json import loads
 from typing import Literal, TypeAlias
+
+from dspy_actors.errors import AdapterParseError
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
@@ -31,16 +34,56 @@ Part: TypeAlias = TextPart | ImagePart
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that the model wants called; a part of the assistant's turn.
+
+    `arguments` is JSON as the model wrote it, which is not always JSON. `id` ties the `ToolResult` to it.
+    """
+
+    id: str
+    name: str
+    arguments: str = "{}"
+
+    def read(self) -> dict[str, object]:
+        """The arguments as data. Raises `AdapterParseError` where the model wrote no JSON object."""
+        try:
+            read = loads(self.arguments or "{}")
+        except (ValueError, RecursionError):
+            read = None
+        if isinstance(read, dict):
+            return read
+        msg = f"the arguments of the call of tool {self.name!r} are no JSON object"
+        raise AdapterParseError(msg, field=self.name, text=self.arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a called tool answered; a part of a `tool` turn. `error` says that it failed and `text` says how."""
+
+    call_id: str
+    text: str
+    error: bool = False
+
+
+TurnPart: TypeAlias = Part | ToolCall | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation. Tool calls stand in assistant turns, their results in `tool` turns."""
 
     role: Role
-    parts: tuple[Part, ...]
+    parts: tuple[TurnPart, ...]
 
     @classmethod
     def of(cls, role: Role, text: str) -> Message:
         """A turn of one text part."""
         return cls(role, (TextPart(text),))
+
+    @classmethod
+    def results(cls, *results: ToolResult) -> Message:
+        """The `tool` turn that answers the calls of the assistant's turn before it."""
+        return cls("tool", results)
 
     @property
     def text(self) -> str:
@@ -55,8 +98,9 @@ class LMRequest:
     """One question to one model, whole: whatever can change the answer is in here.
 
     `model` is the name without its provider. `options` are sampling options by the names of OpenAI's chat
-    completions (`temperature`, `max_tokens`, `n`, `stop`, `seed`, `response_format`, …). `sample` tells repeated
-    sampling apart: requests that differ in it are different questions (DSPy's `rollout_id`).
+    completions (`temperature`, `max_tokens`, `n`, `stop`, `seed`, `response_format`, `tools`, `tool_choice`, …); each
+    provider writes them in its own dialect. `sample` tells repeated sampling apart: requests that differ in it are
+    different questions (DSPy's `rollout_id`).
     """
 
     model: str
@@ -95,7 +139,8 @@ class LMResponse:
     """The answers to one request: a text for each of the `n` choices asked for.
 
     `usage` is `None` where the provider sent none. `finish_reasons` has one entry a choice, in OpenAI's words
-    (`stop`, `length`, `content_filter`, `tool_calls`).
+    (`stop`, `length`, `content_filter`, `tool_calls`). `tool_calls` has one entry a choice too, or none at all where
+    no choice calls a tool; the text of a choice that only calls tools is empty.
     """
 
     texts: tuple[str, ...]
@@ -103,3 +148,10 @@ class LMResponse:
     usage: Usage | None = None
     finish_reasons: tuple[str, ...] = ()
     request_id: str | None = None
+    tool_calls: tuple[tuple[ToolCall, ...], ...] = ()
+
+    def turn(self, choice: int = 0) -> Message:
+        """The choice as the assistant's turn, to go on with the conversation after it."""
+        calls = self.tool_calls[choice] if self.tool_calls else ()
+        text = (TextPart(self.texts[choice]),) if self.texts[choice] or not calls else ()
+        return Message("assistant", (*text, *calls))

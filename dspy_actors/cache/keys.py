@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import msgpack  # type: ignore[import-untyped]
 
-from dspy_actors.messages import LMRequest, Message, TextPart
+from dspy_actors.messages import ImagePart, LMRequest, Message, TextPart, ToolCall, TurnPart
 
 _SCHEMA = 1
 """Counts up whenever the canonical form changes: old entries on disk then miss instead of answering wrongly."""
@@ -43,11 +43,19 @@ def digest(request: LMRequest, *, provider: str, endpoint: str, tenant: str = ""
 
 
 def _message(message: Message) -> list[object]:
-    """Role, then each part: text as a string, an image as a pair, so that no text can look like an image."""
-    return [
-        message.role,
-        *[part.text if isinstance(part, TextPart) else (part.url, part.detail) for part in message.parts],
-    ]
+    """Role, then each part: text as a string, anything else as a tuple, so that no text can look like an image."""
+    return [message.role, *[_part(part) for part in message.parts]]
+
+
+def _part(part: TurnPart) -> object:
+    """No two kinds of part have the same length or the same types."""
+    if isinstance(part, TextPart):
+        return part.text
+    if isinstance(part, ImagePart):
+        return (part.url, part.detail)
+    if isinstance(part, ToolCall):
+        return (part.id, part.name, part.arguments)
+    return (part.call_id, part.text, part.error, None)
 
 
 def _canonical(value: object) -> object:

@@ -151,6 +151,8 @@ def size_of(response: LMResponse) -> int:
     size = 400
     for text in response.texts:
         size += 60 + (len(text) if text.isascii() else 4 * len(text))
+    for calls in response.tool_calls:
+        size += 60 + sum(250 + 4 * len(call.arguments) for call in calls)
     return size
 
 

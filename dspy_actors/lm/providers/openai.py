@@ -25,7 +25,7 @@ from dspy_actors.lm.classify import classify
 from dspy_actors.lm.providers.base import Attempt, LMConfig, OpenTransport, checked_base_url
 from dspy_actors.lm.providers.keys import KeyRing
 from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, is_loopback
-from dspy_actors.messages import LMRequest, LMResponse, Message, TextPart, Usage
+from dspy_actors.messages import ImagePart, LMRequest, LMResponse, Message, TextPart, Usage
 from dspy_actors.secret import Secret
 
 _HOME = "https://api.openai.com/v1"
@@ -180,7 +180,7 @@ def message_json(message: Message) -> dict[str, object]:
     for part in parts:
         if isinstance(part, TextPart):
             content.append({"type": "text", "text": part.text})
-        else:
+        elif isinstance(part, ImagePart):
             image = {"url": part.url} if part.detail is None else {"url": part.url, "detail": part.detail}
             content.append({"type": "image_url", "image_url": image})
     return {"role": message.role, "content": content}
