@@ -18,8 +18,20 @@ Sync: TypeAlias = Callable[Concatenate[Any, P], R]
 Async: TypeAlias = Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]
 Late: TypeAlias = Callable[Concatenate[Any, P], Reply[R]]
 
+Slot: TypeAlias = tuple[Any, ...]
+"""A key with its type: what tells 1 from 1.0 and from True."""
+
 PATIENCE = 1.0
 """Seconds that a message which certainly was not handled waits for the successor of the actor that died."""
+
+
+def strict(key: Hashable) -> Slot:
+    """`key` such that keys are equal only if they are of one type, the members of tuples too."""
+    kind = type(key)
+    if kind is tuple:
+        members: tuple[Hashable, ...] = key  # type: ignore[assignment]  # it is one
+        return (kind, *map(strict, members))
+    return (kind, key)
 
 
 class Names(Protocol):
@@ -55,7 +67,7 @@ class Via:
         return f"<Via {self.key!r}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Via) and other._registry is self._registry and other.key == self.key
+        return isinstance(other, Via) and other._registry is self._registry and strict(other.key) == strict(self.key)
 
     def __hash__(self) -> int:
         return hash((id(self._registry), self.key))

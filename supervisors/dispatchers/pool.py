@@ -9,11 +9,13 @@ A blocked worker never runs other actors: their waits could depend on what is bu
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, get_ident
 from time import monotonic
+from typing import Any
 
 from supervisors import steps
 from supervisors.blocking import BLOCKERS
@@ -119,30 +121,34 @@ class Pool:
     # growing and shrinking
 
     def _grow(self, by: int, unblocked: int) -> None:
-        """Start up to `by` threads while fewer than `unblocked` of them are not blocked."""
+        """Start up to `by` threads while fewer than `unblocked` of them are not blocked.
+
+        Under the lock, so that `stop` finds none that is about to start. A new thread needs the lock only to end.
+        """
         for _ in range(by):
             with self._lock:
                 if self._stopped or len(self._workers) - self._blocked >= unblocked:
                     return
                 worker = _Worker()
-                name = f"supervisors-{self.name}-{next(self._numbers)}"
-                worker.thread = Thread(target=self._work, args=(worker,), name=name, daemon=True)
+                worker.thread = self._thread(self._work, str(next(self._numbers)), worker)
                 self._workers[worker] = None
-                watchman = self._watchman is None
-                if watchman:
-                    self._watchman = Thread(target=self._watch, name=f"supervisors-{self.name}-watch", daemon=True)
-            try:
-                worker.thread.start()
-            except RuntimeError:  # no thread to be had: the work waits for those there are
-                with self._lock:
-                    self._workers.pop(worker, None)
-                    if watchman:
-                        self._watchman = None
+                if steps.hook is not None:
+                    steps.hook("pool:starting", self)
+                try:
+                    worker.thread.start()
+                    if self._watchman is None:
+                        watchman = self._thread(self._watch, "watch")
+                        watchman.start()
+                        self._watchman = watchman
+                except RuntimeError:  # no thread to be had: the work waits for those there are
+                    if worker.thread.ident is None:
+                        del self._workers[worker]
                     if not self._workers:
                         raise
-                return
-            if watchman and self._watchman is not None:
-                self._watchman.start()
+                    return
+
+    def _thread(self, target: Callable[..., None], name: str, *args: Any) -> Thread:
+        return Thread(target=target, args=args, name=f"supervisors-{self.name}-{name}", daemon=True)
 
     def _work(self, worker: _Worker) -> None:
         ident = get_ident()

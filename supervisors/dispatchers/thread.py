@@ -6,6 +6,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread, get_ident
 from time import monotonic
 
+from supervisors import steps
 from supervisors.dispatchers.base import Runnable
 from supervisors.errors import SystemStopped
 
@@ -33,14 +34,11 @@ class ThreadPerActor:
         with self._lock:
             if self._stopped:
                 raise SystemStopped(self.name)
+            if steps.hook is not None:
+                steps.hook("thread:starting", self)
+            thread.start()  # under the lock, so that `stop` finds none that is about to start
             self._wakes[cell] = wake
             self._threads[thread] = cell
-        try:
-            thread.start()
-        except RuntimeError:
-            with self._lock:
-                del self._wakes[cell], self._threads[thread]
-            raise
 
     def detach(self, cell: Runnable) -> None:
         wake = self._wakes.pop(cell, None)

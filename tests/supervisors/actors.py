@@ -137,6 +137,11 @@ class Background:
         except BaseException as error:
             self._reply.fail(error)
 
+    def ended(self, seconds: float) -> bool:
+        """Whether it is over within that time."""
+        self.thread.join(seconds)
+        return not self.thread.is_alive()
+
     def value(self, seconds: float = 10.0) -> Any:
         """Wait for it: its value or its exception."""
         self.thread.join(seconds)

@@ -381,6 +381,21 @@ def small(kernel: Kernel) -> Pool:
     return pool
 
 
+@pytest.mark.parametrize(("name", "step"), [("pool", "pool:starting"), ("thread", "thread:starting")])
+def test_a_dispatcher_that_is_stopped_while_it_starts_a_thread_waits_for_it(name: str, step: str) -> None:
+    kernel = Kernel()
+    dispatcher = kernel.dispatcher(name)
+    with parked(step, dispatcher) as gate:
+        starting = Background(lambda: kernel.begin(Counter if name == "pool" else OnThread))
+        gate.reached()
+        stopping = Background(dispatcher.stop, 5.0)
+        assert not stopping.ended(0.05)
+        gate.open()
+        assert stopping.value()
+        starting.value()
+    kernel.close()
+
+
 def test_a_thread_that_retires_while_work_counts_on_it_stays(kernel: Kernel, small: Pool) -> None:
     blocked, stuck, ref = (spawn(kernel, OnSmall) for _ in range(3))
     go, began, end, began_too, handled = (threading.Event() for _ in range(5))

@@ -169,6 +169,7 @@ def test_a_callback_that_raises_is_an_event(kernel: Kernel) -> None:
     assert ref.is_alive()
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # 3.12 and later warn of what is tested here
 def test_after_a_fork_the_parents_system_refuses_to_work(kernel: Kernel) -> None:
     ref = spawn(kernel)
     pid = os.fork()
