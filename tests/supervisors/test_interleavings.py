@@ -393,7 +393,7 @@ def test_a_dispatcher_that_is_stopped_while_it_starts_a_thread_waits_for_it(name
         gate.open()
         assert stopping.value()
         starting.value()
-    kernel.close()
+    kernel.close(0.1)
 
 
 def test_a_thread_that_retires_while_work_counts_on_it_stays(kernel: Kernel, small: Pool) -> None:
