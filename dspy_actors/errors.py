@@ -22,6 +22,8 @@ DspyActorsError(kind)
       LMNotConfiguredError            no LM, no key
     LMUnsupportedFeatureError         this model cannot do what was asked
     LMUnexpectedError                 the provider answered something that is no answer
+    CircuitOpen(retry_after)          the breaker keeps calls from a provider that fails
+    BudgetExceeded(scope)             the call would spend more than its tenant or session may
     LMProviderError                   the provider refused
       LMAuthError  LMBillingError  LMRateLimitError  LMServerError
       LMTimeoutError(phase)
@@ -269,6 +271,21 @@ class LMUnexpectedError(LMError):
     """The provider answered with something that is no answer: HTML, cut JSON, no choices."""
 
     kind = "lm_unexpected"
+
+
+class CircuitOpen(LMError):
+    """The breaker keeps calls from a provider that fails; `retry_after` says in how many seconds to come back."""
+
+    kind = "circuit_open"
+
+
+class BudgetExceeded(LMError):
+    """The call would spend more than its tenant or its session may; nothing was sent. `scope` names the budget."""
+
+    kind = "budget_exceeded"
+    fields = (*LMError.fields, "scope", "left")
+    scope: str | None
+    left: float | None
 
 
 class LMProviderError(LMError):
