@@ -213,9 +213,9 @@ class Children:
         for entry in all_entries:
             self._forget_retry(entry)
             entry.state = "stopped"
+        told_at = self._clock.now()
         for entry, ref in living:
             self._tell(entry, ref)
-        told_at = self._clock.now()
         for entry, ref in sorted(living, key=lambda pair: self._patience(pair[0])):
             self._await(entry, ref, told_at + self._patience(entry) - self._clock.now())
 

@@ -13,7 +13,7 @@ ROOMS = {
     "supervisors": [
         "errors exits clock telemetry deadline steps blocking awaiting current hashing",
         "reply dispatchers mailbox cell timers calls ref monitors kernel actor",
-        "registry via",
+        "keylock registry via",
         "spec strategies intensity backoff",
         "reports child children supervisor dynamic partition tasks task_stream",
         "tree system testing stages",
