@@ -182,17 +182,7 @@ class Kernel:
                 name.claim(cell.ref)
             except AlreadyRegistered as error:
                 raise AlreadyStarted(error.ref) from None
-        if steps.hook is not None:
-            steps.hook("spawn:adding", self)
-        self._cells[cell] = None
-        try:
-            cell.dispatcher.attach(cell)
-        except SystemStopped as error:
-            cell.finish(Crash(error))
-            raise
-        except BaseException as error:
-            cell.finish(Crash(error))
-            raise StartFailed(cell.name, error) from error
+        self._add(cell)
         if parent is not None:
             self.bind(cell.ref, parent)
         if on_down is not None:
@@ -203,6 +193,18 @@ class Kernel:
             cell.fence()
             self._refuse_if_closed()
         return cell, started
+
+    def _add(self, cell: Cell) -> None:
+        if steps.hook is not None:
+            steps.hook("spawn:adding", self)
+        self._cells[cell] = None
+        try:
+            cell.dispatcher.attach(cell)
+        except BaseException as error:  # no thread to be had, or the dispatcher has stopped
+            cell.finish(Crash(error))
+            if isinstance(error, SystemStopped):
+                raise
+            raise StartFailed(cell.name, error) from error
 
     def _make(self, cls: type[A]) -> Cell:
         try:
