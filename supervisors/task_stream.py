@@ -58,6 +58,7 @@ class Stream(Generic[T]):
         try:
             while window.fill():
                 while (slot := window.pop()) is None:
+                    window.fill()
                     window.wait()
                 yield slot.outcome
         finally:
@@ -68,6 +69,7 @@ class Stream(Generic[T]):
         try:
             while window.fill():
                 while (slot := window.pop()) is None:
+                    window.fill()
                     await window.await_()
                 yield slot.outcome
         finally:
@@ -153,10 +155,9 @@ class _Window:
             self._undelivered.append(slot)
 
     def wait(self) -> None:
-        """Block until a task has finished or is late, and use the slots that became free."""
+        """Block until a task has finished or is late. What can be delivered then goes before the next item's pull."""
         if self._may_wait():
             self._awake.wait(self._patience(), self._tasks.clock)
-        self.fill()
 
     async def await_(self) -> None:
         """As `wait`, on a loop."""
@@ -165,7 +166,6 @@ class _Window:
                 await self._awake.aget(self._patience(), self._tasks.clock)
             except CallTimeout:
                 pass
-        self.fill()
 
     def _may_wait(self) -> bool:
         self._awake = Reply()
