@@ -69,8 +69,8 @@ class Worker(Actor):
     def crash(self, error: BaseException = BOOM) -> None:
         raise error
 
-    def end(self, exit: Exit, **reply: Any) -> None:
-        self.stop(exit, **reply)
+    def end(self, exit: Exit, *answer: Any) -> None:
+        self.stop(exit, *answer)
 
     def late(self) -> Reply[Any]:
         self.kept = self.defer()

@@ -1,0 +1,179 @@
+"""Section K: monitors, links, exit signals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from supervisors.actor import Down, Monitor
+from supervisors.exits import Normal
+from supervisors.kernel import Kernel
+from supervisors.ref import Ref
+from supervisors.registry import Registry
+from supervisors.reply import Reply
+from supervisors.testing import Log
+from tests.conformance.actors import KINDS, Gate, Worker, finish, queued, worker
+from tests.conformance.words import BOOM, EXITS, down, recorded, word
+
+kinds = pytest.mark.parametrize("cls", KINDS)
+ways = pytest.mark.parametrize("how", EXITS)
+
+
+class Watcher(Worker):
+    """Watches others and logs their ends as words."""
+
+    def watch(self, ref: Ref[Any]) -> Monitor:
+        return self.monitor(ref)
+
+    def unwatch(self, monitor: Monitor) -> bool:
+        return self.demonitor(monitor)
+
+    def on_info(self, message: Any) -> None:
+        self.log.add(word(message.exit) if isinstance(message, Down) else message)
+
+
+def watcher(kernel: Kernel, log: Log) -> Ref[Watcher]:
+    ref = kernel.spawn(Watcher, "w", log)
+    log.clear()
+    return ref
+
+
+def heard(kernel: Kernel, target: Ref[Any], how: str | None = None, times: int = 1) -> list[Any]:
+    """What a watcher of `target` hears when it ends so."""
+    log = Log()
+    ref = watcher(kernel, log)
+    for _ in range(times):
+        ref.call(Watcher.watch, target)
+    if how is not None:
+        finish(target, how)
+    ref.call(Worker.hello)
+    return log.events
+
+
+@kinds
+@ways
+def test_k01_a_monitor_tells_the_end_once_with_its_reason(kernel: Kernel, cls: type[Worker], how: str) -> None:
+    assert heard(kernel, worker(kernel, cls=cls), how) == [recorded("K01")[how]]
+
+
+@kinds
+def test_k02_a_monitor_of_the_dead_tells_noproc_at_once(kernel: Kernel, cls: type[Worker]) -> None:
+    dead = worker(kernel, cls=cls)
+    finish(dead)
+
+    assert heard(kernel, dead) == recorded("K02")[:1]
+
+
+@kinds
+def test_k03_the_end_of_a_killed_actor_is_killed(kernel: Kernel, cls: type[Worker]) -> None:
+    assert heard(kernel, worker(kernel, cls=cls), "killed") == [recorded("K03")]
+
+
+def test_k04_two_monitors_tell_twice_and_are_two(kernel: Kernel) -> None:
+    target, ref = worker(kernel), watcher(kernel, Log())
+    first, second = ref.call(Watcher.watch, target), ref.call(Watcher.watch, target)
+
+    assert {"downs": heard(kernel, target, "crash", times=2), "differ": first is not second} == recorded("K04")
+
+
+def test_k05_a_demonitor_takes_back_a_notice_that_is_on_its_way(kernel: Kernel) -> None:
+    log = Log()
+    target, ref = worker(kernel), watcher(kernel, log)
+    monitor = ref.call(Watcher.watch, target)
+    with Gate() as gate:
+        ref.cast(Worker.hold, gate)
+        gate.reached()
+        taken_back = ref.send_request(Watcher.unwatch, monitor)
+        finish(target)
+        queued(ref, 2)
+    taken_back.get(5)
+    ref.call(Worker.hello)
+
+    assert bool(log.events) == recorded("K05")["flush"]["stays"]
+
+
+def test_k05_a_demonitor_after_the_notice_was_handled_says_so(kernel: Kernel) -> None:
+    log = Log()
+    target, ref = worker(kernel), watcher(kernel, log)
+    monitor = ref.call(Watcher.watch, target)
+    finish(target)
+    log.wait_for("crash")
+
+    assert ref.call(Watcher.unwatch, monitor) == recorded("K05")["flush_info"]["answer"]
+
+
+def test_k06_after_a_demonitor_nothing_comes(kernel: Kernel) -> None:
+    log = Log()
+    target, ref = worker(kernel), watcher(kernel, log)
+    monitor = ref.call(Watcher.watch, target)
+    in_time = ref.call(Watcher.unwatch, monitor)
+    finish(target)
+    ref.call(Worker.hello)
+
+    assert {"in_time": in_time, "down": bool(log.events)} == recorded("K06")
+
+
+@kinds
+@pytest.mark.parametrize("how", ["shutdown", "shutdown done", "crash"])
+def test_k08_an_exit_ends_an_actor_with_that_reason(kernel: Kernel, cls: type[Worker], how: str) -> None:
+    ref = worker(kernel, cls=cls)
+    ref.exit(EXITS[how])
+
+    assert down(ref) == recorded("K08")[how]
+
+
+@kinds
+def test_k14_what_an_actor_sent_comes_before_the_notice_of_its_end(kernel: Kernel, cls: type[Worker]) -> None:
+    class Sender(cls):  # type: ignore[misc, valid-type]
+        def send_and_crash(self, to: Ref[Any]) -> None:
+            for number in (1, 2, 3):
+                to.cast(Worker.note, number)
+            raise BOOM
+
+    log = Log()
+    ref = watcher(kernel, log)
+    for _ in range(20):
+        target: Ref[Any] = worker(kernel, cls=Sender)
+        ref.call(Watcher.watch, target)
+        target.cast(Sender.send_and_crash, ref)
+        down(target)
+    ref.call(Worker.hello)
+
+    assert log.events == [*recorded("K14")[0], "crash"] * 20
+
+
+@kinds
+def test_k14_a_caller_has_its_answer_before_the_notice(kernel: Kernel, cls: type[Worker]) -> None:
+    log = Log()
+    ref = watcher(kernel, log)
+    target: Ref[Any] = worker(kernel, cls=cls)
+    ref.call(Watcher.watch, target)
+    reply: Reply[Any] = target.send_request(Worker.end, Normal(), "bye")
+    reply.add_done_callback(lambda done: log.add(done.take()))
+    down(target)
+    ref.call(Worker.hello)
+
+    assert log == ["bye", "normal"]
+
+
+@kinds
+@ways
+def test_k15_the_name_is_free_before_the_end_is_told(kernel: Kernel, cls: type[Worker], how: str) -> None:
+    name, seen = Registry().via("named"), []
+    ref = kernel.spawn(cls, "a", Log(), name=name)
+    ref.down().add_done_callback(lambda _: seen.append(name.whereis()))
+    finish(ref, how)
+
+    assert (seen == [None]) is recorded("K15")
+
+
+def test_k17_an_actor_can_end_itself_normally(kernel: Kernel) -> None:
+    class Quits(Worker):
+        def quit(self) -> None:
+            self.ref.exit(Normal())
+
+    ref = worker(kernel, cls=Quits)
+    ref.cast(Quits.quit)  # type: ignore[arg-type]
+
+    assert down(ref) == recorded("K17")

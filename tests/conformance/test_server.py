@@ -1,0 +1,323 @@
+"""Section V: calls, replies and how a server ends."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from supervisors.actor import Actor
+from supervisors.clock import ManualClock
+from supervisors.errors import ActorDied, CallCycle, CallTimeout, StartFailed, UnknownMessage
+from supervisors.exits import Crash, Normal
+from supervisors.kernel import Kernel
+from supervisors.ref import Ref
+from supervisors.registry import Registry
+from supervisors.system import System
+from supervisors.testing import Log
+from tests.conformance.actors import (
+    KINDS,
+    Background,
+    BadEnd,
+    Gate,
+    InlineWorker,
+    LoopWorker,
+    Script,
+    SlowEnd,
+    Worker,
+    answer,
+    finish,
+    let_time_pass,
+    worker,
+)
+from tests.conformance.test_restart import written as written  # the fixture
+from tests.conformance.words import BOOM, EXITS, down, recorded, word
+
+kinds = pytest.mark.parametrize("cls", KINDS)
+
+
+def told(ref: Ref[Any], method: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """What the caller gets, as recorded: an answer, or how the server died."""
+    try:
+        return {"answer": ref.call(method, *args, **kwargs)}
+    except ActorDied as died:
+        return {"died": word(died.exit)}
+
+
+def test_v01_a_call_that_times_out_leaves_the_server_and_no_late_reply(still: Kernel, clock: ManualClock) -> None:
+    ref = worker(still)
+    with Gate() as gate:
+        call = Background(ref.within(1.0).call, Worker.hold, gate)
+        gate.reached()
+        let_time_pass(clock, call.done)
+        with pytest.raises(CallTimeout):
+            call.value()
+
+    assert {"call": "timeout", "next": ref.call(Worker.hello), "mailbox": "empty"} == recorded("V01")
+
+
+@kinds
+def test_v02_a_call_to_the_dead_or_to_nobody_fails_at_once(kernel: Kernel, cls: type[Worker]) -> None:
+    ref, nobody = worker(kernel, cls=cls), Registry().via("nobody has this name")
+    finish(ref)
+
+    assert [told(ref, Worker.hello), told(nobody, Worker.hello)] == recorded("V02")  # type: ignore[arg-type]
+
+
+@kinds
+@pytest.mark.parametrize("how", EXITS)
+def test_v03_a_server_that_dies_fails_the_calls_it_has_with_its_exit(
+    kernel: Kernel, cls: type[Worker], how: str
+) -> None:
+    ref = worker(kernel, cls=cls)
+    reply = ref.send_request(Worker.late)
+    ref.call(Worker.hello)
+    finish(ref, how)
+    error = reply.exception()
+    assert isinstance(error, ActorDied)
+
+    assert {"died": word(error.exit)} == recorded("V03")[how]
+
+
+@kinds
+@pytest.mark.parametrize("error", [BOOM, SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+def test_v04_what_a_handler_raises_ends_it_and_tells_the_caller(
+    kernel: Kernel, cls: type[Worker], error: BaseException
+) -> None:
+    log = Log()
+    ref = worker(kernel, log, cls)
+    seen = {"caller": told(ref, Worker.crash, error), "down": down(ref), "log": log.events}
+
+    assert seen == recorded("V04")["raises"] == recorded("V04")["exits"]
+
+
+@kinds
+def test_v04_the_callers_error_has_the_exception_as_its_cause(kernel: Kernel, cls: type[Worker]) -> None:
+    with pytest.raises(ActorDied) as caught:
+        worker(kernel, cls=cls).call(Worker.crash, BOOM)
+
+    assert (caught.value.exit, caught.value.__cause__) == (Crash(BOOM), BOOM)
+
+
+@kinds
+@pytest.mark.parametrize("how", ["normal", "shutdown", "crash"])
+def test_v05_a_stop_with_a_reply_answers_and_ends(kernel: Kernel, cls: type[Worker], how: str) -> None:
+    log = Log()
+    ref = worker(kernel, log, cls)
+    caller = told(ref, Worker.end, EXITS[how], "bye")
+
+    assert {"caller": caller, "down": down(ref), "log": log.events} == recorded("V05")[how]
+
+
+@kinds
+@pytest.mark.parametrize("how", ["normal", "shutdown", "shutdown done", "crash"])
+def test_v06_a_stop_without_a_reply_fails_the_call_with_the_exit(kernel: Kernel, cls: type[Worker], how: str) -> None:
+    ref = worker(kernel, cls=cls)
+
+    assert {"caller": told(ref, Worker.end, EXITS[how]), "down": down(ref)} == recorded("V06")[how]
+
+
+@kinds
+def test_v07_a_deferred_reply_comes_from_anybody_and_others_are_served(kernel: Kernel, cls: type[Worker]) -> None:
+    class Settles(cls):  # type: ignore[misc, valid-type]
+        def hand_out(self) -> Any:
+            return [self.kept]
+
+    ref: Ref[Any] = worker(kernel, cls=Settles)
+    reply = ref.send_request(Worker.late)
+    meanwhile = ref.call(Worker.hello)
+    (kept,) = ref.call(Settles.hand_out)
+    Background(kept.set, "from_a_third").value()
+
+    assert {"meanwhile": meanwhile, "answer": reply.get(5)} == recorded("V07")
+
+
+def test_v08_a_call_that_nobody_answers_times_out_and_the_server_lives(still: Kernel, clock: ManualClock) -> None:
+    ref = worker(still)
+    call = Background(ref.within(1.0).call, Worker.late)
+    let_time_pass(clock, call.done)
+    with pytest.raises(CallTimeout):
+        call.value()
+
+    assert {"call": "timeout", "alive": ref.is_alive()} == recorded("V08")
+
+
+@kinds
+def test_v09_the_second_reply_is_ignored(kernel: Kernel, cls: type[Worker]) -> None:
+    class Twice(cls):  # type: ignore[misc, valid-type]
+        def twice(self) -> Any:
+            reply = self.defer()
+            reply.set("first")
+            reply.set("second")
+            return reply
+
+    ref: Ref[Any] = worker(kernel, cls=Twice)
+
+    assert {"answer": ref.call(Twice.twice), "alive": ref.is_alive()} == recorded("V09")
+
+
+@kinds
+def test_v10_a_call_to_oneself_is_refused_at_once(kernel: Kernel, cls: type[Worker]) -> None:
+    class Selfish(cls):  # type: ignore[misc, valid-type]
+        def ask_myself(self) -> str:
+            try:
+                return str(self.ref.call(Worker.hello))
+            except CallCycle:
+                return "calling_self"
+
+    ref: Ref[Any] = worker(kernel, cls=Selfish)
+    if cls is LoopWorker:
+        with pytest.raises(ActorDied):  # on a loop a blocking call is refused before anything else
+            ref.call(Selfish.ask_myself)
+    else:
+        assert ref.call(Selfish.ask_myself) == recorded("V10")
+
+
+@kinds
+def test_v11_a_cast_to_the_dead_or_to_nobody_is_dropped(kernel: Kernel, cls: type[Worker]) -> None:
+    ref, nobody = worker(kernel, cls=cls), Registry().via("nobody has this name")
+    finish(ref)
+
+    assert [answer(ref.cast, Worker.hello), answer(nobody.cast, Worker.hello)] == recorded("V11")
+
+
+@kinds
+def test_v12_an_unknown_message_is_logged_and_ignored(
+    kernel: Kernel, cls: type[Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Deaf(cls):  # type: ignore[misc, valid-type]
+        on_info = Actor.on_info
+
+    ref = worker(kernel, cls=Deaf)
+    ref.tell("unheard of")
+
+    assert {"alive": ref.call(Worker.hello) == "a"} == recorded("V12")
+    assert "unheard of" in caplog.text
+
+
+@kinds
+def test_v13_a_method_it_does_not_have_is_refused_in_the_caller(kernel: Kernel, cls: type[Worker]) -> None:
+    assert recorded("V13") == {"caller": {"died": "crash"}, "down": "crash"}
+    ref = worker(kernel, cls=cls)
+    for send in (ref.call, ref.cast):
+        with pytest.raises(UnknownMessage):
+            send(SlowEnd.terminate, None)  # type: ignore[arg-type, call-overload]
+
+    assert ref.is_alive()
+
+
+ENDS: dict[str, Any] = {
+    "stop": lambda ref: ref.cast(Worker.end, Normal()),
+    "crash": lambda ref: ref.cast(Worker.crash),
+    "kill": lambda ref: ref.fence(),
+}
+
+
+@kinds
+@pytest.mark.parametrize("how", ENDS)
+def test_v14_terminate_runs_at_every_end_but_a_kill(kernel: Kernel, cls: type[Worker], how: str) -> None:
+    log = Log()
+    ref = worker(kernel, log, cls)
+    ENDS[how](ref)
+    down(ref)
+
+    assert log == recorded("V14")[how]
+
+
+@kinds
+def test_v15_a_terminate_that_raises_is_the_exit(kernel: Kernel, cls: type[Worker]) -> None:
+    class Bad(BadEnd, cls):  # type: ignore[misc, valid-type]
+        pass
+
+    log = Log()
+    ref: Ref[Any] = worker(kernel, log, Bad)
+    ref.cast(Worker.end, Normal())
+
+    assert {"down": down(ref), "log": log.events} == recorded("V15")
+
+
+@kinds
+def test_v16_a_stop_is_synchronous_and_normal(kernel: Kernel, cls: type[Worker]) -> None:
+    ref = worker(kernel, cls=cls)
+    stopped = ref.stop()
+
+    assert {"answer": "ok" if stopped else "error", "down": down(ref)}.items() <= recorded("V16").items()
+    assert ref.stop() is False  # pykka's word for noproc
+
+
+def test_v16_a_stop_that_times_out_goes_on(still: Kernel, clock: ManualClock) -> None:
+    log, gate = Log(), Gate()
+    ref = still.spawn(SlowEnd, "a", log, None, gate)
+    stopping = Background(lambda: ref.stop(timeout=1.0))
+    log.wait_for("<a")
+    let_time_pass(clock, stopping.done)
+    with pytest.raises(TimeoutError):
+        stopping.value()
+    gate.open()
+
+    assert down(ref) == recorded("V16")["ends_later"]
+
+
+@pytest.mark.parametrize("how", ["normal", "shutdown", "shutdown done", "crash"])
+def test_v17_only_a_crash_is_reported(written: list[str], how: str) -> None:
+    with System() as system:
+        ref: Ref[Any] = system.spawn(Worker, "a", Log())
+        told(ref, Worker.end, EXITS[how])
+
+    assert written == ["actor.crash"] * (how == "crash")
+
+
+@kinds
+def test_v18_an_init_that_raises_fails_the_start_and_leaves_nothing(kernel: Kernel, cls: type[Worker]) -> None:
+    assert {recorded("V18")[how]["exit"] for how in ("stops", "raises")} == {"crash"}
+    with pytest.raises(StartFailed) as caught:
+        kernel.spawn(cls, "a", Log(), Script(BOOM))
+
+    assert (caught.value.cause, kernel.live()) == (BOOM, [])
+
+
+@kinds
+@pytest.mark.parametrize("how", EXITS)
+def test_v19_the_name_of_the_dead_is_free_at_once(kernel: Kernel, cls: type[Worker], how: str) -> None:
+    name = Registry().via("reborn")
+    finish(kernel.spawn(cls, "a", Log(), name=name), how)
+
+    assert answer(lambda: kernel.spawn(cls, "b", Log(), name=name)) == recorded("V19")
+
+
+@kinds
+def test_v20_the_messages_of_one_sender_are_handled_in_order(kernel: Kernel, cls: type[Worker]) -> None:
+    log = Log()
+    ref = worker(kernel, log, cls)
+    ref.cast(Worker.note, "1")
+    ref.tell("2")
+    ref.call(Worker.note, "3")
+    ref.cast(Worker.note, "4")
+    ref.call(Worker.hello)
+
+    assert log == recorded("V20")
+
+
+@pytest.mark.parametrize("cls", [Worker, InlineWorker])
+def test_v23_a_call_does_not_cost_more_where_the_caller_has_a_backlog(kernel: Kernel, cls: type[Worker]) -> None:
+    class Asks(Worker):
+        def seconds_of_calls(self, ref: Ref[Worker]) -> float:
+            began = time.thread_time()
+            for _ in range(200):
+                ref.call(Worker.hello)
+            return time.thread_time() - began
+
+    target = worker(kernel, cls=cls)
+    caller: Ref[Any] = worker(kernel, cls=Asks)
+    alone = min(caller.call(Asks.seconds_of_calls, target) for _ in range(3))
+    with Gate() as gate:
+        caller.cast(Worker.hold, gate)
+        gate.reached()
+        times = [caller.send_request(Asks.seconds_of_calls, target) for _ in range(3)]
+        for _ in range(20_000):
+            caller.cast(Worker.hello)
+    crowded = min(each.get(30) for each in times)
+    caller.within(60).call(Worker.hello)
+
+    assert crowded < 5 * alone + 0.01
