@@ -197,7 +197,9 @@ def test_a_first_row_that_cannot_be_answered_does_not_keep_the_others_from_runni
         "run", "ticket -> category", "--data", "rows.jsonl", *openai(stub), "--out", "out.jsonl", cwd=here
     )
     assert ended.code == 0
-    assert [line.get("error", {}).get("kind") for line in results(here / "out.jsonl")] == ["lm_transport", None, None]
+    lines = results(here / "out.jsonl")
+    assert [line.get("error", {}).get("kind") for line in lines] == ["lm_transport", None, None]
+    assert [line["attempts"] for line in lines] == [4, 1, 1]
 
 
 def test_an_exception_of_the_program_is_the_error_of_its_row(here: Path) -> None:
