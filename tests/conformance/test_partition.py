@@ -188,9 +188,9 @@ def test_q06_more_than_there_were_is_refused(kernel: Kernel, size: Any) -> None:
 def test_q06_without_partitions_every_look_up_raises(kernel: Kernel) -> None:
     sup = parts(kernel)
     sup.call(PartitionSupervisor.resize, 0)
-    for use in (lambda: PartitionSupervisor.via(sup, 1).whereis(), lambda: place(sup, "user")):
+    for key in (1, "user"):
         with pytest.raises(SpecError):
-            use()
+            PartitionSupervisor.via(sup, key).whereis()
 
 
 def test_q07_a_supervisor_that_is_not_there_is_noproc(kernel: Kernel) -> None:
