@@ -16,7 +16,7 @@ ROOMS = {
         "keylock registry via",
         "spec strategies intensity backoff",
         "reports child children supervisor dynamic partition tasks task_stream",
-        "tree system testing stages",
+        "tree system testing stages ports",
     ],
     "dspy_actors": [
         "errors messages secret example envelope",
