@@ -230,7 +230,16 @@ class LMError(DspyActorsError):
     kind = "lm"
     infrastructure = True
     retryable: ClassVar[bool] = False
-    fields = ("model", "provider", "status", "provider_code", "request_id", "retry_after", "attempts", "phase")
+    fields: ClassVar[tuple[str, ...]] = (
+        "model",
+        "provider",
+        "status",
+        "provider_code",
+        "request_id",
+        "retry_after",
+        "attempts",
+        "phase",
+    )
     model: str | None
     provider: str | None
     status: int | None

@@ -18,6 +18,8 @@ from dspy_actors.envelope import Priority
 from dspy_actors.errors import EvaluationError, NoRuntime, ShuttingDown
 from dspy_actors.hosting import RuntimeHost
 from dspy_actors.lm.client import LMClient
+from dspy_actors.lm.gatehouse import Gatehouse
+from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.guards import make_guards
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.pools import PoolPlan
@@ -26,6 +28,7 @@ from dspy_actors.lm.providers.table import provider_for
 from dspy_actors.lm.reach import WorkerFinder
 from dspy_actors.lm.transports.base import TransportSettings
 from dspy_actors.lm.transports.choose import choose
+from dspy_actors.lm.transports.observed import observed
 from dspy_actors.lm.tree import LMPlan
 from dspy_actors.lm.usage import LMCounters, LMNumbers
 from dspy_actors.lm.worker import worker_class
@@ -64,6 +67,7 @@ class Runtime:
         max_inflight, max_queue: how many calls of one program run at once, and how many may wait.
         max_zombies: abandoned threads beyond which blocking programs are refused with `Busy`.
         parse_retries: how often an unreadable answer is asked for again.
+        guarding: breakers, rate limits and the retry budget; `Guarding()` if left out.
         open_provider: replaces the providers by name, for models of your own.
         clock: what tells the time.
     """
@@ -84,6 +88,7 @@ class Runtime:
         max_queue: int = 100_000,
         max_zombies: int = 32,
         parse_retries: int = 1,
+        guarding: Guarding | None = None,
         open_provider: OpenProvider | None = None,
         name: str | None = None,
         clock: Clock | None = None,
@@ -104,6 +109,7 @@ class Runtime:
         self._counters = LMCounters()
         self._registry = Registry()
         self._bounds = (cache_entries, cache_bytes, cache_seconds)
+        self._guarding = guarding or Guarding()
         self._open_provider = open_provider or _providers(transport)
         self._system: System | None = None
         self._host: RuntimeHost | None = None
@@ -176,7 +182,8 @@ class Runtime:
         client = LMClient(WorkerFinder(self._registry, kernel.clock), guards, self._counters, kernel.clock)
         host = RuntimeHost(kernel, self._registry, client, self.settings, self._limits, self._max_zombies)
         io_loop = f"io of {self.name}"
-        pools = PoolPlan(self._registry, worker_class(io_loop), self._open_provider, self._counters)
+        gatehouse = Gatehouse(self._guarding, kernel.clock, kernel.telemetry)
+        pools = PoolPlan(self._registry, worker_class(io_loop), self._open_provider, self._counters, gatehouse)
         return host, RuntimePlan(self.name, self._registry, LMPlan(io_loop, pools, table), host.went_down)
 
     def _tree_ended(self, host: RuntimeHost, exit: Exit) -> None:
@@ -326,7 +333,7 @@ class Using(AbstractContextManager["Using"]):
 
 
 def _providers(transport: str) -> OpenProvider:
-    factory = choose(transport)
+    factory = observed(choose(transport))
     settings = TransportSettings()
     return lambda config: provider_for(config, factory, settings)
 

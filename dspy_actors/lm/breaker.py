@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
+from threading import Lock
 
 from dspy_actors.errors import CircuitOpen, LMConfigurationError
 
@@ -145,14 +146,19 @@ class Window:
 
 
 class Breaker:
-    """One breaker. Not locked: it lives on the io loop; `reading` may be taken from anywhere."""
+    """One breaker. Safe from any thread: a short lock, held for a decision and never for a call.
+
+    `changed(name, before, after)` is called after a change of state, outside the lock, in the thread that caused it.
+    """
 
     __slots__ = (
         "_changed",
+        "_changes",
         "_failures_in_row",
         "_lease",
         "_lease_until",
         "_leases",
+        "_lock",
         "_open_for",
         "_open_until",
         "_random",
@@ -178,6 +184,8 @@ class Breaker:
         self.generation = 1
         self._random = rng or Random()
         self._changed = changed
+        self._changes: list[tuple[State, State]] = []
+        self._lock = Lock()
         self._window = Window(self.settings.window_seconds, self.settings.buckets)
         self._failures_in_row = 0
         self._successes = 0
@@ -192,6 +200,57 @@ class Breaker:
 
         Raises `CircuitOpen`, with the seconds after which it is worth coming back.
         """
+        with self._lock:
+            permit = self._decide(now, until)
+            refusal = self._refusal(now) if permit is None else None
+        self._tell()
+        if permit is None:
+            assert refusal is not None
+            raise refusal
+        return permit
+
+    def check(self, now: float) -> None:
+        """Raise `CircuitOpen` where a permit would be refused now; takes nothing."""
+        if self.state is State.CLOSED:
+            return
+        with self._lock:
+            is_due = self.state is State.OPEN and now >= self._open_until
+            is_free = self.state is State.HALF_OPEN and (self._lease == 0 or now >= self._lease_until)
+            refusal = None if is_due or is_free else self._refusal(now)
+        if refusal is not None:
+            raise refusal
+
+    def report(self, permit: Permit, verdict: Verdict, now: float) -> None:
+        """What came of a permitted call. One of an earlier generation, or whose lease ran out, is ignored."""
+        with self._lock:
+            if permit.generation == self.generation:
+                if permit.probe:
+                    self._probed(permit, verdict, now)
+                elif verdict is not Verdict.NOTHING:
+                    self._count(verdict, now)
+        self._tell()
+
+    def force_open(self) -> None:
+        """Refuse every call until `reset`."""
+        with self._lock:
+            if self.state is not State.FORCED_OPEN:
+                self._go(State.FORCED_OPEN)
+        self._tell()
+
+    def reset(self) -> None:
+        """Closed, with nothing remembered; reports of calls under way are ignored."""
+        with self._lock:
+            self._open_for = self.settings.open_seconds
+            self._go(State.CLOSED)
+        self._tell()
+
+    def reading(self, now: float) -> BreakerReading:
+        """The breaker now."""
+        with self._lock:
+            calls, failures, slow = self._window.totals(now)
+            return BreakerReading(self.state, self.generation, calls, failures, slow, self._retry_after(now))
+
+    def _decide(self, now: float, until: float | None) -> Permit | None:
         if self.state is State.CLOSED:
             return Permit(self.generation)
         if self.state is State.OPEN and now >= self._open_until:
@@ -201,31 +260,14 @@ class Breaker:
             self._lease = self._leases
             self._lease_until = now + 60.0 if until is None else until + 1.0
             return Permit(self.generation, self._lease)
-        raise self._refusal(now)
+        return None
 
-    def report(self, permit: Permit, verdict: Verdict, now: float) -> None:
-        """What came of a permitted call. One of an earlier generation, or whose lease ran out, is ignored."""
-        if permit.generation != self.generation:
-            return
-        if permit.probe:
-            self._probed(permit, verdict, now)
-        elif verdict is not Verdict.NOTHING:
-            self._count(verdict, now)
-
-    def force_open(self) -> None:
-        """Refuse every call until `reset`."""
-        if self.state is not State.FORCED_OPEN:
-            self._go(State.FORCED_OPEN)
-
-    def reset(self) -> None:
-        """Closed, with nothing remembered; reports of calls under way are ignored."""
-        self._open_for = self.settings.open_seconds
-        self._go(State.CLOSED)
-
-    def reading(self, now: float) -> BreakerReading:
-        """The breaker now."""
-        calls, failures, slow = self._window.totals(now)
-        return BreakerReading(self.state, self.generation, calls, failures, slow, self._retry_after(now))
+    def _tell(self) -> None:
+        """Report the changes of state, outside the lock: whoever listens may ask the breaker."""
+        while self._changes:
+            before, after = self._changes.pop(0)
+            if self._changed is not None:
+                self._changed(self.name, before, after)
 
     def _probed(self, permit: Permit, verdict: Verdict, now: float) -> None:
         if permit.probe != self._lease:
@@ -267,8 +309,8 @@ class Breaker:
         self._failures_in_row = 0
         self._lease = 0
         self._window.clear()
-        if self._changed is not None:
-            self._changed(self.name, before, state)
+        if before is not state:
+            self._changes.append((before, state))
 
     def _retry_after(self, now: float) -> float:
         if self.state is State.OPEN:

@@ -71,7 +71,10 @@ class LMClient:
             self._finish(call, None, error)
             return
         lm = call.lm
-        work = Work(call.request, call.envelope.call_id, call.until, call.shared, lm.num_retries, lm.timeout)
+        envelope = call.envelope
+        work = Work(
+            call.request, envelope.call_id, call.until, call.shared, lm.num_retries, lm.timeout, envelope.priority
+        )
         try:
             call.upstream = None if call.abandoned else ref.send_request(LMWorker.complete, work)
         except SystemStopped:

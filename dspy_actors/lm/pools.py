@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from dspy_actors.lm.gatehouse import Gatehouse
 from dspy_actors.lm.providers.base import LMConfig, Provider
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.worker import LMWorker, WorkerPlan
@@ -40,6 +41,7 @@ class PoolPlan:
     worker: type[LMWorker]
     open_provider: Callable[[LMConfig], Provider]
     counters: LMCounters
+    gatehouse: Gatehouse
 
 
 def pool_name(provider: str) -> Hashable:
@@ -99,12 +101,12 @@ class ProviderPool(NamedChildren):
     def worker(self, config: LMConfig) -> Reply[Ref[LMWorker]]:
         """The worker for `config`, once it stands."""
         reply: Reply[Ref[LMWorker]] = self.defer()
-        name = worker_name(config)
+        plan, name = self.plan, worker_name(config)
         where = f" at {config.base_url}" if config.base_url else ""
         spec = ChildSpec(
             id=f"{config.provider}/{config.model}{where}" + _key_mark(name),
             start=self.plan.worker,
-            args=(WorkerPlan(config, self.plan.open_provider, self.plan.counters),),
+            args=(WorkerPlan(config, plan.open_provider, plan.counters, plan.gatehouse, _key_mark(name)),),
             name=self.registry.via(name),
             restart=Restart.PERMANENT,
             shutdown=WORKER_SHUTDOWN,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dspy_actors.cache.manager import CacheManager
 from dspy_actors.cache.table import Table
+from dspy_actors.lm.guard_actors import BreakerManager, LimiterManager
 from dspy_actors.lm.io_loop import IOLoop
 from dspy_actors.lm.pools import POOLS, LMPools, PoolPlan
 from dspy_actors.messages import LMResponse
@@ -44,8 +45,13 @@ class GuardSupervisor(Supervisor):
     """one_for_one: each guard's state is published outside its actor, so none leans on another."""
 
     def init(self, plan: LMPlan) -> None:  # type: ignore[override]
+        via = plan.pools.registry.via
         super().init(
-            [ChildSpec("cache", CacheManager, args=(plan.table,), name=plan.pools.registry.via("cache"))],
+            [
+                ChildSpec("cache", CacheManager, args=(plan.table,), name=via("cache")),
+                ChildSpec("limiters", LimiterManager, args=(plan.pools.gatehouse,), name=via("limiters")),
+                ChildSpec("breakers", BreakerManager, args=(plan.pools.gatehouse,), name=via("breakers")),
+            ],
             strategy=Strategy.ONE_FOR_ONE,
             max_restarts=3,
             max_seconds=30.0,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from dspy_actors.envelope import Priority
 from dspy_actors.messages import LMRequest, LMResponse
 
 Source: TypeAlias = Literal["model", "cache", "flight"]
@@ -25,6 +26,7 @@ class Work:
     shared: bool
     num_retries: int
     timeout: float | None
+    priority: Priority = "interactive"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from random import Random
 
-from dspy_actors.errors import DeadlineExceeded, DspyActorsError, LMError
+from dspy_actors.errors import DeadlineExceeded, DspyActorsError, LMError, LMTimeoutError
+from dspy_actors.lm.gatehouse import Gatehouse
+from dspy_actors.lm.gates import Passing
 from dspy_actors.lm.providers.base import Attempt, LMConfig, Provider
 from dspy_actors.lm.retry import RetryPolicy
+from dspy_actors.lm.transports.observed import HEARD
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.work import Answer, Work
+from dspy_actors.messages import LMResponse
 from supervisors.actor import Actor
 from supervisors.reply import Reply
 
@@ -23,6 +27,8 @@ class WorkerPlan:
     config: LMConfig
     open_provider: Callable[[LMConfig], Provider]
     counters: LMCounters
+    gatehouse: Gatehouse
+    key_mark: Hashable = None
 
 
 class LMWorker(Actor):
@@ -40,6 +46,7 @@ class LMWorker(Actor):
         self.plan = plan
         self.counters = plan.counters
         self.random = Random()
+        self.gates = plan.gatehouse.gates(plan.config, plan.key_mark)
         self.provider = plan.open_provider(plan.config)
         self.start_task(self._keep_open())
 
@@ -74,10 +81,7 @@ class LMWorker(Actor):
         while True:
             number += 1
             try:
-                response = await self.provider.complete(work.request, self._attempt(work, number))
-            except asyncio.CancelledError:
-                self.counters.add("unanswered")
-                raise
+                response = await self._once(work, number)
             except LMError as error:
                 error.attempts = number
                 if self._left(work) == 0.0:
@@ -91,7 +95,27 @@ class LMWorker(Actor):
             await self.clock.sleep(wait)
             self.counters.add("retries")
 
-    def _attempt(self, work: Work, number: int) -> Attempt:
+    async def _once(self, work: Work, number: int) -> LMResponse:
+        """One attempt: through the gates, to the provider, and out again whatever came of it."""
+        passing = self.gates.begin(work.request, work.priority, work.until())
+        await self.gates.enter(passing)
+        response: LMResponse | None = None
+        failure: LMError | None = None
+        heard = HEARD.set(passing.heard)
+        try:
+            response = await self.provider.complete(work.request, self._attempt(work, number, passing))
+        except LMError as error:
+            failure = error
+            raise
+        except asyncio.CancelledError:
+            self.counters.add("unanswered", int(passing.was_sent))
+            raise
+        finally:
+            HEARD.reset(heard)
+            self.gates.leave(passing, response, failure)
+        return response
+
+    def _attempt(self, work: Work, number: int, passing: Passing) -> Attempt:
         now = asyncio.get_running_loop().time()
         left = self._left(work)
         if left == 0.0:
@@ -105,14 +129,18 @@ class LMWorker(Actor):
             request_id=f"{work.call_id}.{number}",
             number=number,
             deadline=None if allowed is None else now + allowed,
-            on_sent=self._count_sent,
+            on_sent=lambda: self._sent(passing),
         )
 
-    def _count_sent(self) -> None:
+    def _sent(self, passing: Passing) -> None:
+        passing.was_sent = True
         self.counters.add("sent")
 
     def _wait_before_retry(self, work: Work, error: LMError, number: int) -> float | None:
-        return RetryPolicy(work.num_retries).delay(number, error, self._left(work), self.random)
+        wait = RetryPolicy(work.num_retries).delay(number, error, self._left(work), self.random)
+        if wait is None or not self.gates.retries.spend(after_timeout=isinstance(error, LMTimeoutError)):
+            return None
+        return wait
 
     def _left(self, work: Work) -> float | None:
         until = work.until()

@@ -1,0 +1,23 @@
+"""`Guarding`: how the LM layer protects itself and its providers, in one frozen record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dspy_actors.lm.breaker import BreakerSettings
+from dspy_actors.lm.limiter import LimiterSettings
+from dspy_actors.lm.retry_budget import RetryBudgetSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Guarding:
+    """Settings of breakers, limiters and retry budgets; each part checks its own values.
+
+    `breaker` holds for a model at an endpoint, `provider_breaker` for everything at that endpoint: an outage of the
+    account or the server stops all its models at once.
+    """
+
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    provider_breaker: BreakerSettings = field(default_factory=lambda: BreakerSettings(minimum=20))
+    limiter: LimiterSettings = field(default_factory=LimiterSettings)
+    retry_budget: RetryBudgetSettings = field(default_factory=RetryBudgetSettings)

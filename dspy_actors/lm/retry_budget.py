@@ -1,0 +1,52 @@
+"""`RetryBudget`: how much trying again one provider may cause, shared by all calls to it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dspy_actors.errors import LMConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudgetSettings:
+    """A retry costs `cost`, one after a timeout `timeout_cost`; an answer gives `refund` back, up to `capacity`.
+
+    The proportions are those of the AWS SDKs' standard mode: during an outage the first callers still try again, and
+    the rest fail at once instead of doubling the load.
+    """
+
+    capacity: float = 100.0
+    cost: float = 5.0
+    timeout_cost: float = 10.0
+    refund: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("capacity", "cost", "timeout_cost", "refund"):
+            value = getattr(self, name)
+            if not value >= 0:
+                msg = f"RetryBudgetSettings({name}={value!r}): 0 or more"
+                raise LMConfigurationError(msg)
+
+
+class RetryBudget:
+    """What is left to try again with. Not locked: it lives on the io loop; `left` may be read from anywhere."""
+
+    __slots__ = ("left", "refused", "settings")
+
+    def __init__(self, settings: RetryBudgetSettings | None = None) -> None:
+        self.settings = settings or RetryBudgetSettings()
+        self.left = self.settings.capacity
+        self.refused = 0
+
+    def spend(self, *, after_timeout: bool) -> bool:
+        """Pay for one retry; whether there was enough."""
+        price = self.settings.timeout_cost if after_timeout else self.settings.cost
+        if price > self.left:
+            self.refused += 1
+            return False
+        self.left -= price
+        return True
+
+    def answered(self) -> None:
+        """A request was answered: a little more may be tried again."""
+        self.left = min(self.settings.capacity, self.left + self.settings.refund)
