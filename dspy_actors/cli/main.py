@@ -74,9 +74,9 @@ def run(program: str, data: Path, out: Path, as_json: bool, **options: Any) -> i
     """Run PROGRAM over the rows of a file.
 
     PROGRAM is a signature ("ticket -> category, urgency"), a saved .json file with --signature, or
-    package.module:attribute. Each line of --out has a row's index, the row, and its outputs or its error; rows that
-    fail do not change the exit code, the summary counts them. Ctrl-C finishes the rows under way and keeps what is
-    done.
+    package.module:attribute. Each line of --out has a row's index, the row, and its outputs or its error; the summary
+    counts the rows that failed, and where all of them did the exit code is 1. Ctrl-C finishes the rows under way and
+    keeps what is done.
     """
     from dspy_actors.cli import run as command
 
@@ -86,7 +86,7 @@ def run(program: str, data: Path, out: Path, as_json: bool, **options: Any) -> i
     def job(stopping: Stopping) -> int:
         summary = command.run(plan, stopping)
         click.echo(command.summary_json(summary) if as_json else command.summary_text(summary))
-        return 0
+        return 0 if summary["succeeded"] else 1
 
     return _stoppable(job)
 

@@ -244,9 +244,9 @@ def test_a_server_that_is_not_there_is_found_although_the_first_rows_fail_before
     assert left(here) == []
 
 
-def test_rows_that_all_fail_before_the_model_are_all_written(here: Path, run: Run) -> None:
+def test_rows_that_all_fail_before_the_model_are_all_written_and_exit_with_1(here: Path, run: Run) -> None:
     (here / "rows.jsonl").write_text('{"n": "x"}\n{"n": "y"}\n')
-    assert run("n: int -> category").code == 0
+    assert run("n: int -> category").code == 1
     assert (here / "out.jsonl").read_text().count('"kind": "input"') == 2
 
 
