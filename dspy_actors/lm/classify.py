@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from json import loads
 from math import isfinite
+from typing import Literal, TypeAlias
 
 from dspy_actors.errors import (
     ContextWindowExceededError,
@@ -36,13 +37,17 @@ _BY_CODE: Mapping[str, type[LMError]] = {
     "billing_hard_limit_reached": LMBillingError,
     "billing_not_active": LMBillingError,
     "credit_balance_exhausted": LMBillingError,
+    "contract_spend_limit_reached": LMBillingError,
     "enforced_spend_limit_reached": LMBillingError,
+    "linked_organization_billing_unavailable": LMBillingError,
+    "linked_organization_spend_limit_reached": LMBillingError,
     "organization_spend_limit_exceeded": LMBillingError,
     "organization_usage_limit_exceeded": LMBillingError,
     "project_spend_limit_exceeded": LMBillingError,
     "authentication_error": LMAuthError,
     "invalid_api_key": LMAuthError,
     "account_deactivated": LMAuthError,
+    "organization_on_hold": LMAuthError,
     "permission_error": LMAuthError,
     "unsupported_country_region_territory": LMAuthError,
     "context_length_exceeded": ContextWindowExceededError,
@@ -59,6 +64,30 @@ _BY_CODE: Mapping[str, type[LMError]] = {
     "rate_limit_exceeded": LMRateLimitError,
     "rate_limit_error": LMRateLimitError,
     "timeout_error": LMTimeoutError,
+    "ramp_limit_exceeded": LMRateLimitError,
+    "data_residency_mismatch": LMConfigurationError,
+    "bio_policy": LMContentFilterError,
+    "misalignment_policy_violation": LMContentFilterError,
+    "image_content_policy_violation": LMContentFilterError,
+    **dict.fromkeys(
+        (
+            "invalid_prompt",
+            "invalid_image",
+            "invalid_image_format",
+            "invalid_base64_image",
+            "invalid_image_url",
+            "invalid_image_mode",
+            "image_too_large",
+            "image_too_small",
+            "image_parse_error",
+            "image_file_too_large",
+            "unsupported_image_media_type",
+            "empty_image_file",
+            "failed_to_download_image",
+            "image_file_not_found",
+        ),
+        LMInvalidRequestError,
+    ),
 }
 
 _BY_STATUS: Mapping[int, type[LMError]] = {
@@ -80,7 +109,25 @@ _NO_MONEY = re.compile(r"credit balance|spend(ing)? limit|usage limits?\b.*regai
 _NO_MODEL = re.compile(r"\bmodels?\b.*(not (found|exist|supported)|unknown|does ?n[o']t exist)|^model:", re.IGNORECASE)
 _NO_FEATURE = re.compile(r"does not support|not supported (by|with) this model|is unsupported", re.IGNORECASE)
 _WRONG_KEY = re.compile(r"api[ _-]?key (is )?(not valid|invalid)|(invalid|incorrect) api[ _-]?key", re.IGNORECASE)
+_NOT_READY = re.compile(r"\bloading (the )?model|model is (still |currently )?loading", re.IGNORECASE)
 _SECRETS = re.compile(r"(sk-|bearer\s+|key[=:]\s*)[A-Za-z0-9_\-.*]{6,}", re.IGNORECASE)
+
+
+NOT_READY = "not_ready"
+"""The `provider_code` of a server that still loads its model: it has not failed, it has not begun."""
+
+KeyEffect: TypeAlias = Literal["none", "refused", "no_money"]
+"""What an answer says of the key it was asked with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows from an error: is the same request worth repeating, does a breaker count it, what of the key."""
+
+    error: LMError
+    retryable: bool
+    provider_failure: bool
+    key: KeyEffect
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +156,8 @@ def classify(
     refusal = read_refusal(body)
     found = _class_of(status, refusal)
     code = refusal.code or refusal.type or None
+    if status == 503 and _NOT_READY.search(refusal.message):
+        code = NOT_READY
     said = _SECRETS.sub(r"\1[key]", refusal.message)[:500]
     where = provider or "the provider"
     text = f"{where} answered {status}{f' {code}' if code else ''}{f': {said}' if said else ''}"
@@ -123,6 +172,19 @@ def classify(
         retry_after=retry_after(headers),
         **({"phase": "total"} if found is LMTimeoutError else {}),
     )
+
+
+def judge(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    provider: str | None = None,
+    model: str | None = None,
+) -> Verdict:
+    """`classify`, and all that follows from it. Pure."""
+    error = classify(status, headers, body, provider=provider, model=model)
+    return Verdict(error, is_retryable(error), is_provider_failure(error), key_effect(error))
 
 
 def read_refusal(body: bytes) -> Refusal:
@@ -192,10 +254,17 @@ def is_retryable(error: BaseException) -> bool:
 def is_provider_failure(error: BaseException) -> bool:
     """Whether a circuit breaker counts it against the provider: it failed or was silent, not "you are too fast"."""
     if isinstance(error, LMServerError):
-        return error.status not in (409, 425)
+        return error.status not in (409, 425) and error.provider_code != NOT_READY
     if isinstance(error, LMTimeoutError):
         return error.phase != "queue"
     return isinstance(error, (LMTransportError, LMUnexpectedError))
+
+
+def key_effect(error: BaseException) -> KeyEffect:
+    """Whether the key is wrong (401) or out of money. A 403 is about what the account may do, not about the key."""
+    if isinstance(error, LMBillingError):
+        return "no_money"
+    return "refused" if isinstance(error, LMAuthError) and error.status != 403 else "none"
 
 
 def _class_of(status: int, refusal: Refusal) -> type[LMError]:
@@ -217,7 +286,7 @@ def _class_of(status: int, refusal: Refusal) -> type[LMError]:
         return LMServerError
     if status >= 400:
         return _bad_request(status, refusal.message)
-    return LMServerError if refusal.understood and refusal.message else LMUnexpectedError
+    return LMServerError if refusal.understood and (refusal.message or refusal.code) else LMUnexpectedError
 
 
 def _fitting(named: type[LMError], status: int) -> type[LMError]:
@@ -246,7 +315,7 @@ def _bad_request(status: int, message: str) -> type[LMError]:
 def _advice(found: type[LMError], status: int, headers: Mapping[str, str]) -> str:
     if found is LMConfigurationError and status == 404:
         return "; is the base_url right? It usually ends in /v1"
-    if found is LMConfigurationError:
+    if found is LMConfigurationError and 300 <= status < 400:
         to = headers.get("location", "").partition("?")[0]
         return f"; redirects are not followed, set base_url to where it points: {to}"
     if found is LMAuthError:

@@ -25,7 +25,7 @@ from dspy_actors.errors import (
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
 )
-from dspy_actors.lm.classify import classify, is_provider_failure, is_retryable, retry_after
+from dspy_actors.lm.classify import classify, is_provider_failure, is_retryable, judge, key_effect, retry_after
 
 
 def openai(status: int, code: str | None, kind: str = "", message: str = "") -> LMError:
@@ -118,6 +118,23 @@ ROWS: list[tuple[LMError, type[LMError], bool, bool]] = [
         False,
         False,
     ),
+    (
+        anthropic(429, "rate_limit_error", details={"error_code": "ramp_limit_exceeded"}),
+        LMRateLimitError,
+        True,
+        False,
+    ),
+    (
+        anthropic(403, "permission_error", details={"error_code": "organization_on_hold"}),
+        LMAuthError,
+        False,
+        False,
+    ),
+    (openai(200, "server_error"), LMServerError, True, True),
+    (openai(200, "rate_limit_exceeded"), LMRateLimitError, True, False),
+    (openai(200, "invalid_prompt"), LMInvalidRequestError, False, False),
+    (openai(200, "image_content_policy_violation"), LMContentFilterError, False, False),
+    (openai(200, "data_residency_mismatch"), LMConfigurationError, False, False),
     (anthropic(500, "api_error"), LMServerError, True, True),
     (anthropic(504, "timeout_error"), LMTimeoutError, True, True),
     (anthropic(529, "overloaded_error"), LMServerError, True, True),
@@ -131,7 +148,7 @@ ROWS: list[tuple[LMError, type[LMError], bool, bool]] = [
         plain(503, b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}'),
         LMServerError,
         True,
-        True,
+        False,  # not ready is not broken
     ),
     (
         plain(404, b'{"error":{"message":"model \\"x\\" not found, try pulling it first"}}'),
@@ -274,3 +291,31 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 )
 def test_retry_after_is_seconds_or_nothing(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize(
+    ("error", "effect"),
+    [
+        (openai(401, "invalid_api_key"), "refused"),
+        (anthropic(401, "authentication_error"), "refused"),
+        (openai(403, None), "none"),
+        (openai(429, "insufficient_quota"), "no_money"),
+        (anthropic(402, "billing_error"), "no_money"),
+        (anthropic(429, "rate_limit_error", details={"error_code": "enforced_spend_limit_reached"}), "no_money"),
+        (openai(429, "rate_limit_exceeded"), "none"),
+        (openai(500, None), "none"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_refusal_says_what_becomes_of_the_key(error: LMError, effect: str) -> None:
+    assert key_effect(error) == effect
+
+
+def test_the_verdict_holds_all_that_follows_from_an_answer() -> None:
+    verdict = judge(429, {"retry-after": "3"}, b'{"error":{"code":"insufficient_quota"}}', provider="openai")
+    assert (type(verdict.error), verdict.retryable, verdict.provider_failure, verdict.key) == (
+        LMBillingError,
+        False,
+        False,
+        "no_money",
+    )

@@ -24,7 +24,8 @@ from dspy_actors.errors import (
     LMUnsupportedFeatureError,
 )
 from dspy_actors.lm.providers.base import Attempt, KeySource, LMConfig, Provider
-from dspy_actors.lm.providers.openai import OpenAIProvider, request_body
+from dspy_actors.lm.providers.chat import ChatCompletions
+from dspy_actors.lm.providers.openai import OpenAIProvider
 from dspy_actors.lm.providers.table import factory_of, provider_for
 from dspy_actors.lm.transports.choose import choose
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse, Message, TextPart, Usage
@@ -127,7 +128,7 @@ def test_an_answer_cut_at_its_length_keeps_its_empty_text() -> None:
 def test_text_alone_is_sent_as_a_string_and_an_image_as_a_part() -> None:
     picture = Message("user", (TextPart("What?"), ImagePart("https://a/b.png", "low")))
     pieces = Message("user", (TextPart("a"), TextPart("b")))
-    messages = request_body(LMRequest("m", (pieces, picture)))["messages"]
+    messages = ChatCompletions().body(LMRequest("m", (pieces, picture)))["messages"]
     assert messages == [
         {"role": "user", "content": "ab"},
         {
@@ -151,12 +152,12 @@ def test_text_alone_is_sent_as_a_string_and_an_image_as_a_part() -> None:
     ],
 )
 def test_reasoning_models_get_max_tokens_under_its_new_name(model: str, sent: str) -> None:
-    body = request_body(LMRequest(model, (), {"max_tokens": 5}))
+    body = ChatCompletions().body(LMRequest(model, (), {"max_tokens": 5}))
     assert [name for name in body if name.startswith("max")] == [sent]
 
 
 def test_max_completion_tokens_is_sent_as_it_is() -> None:
-    assert request_body(LMRequest("gpt-4o", (), {"max_completion_tokens": 5}))["max_completion_tokens"] == 5
+    assert ChatCompletions().body(LMRequest("gpt-4o", (), {"max_completion_tokens": 5}))["max_completion_tokens"] == 5
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,8 @@ def test_the_deadline_ends_the_attempt(stub: StubServer) -> None:
             LMContentFilterError,
             "content_filter",
         ),
-        (b'{"choices":[{"message":{"tool_calls":[{}]}}]}', LMUnsupportedFeatureError, "tool_calls"),
+        (b'{"choices":[{"message":{"tool_calls":[{}]}}]}', LMUnexpectedError, None),
+        (b'{"choices":[{"message":{"tool_calls":"f"}}]}', LMUnexpectedError, None),
         (b'{"choices":[{}]}', LMUnexpectedError, None),
         (b'{"choices":["a"]}', LMUnexpectedError, None),
         (b"[1]", LMUnexpectedError, None),

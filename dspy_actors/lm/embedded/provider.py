@@ -11,7 +11,7 @@ from dspy_actors.errors import LMConfigurationError, LMTimeoutError, LMTransport
 from dspy_actors.lm.embedded.engine import Engine
 from dspy_actors.lm.embedded.features import count_pieces, cut_pieces
 from dspy_actors.lm.embedded.limits import PROVIDER, check_options
-from dspy_actors.lm.providers.base import Attempt, LMConfig, OpenTransport
+from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 
 MODELS: tuple[str, ...] = ("knn",)
@@ -29,8 +29,8 @@ class EmbeddedProvider:
     name = PROVIDER
     endpoint = "embedded:"
 
-    def __init__(self, config: LMConfig, open_transport: OpenTransport | None = None) -> None:
-        """Open it; `open_transport` is what every provider is offered, and this one has no use for it.
+    def __init__(self, config: LMConfig, opening: Opening | None = None) -> None:
+        """Open it; `opening` is what every provider is offered, and this one has no use for it.
 
         Raises `LMUnsupportedModelError` for a model that is not in `MODELS`, and `LMConfigurationError` for a
         `base_url`: there is no server.

@@ -1,30 +1,32 @@
 """What a provider is: an `LMRequest` in, an `LMResponse` or a typed `LMError` out, one HTTP request each.
 
-A provider lives on the io loop. It owns a dialect (URLs, JSON, error bodies, key header) and nothing else: retries,
-deadlines, caching and counting belong to the worker in front of it.
+A provider lives on the io loop. It owns an endpoint and its keys, speaks a dialect (URLs, JSON, error bodies, key
+header) and does nothing else: retries, deadlines, caching and counting belong to the worker in front of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
 from dspy_actors.errors import LMConfigurationError
+from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.transports.base import OnSent, Transport
-from dspy_actors.messages import LMRequest, LMResponse
+from dspy_actors.messages import EmbeddingRequest, EmbeddingResponse, LMRequest, LMResponse
 from dspy_actors.secret import Secret
 
-KeySource: TypeAlias = Secret | Callable[[], str] | None
+KeySource: TypeAlias = Secret | tuple[Secret, ...] | Callable[[], str] | None
 
 
 @dataclass(frozen=True, slots=True)
 class LMConfig:
     """Which model, where, with which key. Equal configs may share a provider.
 
-    `timeout` is how many seconds one attempt may take, `None` for the transport's own bounds. A callable `api_key` is
-    asked on a thread of its own, when the provider first needs the key and again when the server refuses the old one.
+    `timeout` is how many seconds one attempt may take, `None` for the transport's own bounds. Of several keys the first
+    that is not set aside is used. A callable `api_key` is asked on a thread of its own, when the provider first needs
+    the key and again when the server refuses the old one.
     """
 
     provider: str
@@ -33,19 +35,33 @@ class LMConfig:
     api_key: KeySource = field(default=None, repr=False)
     timeout: float | None = None
 
+    @property
+    def key_id(self) -> str | int | None:
+        """Tells this config's keys from another's without revealing them; `None` for the environment's."""
+        source = self.api_key
+        if source is None:
+            return None
+        if isinstance(source, Secret):
+            return source.key_id
+        if isinstance(source, tuple):
+            return "+".join(key.key_id for key in source)
+        return id(source)
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try at one request.
 
     `request_id` goes out as `X-Request-Id`; `number` counts from 1; `deadline` is an instant of `loop.time()`;
-    `on_sent` is called once, on the loop, when the whole request is on its way.
+    `on_sent` is called once, on the loop, when the whole request is on its way. `on_ready` is called where the server
+    turned out to be still loading its model and is ready now: the time the attempt took counts from then.
     """
 
     request_id: str
     number: int = 1
     deadline: float | None = None
     on_sent: OnSent | None = None
+    on_ready: Callable[[], None] | None = None
 
 
 class Provider(Protocol):
@@ -63,14 +79,34 @@ class Provider(Protocol):
         ...
 
 
+@runtime_checkable
+class Embeds(Protocol):
+    """What a provider has beside `complete` where it can turn texts into vectors."""
+
+    async def embed(self, request: EmbeddingRequest, attempt: Attempt) -> EmbeddingResponse:
+        """The vectors of the request's texts, in their order, by one HTTP request. Raises as `complete` does."""
+        ...
+
+
 OpenTransport: TypeAlias = Callable[[str], Transport]
 """Opens the transport of one base URL; called on the io loop, once a provider."""
 
 
-class ProviderFactory(Protocol):
-    """Makes a provider on the io loop. One that needs no network never calls `open_transport`."""
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a provider is given to start with. One that needs no network never calls `transport`.
 
-    def __call__(self, config: LMConfig, open_transport: OpenTransport) -> Provider: ...
+    `set_aside` is where refused keys are noted, shared by all providers of a runtime.
+    """
+
+    transport: OpenTransport
+    set_aside: SetAside = field(default_factory=SetAside)
+
+
+class ProviderFactory(Protocol):
+    """Makes a provider; called on the io loop."""
+
+    def __call__(self, config: LMConfig, opening: Opening) -> Provider: ...
 
 
 def checked_base_url(config: LMConfig, default: str) -> str:

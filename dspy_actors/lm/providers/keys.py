@@ -1,4 +1,8 @@
-"""Where a provider's key comes from: a `Secret`, a callable, or an environment variable. Read at send time only."""
+"""Where a provider's key comes from: a `Secret`, several, a callable, or the environment. Read at send time only.
+
+What a refusal does to a key: it is read once more, if it could have changed; the same key again is set aside for a
+minute, and the next of several takes its place.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +10,122 @@ import asyncio
 import os
 
 from dspy_actors.errors import LMConfigurationError, LMError, LMNotConfiguredError
+from dspy_actors.lm.classify import key_effect
 from dspy_actors.lm.providers.base import KeySource, LMConfig
+from dspy_actors.lm.providers.set_aside import SetAside, SetAsideKey
 from dspy_actors.secret import Secret
 
 
 class KeyRing:
-    """The key of one provider. Lives on the io loop; a callable source runs on the loop's helper threads.
+    """The keys of one provider. Lives on the io loop; a callable source runs on the loop's helper threads.
 
-    A callable is the way to rotate keys: its answer is kept until the server refuses it, then it is asked once more.
+    A callable is the way to rotate keys: its answer is kept until the server refuses it, then it is asked once more,
+    and so is the environment. `variable` is the environment's name for the key, `None` for a provider that has none.
     """
 
-    def __init__(self, config: LMConfig, *, variable: str, required: bool) -> None:
+    def __init__(
+        self, config: LMConfig, endpoint: str, set_aside: SetAside, *, variable: str | None, required: bool
+    ) -> None:
         self._config = config
+        self._endpoint = endpoint
+        self._set_aside = set_aside
         self._source: KeySource = config.api_key
         self._variable = variable
         self._required = required
-        self._known: Secret | None = config.api_key if isinstance(config.api_key, Secret) else None
+        self._reading = asyncio.Lock()
+        self._known = _given(config)
+        self._doubted = False
+        self._changes = not isinstance(self._source, (Secret, tuple))
+        self.tries = max(2, len(self._known))
+        """How many requests the refusal of one may lead to, itself included."""
 
     async def current(self) -> Secret | None:
-        """The key to send, `None` where none is needed.
+        """The key to send, `None` where none is needed: the first that is not set aside.
 
-        Raises `LMNotConfiguredError` where it is needed and missing, `LMConfigurationError` if it cannot be sent.
+        Raises `LMNotConfiguredError` where it is needed and missing, `LMConfigurationError` if it cannot be sent, and
+        the error that set the keys aside where all of them are.
         """
-        if self._known is None:
-            self._known = _sendable(await self._read(), self._config)
-        if self._known is None and self._required:
-            msg = f"{self._config.provider} needs a key: pass api_key=... or set {self._variable}"
-            raise LMNotConfiguredError(msg, provider=self._config.provider, model=self._config.model)
-        return self._known
+        if not self._known:
+            await self._read_again(None)
+        if not self._known:
+            if self._required:
+                raise self._missing()
+            return None
+        aside = self._aside()
+        if aside is None and self._doubted:
+            self._doubted = False
+            await self._read_again(self._known[0])
+            aside = self._aside()
+        if aside is not None:
+            self._doubted = self._changes
+            raise self._refusal(aside)
+        return next(key for key in self._known if self._find(key) is None)
 
-    async def replaced(self, refused: Secret | None) -> bool:
-        """Ask a callable source again after the server refused `refused`; whether there is another key now."""
-        if not callable(self._source):
+    async def refused(self, key: Secret | None, error: LMError) -> bool:
+        """Book what the refusal of `key` means for it; whether another key can be sent in its place."""
+        effect = key_effect(error)
+        if effect == "none":
             return False
-        if self._known == refused:
-            self._known = _sendable(await self._read(), self._config)
-        return self._known is not None and self._known != refused
+        if effect == "refused" and await self._read_again(key):
+            return True
+        if key is None:
+            return False
+        self._set_aside.add(self._endpoint, key.key_id, error)
+        self._doubted = self._changes
+        return any(self._find(other) is None for other in self._known)
+
+    async def _read_again(self, old: Secret | None) -> bool:
+        """Read a source that may have changed, unless somebody did since `old` was current; whether it has."""
+        if not self._changes:
+            return False
+        async with self._reading:
+            if (self._known[0] if self._known else None) == old:
+                found = _sendable(await self._read(), self._config)
+                self._known = () if found is None else (found,)
+        return bool(self._known) and self._known[0] != old
 
     async def _read(self) -> str:
         if callable(self._source):
             return await _ask(self._source, self._config)
-        if isinstance(self._source, Secret):
-            return self._source.reveal()
-        return os.environ.get(self._variable, "")
+        return os.environ.get(self._variable, "") if self._variable else ""
+
+    def _find(self, key: Secret) -> SetAsideKey | None:
+        return self._set_aside.find(self._endpoint, key.key_id)
+
+    def _aside(self) -> SetAsideKey | None:
+        """The key that comes back first, if all are set aside."""
+        first: SetAsideKey | None = None
+        for key in self._known:
+            found = self._find(key)
+            if found is None:
+                return None
+            if first is None or found.until < first.until:
+                first = found
+        return first
+
+    def _refusal(self, aside: SetAsideKey) -> LMError:
+        left = self._set_aside.left(aside)
+        which = "the key" if len(self._known) == 1 else f"all {len(self._known)} keys"
+        msg = f"{which} of {self._config.provider} set aside for {left:.0f} s more, nothing was sent: {aside.error}"
+        return type(aside.error)(
+            msg,
+            provider=self._config.provider,
+            model=self._config.model,
+            status=aside.error.status,
+            provider_code=aside.error.provider_code,
+            retry_after=left,
+        )
+
+    def _missing(self) -> LMNotConfiguredError:
+        where = f" or set {self._variable}" if self._variable else ""
+        msg = f"{self._config.provider} needs a key: pass api_key=...{where}"
+        return LMNotConfiguredError(msg, provider=self._config.provider, model=self._config.model)
+
+
+def _given(config: LMConfig) -> tuple[Secret, ...]:
+    source = config.api_key
+    given = (source,) if isinstance(source, Secret) else source if isinstance(source, tuple) else ()
+    return tuple(key for one in given if (key := _sendable(one.reveal(), config)) is not None)
 
 
 async def _ask(source: KeySource, config: LMConfig) -> str:

@@ -6,12 +6,15 @@ import importlib
 from types import MappingProxyType
 
 from dspy_actors.errors import LMConfigurationError
-from dspy_actors.lm.providers.base import LMConfig, OpenTransport, Provider, ProviderFactory
+from dspy_actors.lm.providers.base import LMConfig, Opening, OpenTransport, Provider, ProviderFactory
+from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.transports.base import TransportFactory, TransportSettings
 
 PROVIDERS = MappingProxyType(
     {
         "openai": "dspy_actors.lm.providers.openai:OpenAIProvider",
+        "anthropic": "dspy_actors.lm.providers.anthropic:AnthropicProvider",
+        "local": "dspy_actors.lm.providers.local:LocalProvider",
         "embedded": "dspy_actors.lm.embedded.provider:EmbeddedProvider",
     }
 )
@@ -19,16 +22,21 @@ PROVIDERS = MappingProxyType(
 
 
 def provider_for(
-    config: LMConfig, transport_factory: TransportFactory, settings: TransportSettings | None = None
+    config: LMConfig,
+    transport_factory: TransportFactory,
+    settings: TransportSettings | None = None,
+    set_aside: SetAside | None = None,
 ) -> Provider:
     """Open the provider that `config` names; called on the io loop.
+
+    Providers that are given the same `set_aside` tell each other of refused keys.
 
     Raises `LMConfigurationError` where the name is unknown or the config cannot work, and `LMNotConfiguredError`
     where a key is missing.
     """
     used = settings or TransportSettings()
     open_transport: OpenTransport = lambda base_url: transport_factory(base_url, used)  # noqa: E731
-    return factory_of(config.provider)(config, open_transport)
+    return factory_of(config.provider)(config, Opening(open_transport, SetAside() if set_aside is None else set_aside))
 
 
 def factory_of(name: str) -> ProviderFactory:
@@ -37,8 +45,8 @@ def factory_of(name: str) -> ProviderFactory:
     if target is None:
         known = ", ".join(sorted(PROVIDERS))
         msg = (
-            f"provider {name!r} is not known; known: {known}. A server that speaks OpenAI's chat completions is "
-            f"LM('openai/<model>', base_url='http://...')"
+            f"provider {name!r} is not known; known: {known}. A gateway that speaks OpenAI's chat completions is "
+            f"LM('openai/<model>', base_url='https://...'), a server on this machine LM('local/<model>')"
         )
         raise LMConfigurationError(msg, provider=name)
     module, _, attribute = target.partition(":")

@@ -1,0 +1,161 @@
+"""The dialect of OpenAI's chat completions, which vLLM, Ollama, llama.cpp and most gateways speak too.
+
+Of such servers nothing is required that only OpenAI sends: `usage`, `refusal` and ids may be missing. Our options have
+this API's names, so they go out as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from dspy_actors.lm.providers.dialect import (
+    JSONObject,
+    count,
+    count_in,
+    objects,
+    options_of,
+    text_or,
+    tool_call,
+    unexpected,
+    withheld,
+)
+from dspy_actors.messages import (
+    ImagePart,
+    LMRequest,
+    LMResponse,
+    Message,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+
+_REASONING = re.compile(r"^(?:.*/)?(?:o\d|gpt-5)", re.IGNORECASE)
+
+
+class ChatCompletions:
+    """`POST /chat/completions`."""
+
+    path = "/chat/completions"
+
+    def body(self, request: LMRequest) -> JSONObject:
+        """See `Dialect.body`. OpenAI's reasoning models get `max_tokens` under its new name: they refuse the old."""
+        body: JSONObject = {
+            "model": request.model,
+            "messages": [one for message in request.messages for one in message_json(message)],
+        }
+        body.update(options_of(request, ("model", "messages")))
+        if "max_tokens" in body and _REASONING.match(request.model):
+            body.setdefault("max_completion_tokens", body.pop("max_tokens"))
+        return body
+
+    def read(self, data: Mapping[str, object], request: LMRequest, request_id: str | None) -> LMResponse:
+        """See `Dialect.read`."""
+        choices = objects(data.get("choices"))
+        if not choices:
+            raise unexpected("a completion without choices")
+        if len(choices) > 1:
+            choices = sorted(choices, key=lambda one: count(one.get("index")))
+        wanted = count(request.options.get("n"))
+        if len(choices) < wanted:  # Ollama and others take `n` and do not heed it
+            raise unexpected(f"{len(choices)} of the {wanted} choices that n asked for")
+        calls = tuple(_calls(choice) for choice in choices)
+        return LMResponse(
+            tuple(_text(choice, mute) for choice, mute in zip(choices, calls, strict=True)),
+            text_or(data.get("model"), request.model),
+            read_usage(data.get("usage")),
+            tuple(text_or(choice.get("finish_reason"), "") for choice in choices),
+            request_id or text_or(data.get("id"), "") or None,
+            calls if any(calls) else (),
+        )
+
+
+def message_json(message: Message) -> Iterator[JSONObject]:
+    """One message as chat completions have it; each result of a `tool` turn is a message of its own."""
+    if message.role == "tool":
+        for part in message.parts:
+            if isinstance(part, ToolResult):
+                yield {"role": "tool", "tool_call_id": part.call_id, "content": part.text}
+        return
+    turn: JSONObject = {"role": message.role, "content": content_json(message)}
+    calls = [_call_json(part) for part in message.parts if isinstance(part, ToolCall)]
+    if calls:
+        turn["content"] = turn["content"] or None
+        turn["tool_calls"] = calls
+    yield turn
+
+
+def content_json(message: Message) -> str | list[JSONObject]:
+    """The content of a turn; text alone goes as a plain string, which every server understands."""
+    parts = message.parts
+    if len(parts) == 1 and isinstance(parts[0], TextPart):
+        return parts[0].text
+    if not any(isinstance(part, ImagePart) for part in parts):
+        return message.text
+    content: list[JSONObject] = []
+    for part in parts:
+        if isinstance(part, TextPart):
+            content.append({"type": "text", "text": part.text})
+        elif isinstance(part, ImagePart):
+            image = {"url": part.url} if part.detail is None else {"url": part.url, "detail": part.detail}
+            content.append({"type": "image_url", "image_url": image})
+    return content
+
+
+def read_usage(data: object) -> Usage | None:
+    """Token counts as the server sent them; `None` where it sent none. Counts that are no numbers read as 0."""
+    if not isinstance(data, dict):
+        return None
+    return Usage(
+        prompt_tokens=count(data.get("prompt_tokens")),
+        completion_tokens=count(data.get("completion_tokens")),
+        cached_tokens=count_in(data.get("prompt_tokens_details"), "cached_tokens"),
+        reasoning_tokens=count_in(data.get("completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def _call_json(call: ToolCall) -> JSONObject:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _message(choice: Mapping[str, object]) -> Mapping[str, object]:
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise unexpected("a choice without a message")
+    return message
+
+
+def _calls(choice: Mapping[str, object]) -> tuple[ToolCall, ...]:
+    asked = _message(choice).get("tool_calls")
+    if not asked:
+        return ()
+    found = objects(asked)
+    if found is None:
+        raise unexpected("tool calls that are no list of objects")
+    return tuple(_read_call(one) for one in found)
+
+
+def _read_call(one: Mapping[str, object]) -> ToolCall:
+    function = one.get("function")
+    if not isinstance(function, dict):
+        raise unexpected("a tool call that names no tool")
+    return tool_call(one.get("id"), function.get("name"), function.get("arguments"))
+
+
+def _text(choice: Mapping[str, object], calls: tuple[ToolCall, ...]) -> str:
+    message = _message(choice)
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, dict))
+        content = "".join(part for part in parts if isinstance(part, str))
+    if isinstance(content, str) and content:
+        return content
+    if calls:
+        return ""
+    refusal = text_or(message.get("refusal"), "")
+    if refusal:
+        raise withheld(f"the model refused: {refusal[:500]}", "refusal")
+    if choice.get("finish_reason") == "content_filter":
+        raise withheld("the provider's content filter took the whole answer away", "content_filter")
+    return ""

@@ -1,0 +1,155 @@
+"""What a dialect is: how one API writes a request and how its answers read. Pure functions over JSON data.
+
+A reader's errors say what is wrong with the answer and nothing of where it came from: `wire.Wire` fills in provider,
+model, status and request id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from dspy_actors.errors import (
+    LMConfigurationError,
+    LMContentFilterError,
+    LMUnexpectedError,
+    LMUnsupportedFeatureError,
+)
+from dspy_actors.messages import LMRequest, LMResponse, ToolCall
+
+JSONObject: TypeAlias = dict[str, object]
+
+
+class Dialect(Protocol):
+    """One API. `path` is where its requests go, below the base URL."""
+
+    path: str
+
+    def body(self, request: LMRequest) -> JSONObject:
+        """The request as JSON data. Raises `LMConfigurationError` and `LMUnsupportedFeatureError`."""
+        ...
+
+    def read(self, data: Mapping[str, object], request: LMRequest, request_id: str | None) -> LMResponse:
+        """The answer. Raises `LMUnexpectedError` where it is none, `LMContentFilterError` where it was withheld."""
+        ...
+
+
+def options_of(request: LMRequest, own: Collection[str]) -> JSONObject:
+    """The request's options that are to be sent: those that are `None` and `model_type`, which is ours, left out.
+
+    `own` are the names of what the dialect itself writes. Raises `LMConfigurationError` for an option of such a name
+    and `LMUnsupportedFeatureError` for `stream`.
+    """
+    options: JSONObject = {}
+    for name, value in request.options.items():
+        if name in own:
+            msg = f"option {name!r} is a part of the request itself and cannot be set as an option"
+            raise LMConfigurationError(msg)
+        if value is not None and name != "model_type":
+            options[name] = value
+    if options.get("stream"):
+        msg = "stream=True: this provider answers with whole completions; leave the option out"
+        raise LMUnsupportedFeatureError(msg)
+    return options
+
+
+def refuse_options(options: JSONObject, names: Collection[str], api: str) -> None:
+    """Raise `LMUnsupportedFeatureError` for the first option that `api` has no word for; `n=1` asks for nothing."""
+    if options.get("n") == 1:
+        del options["n"]
+    for name in names:
+        if name in options:
+            more = ": ask once for each choice" if name == "n" else ""
+            msg = f"{api} has nothing like the option {name}={options[name]!r:.60}; leave it out{more}"
+            raise LMUnsupportedFeatureError(msg)
+
+
+def unexpected(what: str) -> LMUnexpectedError:
+    """The answer is `what` (`a completion without choices`), which is no answer."""
+    return LMUnexpectedError(what)
+
+
+def withheld(what: str, code: str) -> LMContentFilterError:
+    """The answer was refused by the model or taken away by the provider's filter."""
+    return LMContentFilterError(what, provider_code=code)
+
+
+def objects(value: object) -> Sequence[Mapping[str, object]] | None:
+    """The value, if it is a list of JSON objects."""
+    return value if isinstance(value, list) and all(isinstance(one, dict) for one in value) else None
+
+
+def count(value: object) -> int:
+    """A count of tokens; what is none reads as 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def count_in(value: object, name: str) -> int:
+    """The count called `name` in what may be an object."""
+    return count(value.get(name)) if isinstance(value, dict) else 0
+
+
+def text_or(value: object, other: str) -> str:
+    """The value, if it is a text with something in it."""
+    return value if isinstance(value, str) and value else other
+
+
+def tool_call(call_id: object, name: object, arguments: object) -> ToolCall:
+    """A call as the server sent it. Raises `LMUnexpectedError` where it names no tool; some servers send no id."""
+    if not isinstance(name, str) or not name:
+        raise unexpected("a tool call that names no tool")
+    written = arguments if isinstance(arguments, str) else ""
+    return ToolCall(call_id if isinstance(call_id, str) else "", name, written or "{}")
+
+
+def schema_of(response_format: object) -> Mapping[str, object] | None:
+    """The `json_schema` part of OpenAI's `response_format`; `None` for one that is no schema.
+
+    Raises `LMConfigurationError` for what is no response format.
+    """
+    if isinstance(response_format, Mapping):
+        kind, schema = response_format.get("type"), response_format.get("json_schema")
+        if kind in ("text", "json_object"):
+            return None
+        if kind == "json_schema" and isinstance(schema, Mapping) and isinstance(schema.get("schema"), Mapping):
+            return schema
+    msg = (
+        "response_format is {'type': 'json_schema', 'json_schema': {'name': ..., 'schema': {...}}}, "
+        "{'type': 'json_object'} or {'type': 'text'}"
+    )
+    raise LMConfigurationError(msg)
+
+
+def function_of(tool: object) -> Mapping[str, object] | None:
+    """The function of one of OpenAI's `tools`; `None` for a tool that is none, which the server may know itself."""
+    if isinstance(tool, Mapping):
+        function = tool.get("function")
+        if tool.get("type") != "function":
+            return None
+        if isinstance(function, Mapping) and isinstance(function.get("name"), str):
+            return function
+    msg = "a tool is {'type': 'function', 'function': {'name': ..., 'description': ..., 'parameters': {...}}}"
+    raise LMConfigurationError(msg)
+
+
+def tools_of(options: JSONObject) -> Sequence[object]:
+    """The option `tools`, taken out. Raises `LMConfigurationError` where it is no list."""
+    tools = options.pop("tools", None)
+    if tools is None:
+        return ()
+    if not isinstance(tools, Sequence) or isinstance(tools, str):
+        msg = f"tools is a list of tools, not a {type(tools).__name__}"
+        raise LMConfigurationError(msg)
+    return tools
+
+
+def chosen_tool(choice: object) -> str | None:
+    """The tool that OpenAI's `tool_choice` demands by name; `None` for `auto`, `none` and `required`."""
+    if choice in ("auto", "none", "required"):
+        return None
+    function = choice.get("function") if isinstance(choice, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if isinstance(name, str):
+        return name
+    msg = "tool_choice is 'auto', 'none', 'required' or {'type': 'function', 'function': {'name': ...}}"
+    raise LMConfigurationError(msg)

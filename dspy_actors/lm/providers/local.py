@@ -1,0 +1,123 @@
+"""A model server on this machine or next to it: `LM("local/<model>")`, with vLLM, Ollama and llama.cpp by name.
+
+It needs no key and may be cold. A server that answers "loading model" has refused nothing: the request waits until the
+server is ready, within the attempt's deadline. Sampling options are always sent, because such servers take them from
+the model's files otherwise, and the same request would not mean the same thing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+from dspy_actors.errors import LMServerError, LMUnsupportedFeatureError
+from dspy_actors.lm.classify import NOT_READY, classify
+from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, checked_base_url
+from dspy_actors.lm.providers.openai import bearer_wire, dialect_of, embed
+from dspy_actors.messages import EmbeddingRequest, EmbeddingResponse, ImagePart, LMRequest, LMResponse
+
+SERVERS: Mapping[str, str] = {
+    "vllm": "http://localhost:8000/v1",
+    "ollama": "http://localhost:11434/v1",
+    "llama.cpp": "http://localhost:8080/v1",
+}
+"""What may stand for a `base_url`, and where such a server listens by default."""
+
+_HOME = SERVERS["vllm"]
+
+SAMPLING: Mapping[str, object] = {"temperature": 0.0, "top_p": 1.0}
+"""What is sent where the request does not say: the most likely answer, the same one each time."""
+
+COLD_SECONDS = 300.0
+"""How long a loading server is waited for where the attempt has no deadline."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_NOT_HEEDED = ("n", "tool_choice", "logit_bias")
+
+Health: TypeAlias = Literal["ready", "loading"]
+
+
+class LocalProvider:
+    """`Provider` for OpenAI-compatible servers close by. Lives on the io loop."""
+
+    name = "local"
+
+    def __init__(self, config: LMConfig, opening: Opening) -> None:
+        url = SERVERS.get((config.base_url or "").lower(), config.base_url)
+        self.endpoint = checked_base_url(replace(config, base_url=url), _HOME)
+        self._wire = bearer_wire(self.name, config, opening, self.endpoint, variable=None, required=False)
+        self._model = config.model
+        self._ollama = ":11434" in self.endpoint
+        self._waiting = asyncio.Lock()
+        self._seen_ready = -1.0
+
+    async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
+        """See `base.Provider.complete`; waits while the server loads its model."""
+        if self._ollama:
+            _check_ollama(request)
+        given = {name: value for name, value in request.options.items() if value is not None}
+        sent = replace(request, options={**SAMPLING, **given})
+        dialect = dialect_of(request, self.name)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + COLD_SECONDS if attempt.deadline is None else attempt.deadline
+        while True:
+            try:
+                return await self._wire.complete(dialect, sent, attempt)
+            except LMServerError as error:
+                if error.provider_code != NOT_READY or not await self._wait_until_ready(loop.time(), until):
+                    raise
+            if attempt.on_ready is not None:
+                attempt.on_ready()
+
+    async def embed(self, request: EmbeddingRequest, attempt: Attempt) -> EmbeddingResponse:
+        """See `base.Embeds.embed`."""
+        return await embed(self._wire, request, attempt)
+
+    async def health(self, deadline: float | None = None) -> Health:
+        """Ask the server how it is, by `GET /health` or, where there is none, by `GET /v1/models`. Costs no tokens.
+
+        Raises an `LMError` where it is neither ready nor loading; `deadline` is an instant of `loop.time()`.
+        """
+        root = self.endpoint.removesuffix("/v1")
+        answer = await self._wire.get(f"{root}/health", deadline, self._model)
+        if answer.status in (404, 405, 501):
+            answer = await self._wire.get(f"{self.endpoint}/models", deadline, self._model)
+        if answer.status == 200:
+            return "ready"
+        if answer.status == 503:  # some say no more than this while they load
+            return "loading"
+        raise classify(answer.status, answer.headers, answer.body, provider=self.name, model=self._model)
+
+    async def aclose(self) -> None:
+        """See `base.Provider.aclose`."""
+        await self._wire.transport.aclose()
+
+    async def _wait_until_ready(self, failed: float, until: float) -> bool:
+        """Wait for the server; one of the waiting calls asks it. False where `until` comes first."""
+        loop = asyncio.get_running_loop()
+        pause = _FIRST_PAUSE
+        try:
+            async with asyncio.timeout_at(until), self._waiting:
+                while self._seen_ready < failed:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+                    if await self.health(until) == "ready":
+                        self._seen_ready = loop.time()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _check_ollama(request: LMRequest) -> None:
+    """Refuse what Ollama takes and does not heed: an answer to another question is worse than none."""
+    for name in _NOT_HEEDED:
+        if request.options.get(name) not in (None, 1, "auto"):
+            msg = f"Ollama does not heed the option {name}; leave it out"
+            raise LMUnsupportedFeatureError(msg, provider="local", model=request.model)
+    for message in request.messages:
+        for part in message.parts:
+            if isinstance(part, ImagePart) and not part.url.startswith("data:"):
+                msg = "Ollama fetches no images; give it the bytes: Image(path.read_bytes())"
+                raise LMUnsupportedFeatureError(msg, provider="local", model=request.model)

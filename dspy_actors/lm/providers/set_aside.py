@@ -1,0 +1,76 @@
+"""`SetAside`: the keys that are not used for a while, because a server refused them or has no money for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dspy_actors.errors import LMError
+
+SECONDS = 60.0
+"""How long a key is set aside: short enough to notice a top-up, long enough to send a refusal no storm of requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAsideKey:
+    """One key at one endpoint, by its id; `error` is why, `until` an instant of the table's clock in seconds."""
+
+    endpoint: str
+    key_id: str
+    error: LMError
+    until: float
+
+
+class SetAside:
+    """Which keys are set aside, published for every provider of a runtime and whoever wants to look.
+
+    It outlives providers and workers. Safe from any thread; `now` is a monotonic clock in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic, seconds: float = SECONDS) -> None:
+        self._now = now
+        self._seconds = seconds
+        self._keys: dict[tuple[str, str], SetAsideKey] = {}
+
+    def add(self, endpoint: str, key_id: str, error: LMError) -> None:
+        """Set a key aside because of `error`, from now on."""
+        now = self._now()
+        for name, old in list(self._keys.items()):
+            if old.until <= now:
+                self._keys.pop(name, None)
+        self._keys[endpoint, key_id] = SetAsideKey(endpoint, key_id, _copy(error), now + self._seconds)
+
+    def find(self, endpoint: str, key_id: str) -> SetAsideKey | None:
+        """The key, if it is set aside now."""
+        found = self._keys.get((endpoint, key_id)) if self._keys else None
+        return found if found is not None and found.until > self._now() else None
+
+    def left(self, key: SetAsideKey) -> float:
+        """Seconds until the key may be used again."""
+        return max(0.0, key.until - self._now())
+
+    def clear(self) -> None:
+        """Use every key again, as after a top-up."""
+        self._keys.clear()
+
+    def snapshot(self) -> list[dict[str, object]]:
+        """Each key that is set aside now: `endpoint`, `key_id`, `kind` of the error, `seconds_left`."""
+        now = self._now()
+        return [
+            {
+                "endpoint": key.endpoint,
+                "key_id": key.key_id,
+                "kind": key.error.kind,
+                "seconds_left": round(key.until - now, 3),
+            }
+            for key in list(self._keys.values())
+            if key.until > now
+        ]
+
+
+def _copy(error: LMError) -> LMError:
+    """Without traceback, which would keep the frames of the request alive."""
+    made = error.fresh()
+    assert isinstance(made, LMError)
+    return made

@@ -1,0 +1,181 @@
+"""`Wire`: HTTP, JSON and keys between a provider and its endpoint, the same for every dialect."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dspy_actors.errors import (
+    LMConfigurationError,
+    LMError,
+    LMTimeoutError,
+    LMTransportError,
+    LMUnexpectedError,
+)
+from dspy_actors.lm.classify import classify
+from dspy_actors.lm.providers.base import Attempt
+from dspy_actors.lm.providers.dialect import Dialect
+from dspy_actors.lm.providers.keys import KeyRing
+from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, Transport
+from dspy_actors.messages import ImagePart, LMRequest, LMResponse
+from dspy_actors.secret import Secret
+
+_BIG = 1_000_000
+"""Bytes of JSON above which it is read and written on a helper thread, not on the io loop."""
+
+KeyHeaders: TypeAlias = Callable[[str], Mapping[str, str]]
+"""The headers that carry a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What a provider speaks through. Lives on the io loop; `name` is the provider's.
+
+    `key_headers` writes a key into headers, `headers` are what every request has besides.
+    """
+
+    name: str
+    endpoint: str
+    transport: Transport
+    keys: KeyRing
+    key_headers: KeyHeaders
+    headers: Mapping[str, str]
+
+    async def complete(self, dialect: Dialect, request: LMRequest, attempt: Attempt) -> LMResponse:
+        """Ask in `dialect`. Raises an `LMError` with provider, model and, of an answer, status and request id."""
+        try:
+            data = dialect.body(request)
+        except LMError as error:
+            raise self._placed(error, request.model) from None
+        size = sum(len(part.url) for turn in request.messages for part in turn.parts if isinstance(part, ImagePart))
+        body = await self.written(data, request.model, big=size > _BIG)
+        answer, data = await self.post(dialect.path, body, attempt, request.model)
+        try:
+            return dialect.read(data, request, request_id_of(answer))
+        except LMError as error:
+            raise self._placed(error, request.model, answer) from None
+
+    async def post(
+        self, path: str, body: bytes, attempt: Attempt, model: str
+    ) -> tuple[HTTPResponse, dict[str, object]]:
+        """Send `body`; the answer, and what it holds. A refused key is replaced where there is another one."""
+        tries = self.keys.tries
+        while True:
+            tries -= 1
+            key = await self.keys.current()
+            answer = await self._send(path, body, attempt, model, key)
+            data = await _read(answer) if answer.status == 200 else None
+            if isinstance(data, dict) and not data.get("error"):
+                return answer, data
+            error = self._refusal(answer, data, model, key)
+            if not await self.keys.refused(key, error) or tries <= 0:
+                raise error
+
+    async def get(self, url: str, deadline: float | None, model: str) -> HTTPResponse:
+        """Fetch `url`, whatever the status of the answer. No key that is set aside is sent."""
+        key = await self.keys.current()
+        headers = self.headers if key is None else {**self.headers, **self.key_headers(key.reveal())}
+        try:
+            return await self.transport.send(HTTPRequest("GET", url, headers), deadline=deadline)
+        except (LMTransportError, LMTimeoutError) as error:
+            error.provider, error.model = self.name, model
+            raise
+
+    async def written(self, data: Mapping[str, object], model: str, *, big: bool = False) -> bytes:
+        """`data` as JSON. Raises `LMConfigurationError` for an option that JSON cannot hold."""
+        if big:
+            return await asyncio.to_thread(self._dumps, data, model)
+        return self._dumps(data, model)
+
+    def unexpected(self, what: str, answer: HTTPResponse, model: str) -> LMError:
+        """The error for an answer that is `what`, which is none."""
+        return self._placed(LMUnexpectedError(what), model, answer)
+
+    async def _send(self, path: str, body: bytes, attempt: Attempt, model: str, key: Secret | None) -> HTTPResponse:
+        headers = {**self.headers, "x-request-id": attempt.request_id}
+        if key is not None:
+            headers.update(self.key_headers(key.reveal()))
+        request = HTTPRequest("POST", self.endpoint + path, headers, body)
+        try:
+            return await self.transport.send(request, deadline=attempt.deadline, on_sent=attempt.on_sent)
+        except (LMTransportError, LMTimeoutError) as error:
+            error.provider, error.model, error.request_id = self.name, model, attempt.request_id
+            raise
+
+    def _refusal(self, answer: HTTPResponse, data: object, model: str, key: Secret | None) -> LMError:
+        status = answer.status
+        if status == 200:
+            if not isinstance(data, dict):
+                return self.unexpected("something that is no JSON object", answer, model)
+            status = _status_in(data["error"]) or 200
+        body = answer.body
+        if key is not None:  # some servers repeat the key they refuse
+            body = body.replace(key.reveal().encode(), b"[key]")
+        return classify(status, answer.headers, body, provider=self.name, model=model)
+
+    def _placed(self, error: LMError, model: str, answer: HTTPResponse | None = None) -> LMError:
+        """The error with where it happened written into it."""
+        error.provider, error.model = self.name, model
+        if answer is not None:
+            error.status, error.request_id = answer.status, request_id_of(answer)
+            if isinstance(error, LMUnexpectedError):
+                kind = answer.headers.get("content-type", "no content type").partition(";")[0]
+                said = f"{self.endpoint} answered {answer.status} with {error.message}"
+                error.args = (f"{said} ({kind}, {len(answer.body)} bytes)",)
+        return error
+
+    def _dumps(self, body: Mapping[str, object], model: str) -> bytes:
+        try:
+            text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            wrong = next((name for name, value in body.items() if not _is_json(value)), "options")
+            msg = f"option {wrong!r} cannot be sent as JSON: {error}"
+            raise LMConfigurationError(msg, provider=self.name, model=model) from None
+        try:
+            return text.encode()
+        except UnicodeEncodeError:  # a lone surrogate: JSON can escape it, UTF-8 cannot hold it
+            return json.dumps(body, separators=(",", ":")).encode()
+
+
+JSON_HEADERS: Mapping[str, str] = {
+    "content-type": "application/json",
+    "accept": "application/json",
+    "user-agent": "dspy-actors",
+}
+
+
+def request_id_of(answer: HTTPResponse) -> str | None:
+    """The server's own id of the request, by OpenAI's or by Anthropic's header."""
+    return answer.headers.get("x-request-id") or answer.headers.get("request-id")
+
+
+async def _read(answer: HTTPResponse) -> object:
+    if len(answer.body) > _BIG:
+        return await asyncio.to_thread(_loads, answer.body)
+    return _loads(answer.body)
+
+
+def _loads(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _status_in(error: object) -> int | None:
+    """The status that some gateways put into an error object they send with a 200."""
+    code = error.get("code") if isinstance(error, dict) else None
+    if isinstance(code, str) and code.isdecimal():
+        code = int(code)
+    return code if isinstance(code, int) and 400 <= code < 600 else None
