@@ -159,6 +159,15 @@ class Actor(pykka.Actor):
         elif isinstance(exit, Crash):
             self.on_failure(type(exit.error), exit.error, exit.error.__traceback__)
 
+    def format_status(self, status: dict[str, Any]) -> dict[str, Any]:
+        """Decide what crash reports and `sys.get_status` show of this actor: give `status`, changed as you like.
+
+        Its keys are OTP's: `state` (the attributes by name), `message` (method, arguments and keyword arguments of
+        the last one, or None), `reason` (the exit, or None) and `log` (what `sys.log` kept). Runs after the death
+        too, in whatever thread writes the report. When it raises nothing of the actor is shown.
+        """
+        return status
+
     def on_info(self, message: Any) -> Any:
         """A `Down`, or what was sent with pykka's `tell` and `ask` (return the answer). The default logs it."""
         logger.warning("%s got a message that it has no use for: %r", self.name, message)

@@ -50,6 +50,7 @@ def call(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, within:
         reply.cancel()  # nobody waits for it now, so it need not be handled
         raise
     if not answered:
+        _count_when_late(cell, reply)
         raise CallTimeout(cell.name, seconds or 0.0)
     return reply.take()
 
@@ -64,7 +65,22 @@ async def acall(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, 
         seconds = seconds_for(cell, within)
     else:
         seconds = _send(cell, message, within)
-    return await reply.aget(seconds, cell.home.clock)
+    try:
+        return await reply.aget(seconds, cell.home.clock)
+    except CallTimeout:
+        if not reply.done():
+            _count_when_late(cell, reply)
+        raise
+
+
+def _count_when_late(cell: Cell, reply: Reply[Any]) -> None:
+    """The caller has given up: an answer that still comes is dropped, and counted. A death is no answer."""
+
+    def settled(done: Reply[Any]) -> None:
+        if not done.cancelled() and not isinstance(done.exception(), ActorDied):
+            cell.home.count_late(cell.name)
+
+    reply.add_done_callback(settled)
 
 
 def _send(cell: Cell, message: Any, within: float | None) -> float | None:
@@ -77,6 +93,8 @@ def _send(cell: Cell, message: Any, within: float | None) -> float | None:
     seconds = seconds_for(cell, within)
     if seconds is not None and seconds <= 0:  # too late to send: certainly not handled, but time is what ran out
         raise CallTimeout(cell.name, seconds)
+    if me is not None:
+        message[3]._caller = me
     cell.put(message)
     return seconds
 
@@ -116,6 +134,7 @@ def _run_here(cell: Cell, message: Any, reply: Reply[Any]) -> bool:
     if me is None:
         _run_owned(cell, message, reply, depth)
     else:
+        reply._caller = me
         before, me.waiting = me.waiting, reply
         try:
             _run_owned(cell, message, reply, depth)

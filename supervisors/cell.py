@@ -119,9 +119,10 @@ class Cell(Mailbox):
         try:
             value = getattr(self.actor, name)(*args, **kwargs)
         except BaseException as error:  # the actor loop: whatever it is, it ends this actor and no other
+            self.last = message
             return self.die(Crash(error), reply)
         if type(value) is CoroutineType and self.dispatcher.is_loop:
-            return self._await_handler(value, reply)
+            return self._await_handler(value, message)
         if self.started and not self.sysq:  # the common ends, without another call
             if reply is None:
                 self.cur = self.since = None
@@ -132,7 +133,8 @@ class Cell(Mailbox):
                 return None
         return self._conclude(reply, value)
 
-    async def _await_handler(self, coro: Coroutine[Any, Any, Any], reply: Reply[Any] | None) -> None:
+    async def _await_handler(self, coro: Coroutine[Any, Any, Any], message: Message) -> None:
+        reply = message[3]
         self.awaiting = True
         try:
             value = await coro
@@ -142,6 +144,7 @@ class Cell(Mailbox):
                 self.finish(Crash(error), reply)
                 return
             exit = self._requested_exit() if isinstance(error, CancelledError) else None  # noqa: A001
+            self.last = message
             rest = self.die(exit or Crash(error), reply)
         else:
             self.awaiting = False

@@ -17,8 +17,10 @@ from supervisors.actor import Actor
 from supervisors.cell import Cell, Ignore
 from supervisors.child import Entry, is_expected, offender
 from supervisors.errors import AlreadyStarted, CallTimeout, StartFailed, SupervisorsError
-from supervisors.exits import Exit, Killed, Shutdown
+from supervisors.exits import Crash, Exit, Killed, Shutdown
 from supervisors.intensity import Intensity
+from supervisors.lastwords import LastWords, gather
+from supervisors.lineage import refuse_from_below
 from supervisors.ref import Ref
 from supervisors.reply import Reply
 from supervisors.spec import BRUTAL_KILL, ChildSpec, ChildType
@@ -46,6 +48,12 @@ class Parent(Actor):
         """Somebody sent what a supervisor does not know: reported and ignored."""
         reports.unexpected_message(self.kernel.telemetry, supervisor=self.name, message=message)
 
+    def refuse_from_below(self, ref: Ref[Any] | None) -> None:
+        """Raise StopFromBelow if who waits for the answer to this message belongs to `ref`, which is to be stopped."""
+        asker = getattr(self.ref.mailbox.cur, "_caller", None)
+        if asker is not None and ref is not None:
+            refuse_from_below(asker, ref.mailbox)
+
     def write_reports(self) -> None:
         """The supervisor's message to itself: write what happened since the last time."""
         self._children.write_one()
@@ -64,7 +72,8 @@ class Children:
         self._telemetry = owner.kernel.telemetry
         self._clock = owner.kernel.clock
         self._living: dict[Ref[Any], Entry] = {}
-        self._reports: deque[tuple[str, object, ChildSpec, Ref[Any] | None]] = deque()
+        self._reports: deque[tuple[str, object, ChildSpec, Ref[Any] | None, LastWords | None]] = deque()
+        self._words: dict[Ref[Any], LastWords] = {}  # of the dead that are not reported yet
         self._is_reporting = False
 
     # --- published: any thread -----------------------------------------------------------------------------------
@@ -242,6 +251,8 @@ class Children:
 
     def __call__(self, ref: Ref[Any], exit: Exit) -> None:
         """A child died. In the thread that finishes it: leave word in the supervisor's queue, behind what is there."""
+        if type(exit) is Crash:
+            self._words[ref] = gather(ref.mailbox)
         self._mailbox.post(("child_ended", (ref, exit), {}, None))
 
     def ended(self, ref: Ref[Any], exit: Exit) -> Entry | None:
@@ -249,6 +260,8 @@ class Children:
         entry = self._living.get(ref)
         if entry is not None:
             self._bury(entry, exit)
+        else:
+            self._words.pop(ref, None)
         return entry
 
     def _bury(self, entry: Entry, exit: Exit) -> None:
@@ -303,7 +316,8 @@ class Children:
         To write a report takes longer than to restart a child, and the two would fight for the interpreter while
         callers wait for the new life.
         """
-        self._reports.append((context, reason, entry.spec, ref))
+        words = None if ref is None else self._words.pop(ref, None)
+        self._reports.append((context, reason, entry.spec, ref, words))
         if not self._is_reporting:
             self._is_reporting = True
             self._owner.send_after(REPORT_DELAY, type(self._owner).write_reports)
@@ -322,10 +336,14 @@ class Children:
 
     def _write_oldest(self) -> None:
         if self._reports:
-            context, reason, spec, ref = self._reports.popleft()
+            context, reason, spec, ref, words = self._reports.popleft()
+            about = {"ancestors": [each.name for each in self._mailbox.as_ancestor()], "callers": []}
+            if words is not None:
+                about = words.in_words(reason)
+                reason = about.pop("reason")
             facts = offender(spec, ref)
             reports.supervisor_report(
-                self._telemetry, context, supervisor=self._owner.name, reason=reason, offender=facts
+                self._telemetry, context, supervisor=self._owner.name, reason=reason, offender=facts, about=about
             )
 
     def _about(self, entry: Entry) -> dict[str, Any]:

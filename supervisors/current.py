@@ -7,7 +7,7 @@ thread they run, in the tasks they start and in `asyncio.to_thread`.
 from __future__ import annotations
 
 from collections.abc import Container
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, Protocol
 
 from supervisors.clock import Clock
@@ -27,6 +27,9 @@ class Home(Protocol):
     def forget(self, life: Any) -> None:
         """The incarnation is officially dead."""
 
+    def count_late(self, name: str) -> None:
+        """The actor `name` answered a caller who had given up."""
+
 
 class Life(Protocol):
     """One incarnation of an actor, as those see it who wait for it or are called by it."""
@@ -36,6 +39,9 @@ class Life(Protocol):
     depth: int
     waiting: Any
     """The reply this actor's handler blocks on."""
+    cur: Any
+    """The reply of the message in hand."""
+    ctx: Context
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ class DynamicSupervisor(Parent):
     Messages, each answered with a value or with the error named (which does not harm the supervisor):
 
         start_child(spec)       -> Ref      MaxChildren, StartFailed, AlreadyStarted(ref) if the name is taken
-        terminate_child(ref)    -> None     NotFound; the ref of a child that waits for its restart will do
+        terminate_child(ref)    -> None     NotFound, StopFromBelow; of a child that waits to be restarted: its old ref
         which_children()        -> list[Child], in start order
         count_children()        -> Counts
 
@@ -78,9 +78,11 @@ class DynamicSupervisor(Parent):
     def terminate_child(self, ref: Ref[Any]) -> None:
         """Stop the child; returns when it is down and forgotten."""
         try:
-            entry = self._table.pop(ref)
+            entry = self._table[ref]
         except (KeyError, TypeError):  # not there, or something that is no ref
             raise NotFound(ref) from None
+        self.refuse_from_below(entry.ref)
+        del self._table[ref]
         self._children.stop(entry)
 
     @answer

@@ -8,6 +8,7 @@
     ├── MailboxFull           a bounded mailbox refused the message
     ├── Fenced                a fenced incarnation tried to send or to register
     ├── CallCycle             the call would wait for itself
+    │   └── StopFromBelow     somebody asked for the end of an actor that he runs below, and would wait for it
     ├── BlockingCallOnLoop    a blocking wait on a thread that runs an asyncio loop
     ├── UnknownMessage        the function is not a method of the actor's class
     ├── AlreadyRegistered     a unique key is taken
@@ -129,6 +130,17 @@ class CallCycle(SupervisorsError):
     def text(self) -> str:
         ring = " -> ".join((*self.path, self.path[0]))
         return f"this call can never be answered: {ring}; use cast, or defer() the reply"
+
+
+class StopFromBelow(CallCycle):
+    """`path[0]` asked for the end of `path[-1]`, which it runs below, and would wait for its own end.
+
+    Beyond OTP, where this waits until somebody's time is up and the asker is killed.
+    """
+
+    def text(self) -> str:
+        below, above = self.path[0], self.path[-1]
+        return f"{below} belongs to {above} and would wait for its own end; use cast, self.stop(), or ask from outside"
 
 
 class BlockingCallOnLoop(SupervisorsError):

@@ -7,6 +7,7 @@ import weakref
 from asyncio import _get_running_loop
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any, Protocol, TypeVar, cast
 
 import pykka
@@ -72,6 +73,8 @@ class Kernel:
         self.zombie_cells: dict[Any, None] = {}
         self._cells: dict[Cell, None] = {}
         self._closed = False
+        self._late = 0
+        self._late_lock = Lock()
         self._dispatchers: dict[str, Dispatcher] = {
             "pool": Pool("pool", pool_size),
             "loop": LoopDispatcher("loop"),
@@ -172,6 +175,9 @@ class Kernel:
             raise Fenced(me.name)
         self._refuse_if_closed()
         cell = self._make(cls)
+        starter: Any = parent.mailbox if parent is not None else me
+        if starter is not None:
+            cell.above = starter.as_ancestor()
         started: Reply[Ref[A] | Ignore] = Reply(cell)
         # `init` is the first message also for those who find the name at once; nobody runs it before all is in place.
         cell.q.append((INIT, args, kwargs, started))
@@ -249,6 +255,18 @@ class Kernel:
     def zombies(self) -> int:
         """How many fenced actors still have a thread in their code."""
         return len(self.zombie_cells)
+
+    @property
+    def late_replies(self) -> int:
+        """How many calls were answered after their caller had given up; each is dropped, and the event
+        ("call", "late")."""
+        return self._late
+
+    def count_late(self, name: str) -> None:
+        """For a call whose answer nobody waits for any more."""
+        with self._late_lock:
+            self._late += 1
+        self.telemetry.execute(("call", "late"), {"late": self._late}, {"name": name})
 
     def forget(self, life: Mailbox) -> None:
         """For a finished actor: it is no longer alive."""

@@ -28,6 +28,7 @@ from supervisors.current import CURRENT, Home
 from supervisors.dispatchers.base import BUDGET, Dispatcher
 from supervisors.errors import ActorDied, Fenced, MailboxFull, fresh
 from supervisors.exits import Exit, Killed, NoProc
+from supervisors.lineage import Ancestor
 from supervisors.reply import Reply
 
 _INCARNATIONS = count(1)
@@ -42,6 +43,7 @@ class Mailbox:
 
     __slots__ = (
         "__weakref__",
+        "above",
         "actor",
         "bound",
         "ctx",
@@ -57,6 +59,8 @@ class Mailbox:
         "incarnation",
         "kind",
         "label",
+        "last",
+        "line",
         "names",
         "own",
         "pending",
@@ -102,11 +106,20 @@ class Mailbox:
         self.work: Any = None  # the asyncio task that runs its coroutine handlers
         self.handled = 0
         self.since: float | None = None
+        self.above: Ancestor | None = None
+        self.line: Ancestor | None = None  # itself, as those it starts remember it
+        self.last: Message | None = None  # what it crashed in; until the death is told
 
     @property
     def name(self) -> str:
         """The registered name, or the class and the incarnation."""
         return self.label if self.label is not None else f"{self.kind.__name__}#{self.incarnation}"
+
+    def as_ancestor(self) -> Ancestor:
+        """What those remember that it starts."""
+        if self.line is None:
+            self.line = Ancestor(self.name, self.incarnation, self.above)
+        return self.line
 
     # senders
 
@@ -256,7 +269,7 @@ class Mailbox:
             last.fail(self.died(True))
         metadata = {"name": self.name, "ref": self.ref, "exit": exit, "class": self.kind}
         self.home.telemetry.execute(("actor", "exit"), {"messages": self.handled}, metadata)
-        self.actor = None
+        self.actor = self.last = None
         self.fenced = True  # whatever still runs in its name (tasks, helper threads) may not send
         return True
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from threading import Event
-from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 import pykka
 
 from supervisors import calls
 from supervisors.cell import Cell
+from supervisors.current import CURRENT
 from supervisors.exits import Exit
+from supervisors.lineage import refuse_from_below
 from supervisors.reply import Reply
 
 A = TypeVar("A", bound=pykka.Actor)
@@ -170,6 +172,22 @@ class Ref(pykka.ActorRef[A], Generic[A]):
     def fence(self) -> None:
         """Declare the actor dead now, whatever its code is at. Its callers are told; what it sends is refused."""
         self._cell.fence()
+
+    @overload
+    def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...
+    @overload
+    def stop(self, *, block: Literal[False], timeout: float | None = None) -> pykka.Future[bool]: ...
+    @overload
+    def stop(self, *, block: bool = True, timeout: float | None = None) -> bool | pykka.Future[bool]: ...
+    def stop(self, *, block: bool = True, timeout: float | None = None) -> bool | pykka.Future[bool]:
+        """pykka's stop, a message like others: behind what is queued. False if the actor is dead already.
+
+        With `block` it waits for the end, at most `timeout` seconds (pykka.Timeout), and raises StopFromBelow at once
+        for an actor that belongs to this one: it would wait for its own end.
+        """
+        if block:
+            refuse_from_below(CURRENT.get(), self._cell)
+        return super().stop(block=block, timeout=timeout)
 
     def down(self) -> Reply[Exit]:
         """A reply that settles with the exit at the official death; at once if that has been."""

@@ -66,7 +66,9 @@ class Reply(pykka.Future[T], Generic[T]):
     `add_done_callback`. A task that is cancelled while it awaits the reply cancels the reply.
     """
 
-    __slots__ = ("_home", "_result", "_waiters")
+    __slots__ = ("_caller", "_home", "_result", "_waiters")
+    _caller: Life
+    """The actor that waits for it in a call; not set where that is no actor."""
     _get_hook: Callable[[float | None], T] | None = None
 
     def __init__(self, home: Life | None = None) -> None:

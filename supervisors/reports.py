@@ -24,11 +24,18 @@ SHUTDOWN = "shutdown"
 
 
 def supervisor_report(
-    telemetry: Telemetry, context: str, *, supervisor: str, reason: object, offender: Mapping[str, Any]
+    telemetry: Telemetry,
+    context: str,
+    *,
+    supervisor: str,
+    reason: object,
+    offender: Mapping[str, Any],
+    about: Mapping[str, Any],
 ) -> None:
     """Write `supervisor.<context>` with OTP's four keys, at level error.
 
-    `offender` is the child as JSON-able values. Never raises: a failing logger becomes the event
+    `offender` is the child as JSON-able values, `about` what is known of its end: ancestors and callers, and after
+    a crash its last message and state. Never raises: a failing logger becomes the event
     ("supervisor", "report", "failure").
     """
     error = _error_of(reason)
@@ -37,6 +44,7 @@ def supervisor_report(
         "error_context": context,
         "reason": describe(reason),
         "offender": dict(offender),
+        **about,
     }
     if error is not None:
         fields["traceback"] = render(error)
@@ -49,9 +57,14 @@ def unexpected_message(telemetry: Telemetry, *, supervisor: str, message: object
     _write(telemetry, "supervisor.unexpected_message", fields)
 
 
-def crash_report(telemetry: Telemetry, *, name: str, reason: Crash, actor: Mapping[str, Any]) -> None:
-    """Write `actor.crash` for an actor that ended in an error. Never raises."""
-    fields = {"name": name, "reason": describe(reason), "actor": dict(actor), "traceback": render(reason.error)}
+def crash_report(
+    telemetry: Telemetry, *, name: str, reason: object, actor: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
+    """Write `actor.crash` for an actor that ended in an error; `about` as above. Never raises."""
+    error = _error_of(reason)
+    fields = {"name": name, "reason": describe(reason), "actor": dict(actor), **about}
+    if error is not None:
+        fields["traceback"] = render(error)
     _write(telemetry, "actor.crash", fields)
 
 

@@ -38,7 +38,7 @@ class Supervisor(Parent):
     Messages, each answered with a value or with the error named (which does not harm the supervisor):
 
         start_child(spec)     -> Ref      StartFailed, AlreadyStarted(ref), AlreadyPresent
-        terminate_child(id)   -> None     NotFound; the spec stays, unless the child is temporary
+        terminate_child(id)   -> None     NotFound, StopFromBelow; the spec stays, unless the child is temporary
         restart_child(id)     -> Ref      NotFound, Running, Restarting, StartFailed
         delete_child(id)      -> None     NotFound, Running, Restarting
         which_children()      -> list[Child], in start order
@@ -116,6 +116,7 @@ class Supervisor(Parent):
     def terminate_child(self, id: ChildId) -> None:
         """Stop the child; returns when it is down. One that is not running stays so, and is no longer retried."""
         entry = self._entry(id)
+        self.refuse_from_below(entry.ref)
         self._children.stop(entry)
         if entry.spec.is_temporary:
             del self._table[id]

@@ -20,6 +20,7 @@ from supervisors.current import CURRENT
 from supervisors.errors import BlockingCallOnLoop, CallCycle, NoSystem, SystemStopped
 from supervisors.exits import Crash, Exit, Shutdown
 from supervisors.kernel import Kernel
+from supervisors.lastwords import gather
 from supervisors.mailbox import Mailbox
 from supervisors.ref import Ref
 from supervisors.registry import Registry
@@ -304,7 +305,8 @@ class System:
         if isinstance(self.kernel, _Kernel) and self.kernel.unreported.pop(ref.mailbox, False):
             actor = ref.snapshot()
             del actor["exit"], actor["alive"]
-            reports.crash_report(self.telemetry, name=ref.name, reason=metadata["exit"], actor=actor)
+            about = gather(ref.mailbox).in_words(metadata["exit"])
+            reports.crash_report(self.telemetry, name=ref.name, reason=about.pop("reason"), actor=actor, about=about)
 
     def _root_ended(self, down: Reply[Exit]) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from supervisors.deadline import current_deadline
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.errors import ActorDied, CallTimeout
 from supervisors.exits import Crash, Exit, Shutdown, is_clean
+from supervisors.lineage import CALLERS, MANY
 from supervisors.ref import Ref
 from supervisors.reply import Reply
 from supervisors.spec import BrutalKill, ChildSpec, Restart
@@ -65,6 +66,11 @@ class Job(Generic[T]):
     def name(self) -> str:
         return getattr(self.fn, "__qualname__", None) or type(self.fn).__qualname__
 
+    @property
+    def call(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+        """The function and its arguments, for reports."""
+        return self.name, self.args, self.kwargs
+
     def begin(self, ref: Ref[Any]) -> None:
         """The actor is there: it is known before it works, and reports name it after its function."""
         self.ref = ref
@@ -78,6 +84,9 @@ class Job(Generic[T]):
         for var, value in self.context.items():
             if var is not CURRENT and var is not BESIDE:
                 var.set(value)
+        caller = self.context.get(CURRENT)
+        if caller is not None:
+            CALLERS.set((caller.name, *self.context.get(CALLERS, ()))[:MANY])
 
 
 class TaskActor(Actor):
@@ -87,6 +96,9 @@ class TaskActor(Actor):
         self.job = job
         job.begin(self.ref)
         self.continue_with(type(self).work)
+
+    def format_status(self, status: dict[str, Any]) -> dict[str, Any]:
+        return status | {"message": self.job.call, "state": {}}
 
     def work(self) -> Any:
         job = self.job
@@ -106,6 +118,9 @@ class LoopTaskActor(Actor):
         self.job = job
         job.begin(self.ref)
         self.continue_with(type(self).work)
+
+    def format_status(self, status: dict[str, Any]) -> dict[str, Any]:
+        return status | {"message": self.job.call, "state": {}}
 
     async def work(self) -> None:
         job = self.job

@@ -11,9 +11,9 @@ from tests.floors import arrows, circle, is_face, sources
 
 ROOMS = {
     "supervisors": [
-        "errors exits clock telemetry deadline steps blocking awaiting current hashing",
+        "errors exits clock telemetry deadline steps blocking awaiting current lineage hashing",
         "reply dispatchers mailbox cell timers calls ref monitors kernel actor",
-        "keylock registry via",
+        "keylock registry via brief lastwords stopping",
         "spec strategies intensity backoff",
         "reports child children supervisor dynamic partition tasks task_stream",
         "tree system testing stages ports",

@@ -59,6 +59,10 @@ def test_a_crashed_child_is_reported_with_otps_keys(system: System, written: lis
             "shutdown": 5.0,
             "type": "worker",
         },
+        "ancestors": ["root"],
+        "callers": [],
+        "last_message": None,
+        "state": {"label": "'a'", "log": "Log(['+a', 'xa', '+a', '-a'])"},
     }
 
 
