@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -19,14 +19,16 @@ class LM:
 
     Args:
         model: `"provider/model"`, as `"openai/gpt-4o-mini"` or `"embedded/knn"`.
-        api_key: the key, or a callable that returns it (read again for every worker that starts). Without it the
-            provider's environment variable is read when the first call is made.
+        api_key: the key, or a callable that returns it (asked again when the server refuses the key it gave), or a
+            list of keys, of which the first is used that no server has refused or called out of money within the last
+            minute. Without it the provider's environment variable is read when the first call is made.
         base_url: the server, for every OpenAI-compatible one that is not OpenAI's. `api_base` is DSPy's word for it.
         cache: answer repeated requests from the cache. Off, every call is sent.
         num_retries: how often a failed attempt is tried again (rate limits, server errors, transport); the
             call's deadline stands above it.
         timeout: seconds one attempt may take, `None` for the provider's default.
-        options: sampling options by OpenAI's names, as `temperature=0.0`, `max_tokens=200`.
+        options: sampling options by OpenAI's names, as `temperature=0.0`, `max_tokens=200`; for providers that speak
+            OpenAI's dialect also `model_type="responses"`, to use that API instead of chat completions.
 
     Raises:
         LMConfigurationError: the name has no provider, or an option makes no sense.
@@ -45,7 +47,7 @@ class LM:
         self,
         model: str,
         *,
-        api_key: str | KeySource = None,
+        api_key: str | KeySource | Sequence[str | Secret] = None,
         base_url: str | None = None,
         api_base: str | None = None,
         cache: bool = True,
@@ -67,7 +69,7 @@ class LM:
         put(self, "provider", provider)
         put(self, "model", name)
         put(self, "base_url", base_url if base_url is not None else api_base)
-        put(self, "api_key", Secret(api_key) if isinstance(api_key, str) else api_key)
+        put(self, "api_key", key_source(api_key))
         put(self, "cache", cache)
         put(self, "num_retries", num_retries)
         put(self, "timeout", timeout)
@@ -90,6 +92,8 @@ class LM:
         put = object.__setattr__
         put(made, "provider", self.provider)
         put(made, "model", self.model)
+        if "api_key" in changes:
+            changes["api_key"] = key_source(changes["api_key"])
         for name in own:
             put(made, name, changes.pop(name, getattr(self, name)))
         put(made, "options", MappingProxyType({**self.options, **changes}))
@@ -104,3 +108,17 @@ class LM:
         if self.base_url is not None:
             return None
         return {"model": self.name, "cache": self.cache, "num_retries": self.num_retries, **self.options}
+
+
+def key_source(given: object) -> KeySource:
+    """What was given as `api_key`, with every key in a `Secret`. Raises `LMConfigurationError` for anything else."""
+    if given is None or isinstance(given, Secret):
+        return given
+    if isinstance(given, str):
+        return Secret(given)
+    if callable(given):
+        return given
+    if isinstance(given, Sequence) and given and all(isinstance(key, (str, Secret)) for key in given):
+        return tuple(key if isinstance(key, Secret) else Secret(key) for key in given)
+    msg = f"api_key is a string, a Secret, a callable or a list of keys, not {type(given).__name__}"
+    raise LMConfigurationError(msg)

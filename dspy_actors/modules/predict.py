@@ -157,6 +157,8 @@ def lm_from_state(state: Mapping[str, Any]) -> LM:
     dropped = {"_dspy_lm_class", "model_type", "api_base", "base_url", "model_list"}
     dropped |= {"finetuning_model", "launch_kwargs", "train_kwargs", "api_key"}
     options = {k: v for k, v in state.items() if k not in kept | dropped and v is not None}
+    if state.get("model_type") == "responses":  # "chat" is what an LM is without it
+        options["model_type"] = "responses"
     return LM(
         str(state["model"]),
         cache=bool(state.get("cache", True)),
