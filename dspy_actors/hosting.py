@@ -295,10 +295,14 @@ class RuntimeHost:
 
     def stop_evaluations(self, job: Job) -> None:
         """End the evaluation actors of `job`; the calls they have open are cancelled."""
+        for ref in list(job.actors):
+            self.end_evaluation(ref)
+
+    def end_evaluation(self, ref: Ref[Any]) -> None:
+        """End one evaluation actor."""
         evaluations = self.registry.whereis(EVALUATIONS)
         if evaluations is not None and not self._down:
-            for ref in job.actors:
-                evaluations.cast(DynamicSupervisor.terminate_child, ref)
+            evaluations.cast(DynamicSupervisor.terminate_child, ref)
 
     # -- within -------------------------------------------------------------------------------------------------
 

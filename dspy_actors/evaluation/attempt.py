@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dspy_actors.errors import ProgramError
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program, Trace
@@ -21,4 +22,10 @@ def attempt(
     refuse_on_loop("compile", "`await asyncio.to_thread(optimizer.compile, ...)`")
     trace: Trace = []
     running = program.host.run_on_loop(program.outcome(inputs, settings, trace=trace, variant=variant))
-    return running.get(), trace
+    try:
+        return running.get(), trace
+    except ProgramError as error:  # its code wanted to end the process
+        return Outcome(call_id="", error=error), trace
+    except BaseException:  # Ctrl-C: the call does not go on without us
+        running.cancel()
+        raise

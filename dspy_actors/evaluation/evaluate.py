@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dspy_actors.errors import EvaluationError, ProgramError
+from dspy_actors.errors import (
+    Busy,
+    CallCancelled,
+    DspyActorsError,
+    EvaluationError,
+    LMError,
+    ProgramError,
+    ShuttingDown,
+)
 from dspy_actors.evaluation.fan_out import fan_out
 from dspy_actors.evaluation.feed import Feed
 from dspy_actors.evaluation.host import EvaluationHost, host_of
@@ -14,6 +22,7 @@ from dspy_actors.evaluation.job import Job, Row
 from dspy_actors.evaluation.judge import Judge, Metric
 from dspy_actors.evaluation.result import EvaluationResult, Scored
 from dspy_actors.example import Example
+from dspy_actors.lm.classify import is_retryable
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
@@ -111,7 +120,6 @@ class Evaluate:
             raise
         finally:
             run.close()
-        run.job.done.get(0)
         return run.result()
 
     async def acall(self, program: Module | Program) -> EvaluationResult:
@@ -124,7 +132,6 @@ class Evaluate:
             raise
         finally:
             run.close()
-        run.job.done.get(0)
         return run.result()
 
     def _begin(
@@ -175,7 +182,10 @@ class _Run:
     async def deliver(self, row: Row, outcome: Outcome) -> float | None:
         """Judge one row's outcome, or ask for another try where the infrastructure failed it."""
         if outcome.fault is not None and row.tries < len(RETRY_WAITS) and not self.job.stopped:
-            return RETRY_WAITS[row.tries]
+            asked = outcome.fault.retry_after if isinstance(outcome.fault, LMError) else None
+            wait = max(RETRY_WAITS[row.tries], asked or 0.0)
+            if passes(outcome.fault) and self.job.fits(row, wait):
+                return wait
         self._keep(await self._judged(row, outcome))
         return None
 
@@ -220,7 +230,12 @@ class _Run:
             self.own.stop()
 
     def result(self) -> EvaluationResult:
-        """What was found, rows in the order of the devset."""
+        """What was found, rows in the order of the devset. Raises what kept the evaluation from its end."""
+        error = self.job.done.exception()
+        if isinstance(error, ShuttingDown):  # what is finished is kept
+            self.stop_reason = f"stopped by the end of the runtime after {len(self.ended)} of {self.total} rows"
+        elif error is not None:
+            raise error
         rows = tuple(self.ended[index] for index in sorted(self.ended))
         coverage = self.scored / self.total
         total = sum(row.score for row in rows if row.score is not None)
@@ -239,6 +254,11 @@ class _Run:
                 kinds[row.kind] = kinds.get(row.kind, 0) + 1
         why = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
         return f"only {coverage:.0%} of the rows could be scored ({why})"
+
+
+def passes(fault: DspyActorsError) -> bool:
+    """Whether a failure of the infrastructure may be over after a while."""
+    return is_retryable(fault) if isinstance(fault, LMError) else isinstance(fault, (Busy, CallCancelled))
 
 
 def _rows(devset: Sequence[Example]) -> list[Row]:

@@ -6,16 +6,20 @@ import itertools
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+from dspy_actors.errors import Busy, DspyActorsError
 from dspy_actors.evaluation.actor import EvaluationActor
 from dspy_actors.evaluation.job import Job, Row
 from supervisors.actor import Ref
 from supervisors.dynamic import DynamicSupervisor
-from supervisors.errors import ActorDied
+from supervisors.errors import ActorDied, SystemStopped
 from supervisors.reply import Reply
 from supervisors.spec import ChildSpec, Restart
 
 MAX_ACTORS = 8
 """Evaluation actors of one job. More rows at once are more slots an actor: one loop runs them all either way."""
+
+PAUSE = 0.05
+"""Seconds between two looks for the supervisor of evaluation actors, while it is being replaced."""
 
 _NUMBERS = itertools.count(1)
 
@@ -27,6 +31,10 @@ class Crew(Protocol):
     def evaluations(self) -> Ref[DynamicSupervisor]: ...
 
     def run_on_loop(self, body: Coroutine[Any, Any, Any]) -> Reply[Any]: ...
+
+    def pause(self, seconds: float) -> Reply[None]: ...
+
+    def end_evaluation(self, ref: Ref[Any]) -> None: ...
 
 
 def fan_out(crew: Crew, job: Job, concurrency: int) -> None:
@@ -54,29 +62,59 @@ class _FanOut:
 
     def _start(self, number: int, slots: int) -> None:
         spec = ChildSpec(f"evaluation {next(_NUMBERS)}", EvaluationActor, restart=Restart.TEMPORARY, shutdown=5.0)
-        started = self._crew.evaluations.send_request(DynamicSupervisor.start_child, spec)
-        started.add_done_callback(lambda reply: self._started(reply, number, slots))
+        try:
+            started = self._crew.evaluations.send_request(DynamicSupervisor.start_child, spec)
+        except (Busy, SystemStopped):
+            self._start_later(number, slots)
+        except DspyActorsError as error:
+            self._job.done.fail(error)
+        else:
+            started.add_done_callback(lambda reply: self._started(reply, number, slots))
+
+    def _start_later(self, number: int, slots: int) -> None:
+        """The supervisor of evaluation actors is being replaced; at the runtime's end the job ends too."""
+
+        def again(paused: Reply[None]) -> None:
+            error = paused.exception()
+            if error is None:
+                self._start(number, slots)
+            else:
+                self._job.done.fail(error)
+
+        self._crew.pause(PAUSE).add_done_callback(again)
 
     def _started(self, started: Reply[Any], number: int, slots: int) -> None:
         error = started.exception()
+        if isinstance(error, ActorDied):
+            self._start_later(number, slots)
+            return
         if error is not None:
             self._job.done.fail(error)
             return
         ref: Ref[EvaluationActor] = started.get(0)
         self._job.actors.append(ref)
         held: set[Row] = set()
-        working = ref.send_request(EvaluationActor.work, self._job, slots, held)
+        try:
+            working = ref.send_request(EvaluationActor.work, self._job, slots, held)
+        except SystemStopped:
+            self._start_later(number, slots)
+            return
         working.add_done_callback(lambda reply: self._ended(reply, ref, number, slots, held))
 
     def _ended(self, working: Reply[Any], ref: Ref[EvaluationActor], number: int, slots: int, held: set[Row]) -> None:
         error = working.exception()
+        self._job.actors.remove(ref)
         if error is not None and not self._job.stopped:
             cause = error.__cause__ if isinstance(error, ActorDied) and error.__cause__ is not None else error
-            for row in list(held):
-                self._crew.run_on_loop(self._job.lost(row, cause))
+            try:
+                for row in list(held):
+                    self._crew.run_on_loop(self._job.lost(row, cause))
+            except DspyActorsError as ended:
+                self._job.done.fail(ended)
+                return
             self._start(number, slots)
             return
         self._alive.discard(number)
-        self._crew.evaluations.cast(DynamicSupervisor.terminate_child, ref)
+        self._crew.end_evaluation(ref)
         if not self._alive:
             self._job.done.set(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -18,11 +19,12 @@ class Feed(Generic[T]):
     `offer`, `put_back`, `settle` and `close` are safe from any thread and never block; `take` is awaited.
     """
 
-    __slots__ = ("_closed", "_items", "_lock", "_taken", "_waiting")
+    __slots__ = ("_abandoned", "_closed", "_items", "_lock", "_taken", "_waiting")
 
     def __init__(self, items: Iterable[T] = (), *, closed: bool = True) -> None:
         self._items: deque[T] = deque(items)
         self._closed = closed
+        self._abandoned = False
         self._taken = 0
         self._lock = threading.Lock()
         self._waiting: deque[Reply[None]] = deque()
@@ -38,21 +40,30 @@ class Feed(Generic[T]):
                     return None
                 turn: Reply[None] = Reply()
                 self._waiting.append(turn)
-            await turn
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():  # woken for a row that somebody else must take now
+                    self._wake_one()
+                raise
 
     def offer(self, item: T) -> None:
         """Add a row."""
         with self._lock:
             self._items.append(item)
-            turn = self._waiting.popleft() if self._waiting else None
-        if turn is not None:
-            turn.set(None)
+        self._wake_one()
 
     def put_back(self, item: T) -> None:
-        """Give back a row that was taken, for somebody else to try."""
-        with self._lock:
+        """Give back a row that was taken, for somebody else to try; forgotten where the feed was abandoned."""
+        with self._lock:  # in one step: between two of them the feed could look as if it had ended
             self._taken -= 1
-        self.offer(item)
+            if not self._abandoned:
+                self._items.append(item)
+            ended = self._ended()
+        if ended:
+            self._wake_all()
+        else:
+            self._wake_one()
 
     def settle(self) -> None:
         """One row that was taken is done with."""
@@ -73,11 +84,22 @@ class Feed(Generic[T]):
     def abandon(self) -> None:
         """Forget the rows nobody has taken yet; those taken are still waited for."""
         with self._lock:
+            self._abandoned = True
             self._items.clear()
         self.close()
 
     def _ended(self) -> bool:
         return self._closed and not self._items and self._taken <= 0
+
+    def _wake_one(self) -> None:
+        """Wake somebody who still waits: whoever was cancelled takes nothing."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    return
+                turn = self._waiting.popleft()
+            if turn.set(None):
+                return
 
     def _wake_all(self) -> None:
         with self._lock:

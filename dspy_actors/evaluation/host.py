@@ -23,14 +23,14 @@ class EvaluationHost(Host, Crew, Protocol):
         ...
 
 
-def host_of(program: Module | Program) -> tuple[EvaluationHost, Settings]:
+def host_of(program: Module | Program, name: str = "Evaluate") -> tuple[EvaluationHost, Settings]:
     """The runtime that `program` belongs to, or the one in force here, with its settings.
 
-    Raises `NoRuntime` for a module outside every runtime.
+    Raises `NoRuntime`, which calls the caller `name`, for a module outside every runtime.
     """
     if isinstance(program, Program):
         host: Any = program.host
         return host, program.in_force()
-    frame = require_frame("Evaluate")
+    frame = require_frame(name)
     found: Any = frame.runner
     return found, frame.settings

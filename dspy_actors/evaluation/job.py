@@ -22,13 +22,20 @@ CRASH_TRIES = 2
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One row of a job. `tries` counts the outcomes thrown away, `crashes` the actors that died over it."""
+    """One row of a job.
+
+    `tries` counts the outcomes thrown away, `crashes` the actors that died over it. `until` is when its time is over,
+    all tries together: an instant of the runtime's clock in seconds, `None` before the first try. `turn` counts how
+    often it was taken from a dead actor: what that one still does with it does not count.
+    """
 
     index: int
     inputs: Mapping[str, Any]
     source: Any = None
     tries: int = 0
     crashes: int = 0
+    until: float | None = None
+    turn: int = 0
 
 
 Deliver: TypeAlias = Callable[[Row, Outcome], Coroutine[Any, Any, float | None]]
@@ -55,15 +62,23 @@ class Job:
         """
         while (row := await self.feed.take()) is not None:
             held.add(row)
+            turn = row.turn
             try:
-                outcome = await self.program.outcome(dict(row.inputs), self.settings)
+                outcome = await self.program.outcome(dict(row.inputs), self._settings_for(row))
+                if row.turn == turn:
+                    await self._delivered(row, outcome)
             except asyncio.CancelledError:
                 raise
             except BaseException:  # this row is what brings the actor down, not its neighbours in other slots
                 row.crashes += 1
                 raise
-            await self._delivered(row, outcome)
             held.discard(row)
+
+    def _settings_for(self, row: Row) -> Settings:
+        if row.until is None:
+            row.until = self.clock.now() + self.settings.deadline
+            return self.settings
+        return self.settings.bind(deadline=max(0.0, row.until - self.clock.now()))
 
     async def _delivered(self, row: Row, outcome: Outcome) -> None:
         again = await self.deliver(row, outcome)
@@ -73,14 +88,24 @@ class Job:
         row.tries += 1
         self.clock.call_at(self.clock.now() + again, lambda: self.feed.put_back(row))
 
+    def fits(self, row: Row, wait: float) -> bool:
+        """Whether a further try after `wait` seconds would begin within the row's time."""
+        return row.until is None or self.clock.now() + wait < row.until
+
     async def lost(self, row: Row, cause: BaseException) -> None:
         """A row whose actor died: given back, unless it was this row that brought actors down, twice."""
+        row.turn += 1
         if row.crashes < CRASH_TRIES and not self.stopped:
             self.feed.put_back(row)
             return
-        error = ProgramError(f"the program brought its evaluation actor down: {cause}", error_type=type(cause).__name__)
+        msg = f"the program brought its evaluation actor down: {cause!r}"
+        error = ProgramError(msg, error_type=type(cause).__name__)
         error.__cause__ = cause
-        await self._delivered(row, Outcome(call_id="", error=error))
+        try:
+            await self._delivered(row, Outcome(call_id="", error=error))
+        except Exception as failure:
+            self.done.fail(failure)
+            raise
 
     def stop(self) -> None:
         """Take no more rows; those under way finish."""

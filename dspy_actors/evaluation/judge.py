@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import time
@@ -25,7 +26,7 @@ class Judge:
 
     A metric runs on the programs loop as long as it is quick. One that asks a model in the blocking way, or takes
     longer than 5 ms, is called in a task thread from then on, so that it cannot hold up the other rows. A metric
-    that is a coroutine function is awaited.
+    that is a coroutine function is awaited. One call of it may take as long as one row.
     """
 
     def __init__(self, metric: Metric, frame: Frame) -> None:
@@ -37,8 +38,9 @@ class Judge:
         """The score of one prediction. Raises `ProgramError` where the metric raises or returns no number."""
         token = FRAME.set(self._frame)
         try:
-            return as_score(await self._value(example, prediction))
-        except Exception as error:
+            async with asyncio.timeout(self._frame.settings.deadline):
+                return as_score(await self._value(example, prediction))
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             msg = f"the metric failed on this row: {type(error).__name__}: {error}"
             raise ProgramError(msg, error_type=type(error).__name__) from error
         finally:
@@ -51,15 +53,20 @@ class Judge:
                 value = self._metric(example, prediction)
             except (BlockingCall, BlockingCallOnLoop):
                 self._in_thread = True
+            except RuntimeError as error:
+                if "loop" not in str(error) or "running" not in str(error):  # asyncio.run(...) in a metric
+                    raise
+                self._in_thread = True
             else:
                 self._in_thread = time.perf_counter() - began > LONG
                 return await value if inspect.isawaitable(value) else value
         runner = self._frame.runner
         value = await runner.run_in_thread(lambda: self._metric(example, prediction), "metric")
-        return await _awaited(value) if inspect.isawaitable(value) else value
+        return await awaited(value) if inspect.isawaitable(value) else value
 
 
-async def _awaited(value: Awaitable[Any]) -> Any:
+async def awaited(value: Awaitable[Any]) -> Any:
+    """Any awaitable as a coroutine."""
     return await value
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import isawaitable
 from random import Random
 from typing import Any
 
 from dspy_actors.errors import EvaluationError
 from dspy_actors.evaluation.attempt import attempt
 from dspy_actors.evaluation.host import EvaluationHost, host_of
-from dspy_actors.evaluation.judge import Metric
-from dspy_actors.example import Example
+from dspy_actors.evaluation.judge import Metric, awaited
+from dspy_actors.example import Example, Prediction
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program, Trace
 from dspy_actors.optimizers.base import M, checked_trainset, labelled
@@ -47,7 +48,7 @@ class BootstrapFewShot:
         max_bootstrapped_demos: solved examples to collect.
         max_labeled_demos: demos in all, filled up with labelled examples.
         max_rounds: tries per example; later ones at temperature 1.
-        max_errors: give up after this many examples that ended in an error.
+        max_errors: give up after this many tries that ended in an error, of the teacher or of the metric.
         on_progress: called with `Bootstrapped` after every example, in the caller's thread.
     """
 
@@ -83,14 +84,14 @@ class BootstrapFewShot:
         """A copy of `student` with demonstrations. Blocking, inside a runtime.
 
         Raises:
-            EvaluationError: the trainset is empty, the teacher does not fit, or `max_errors` examples failed; the
-                cause is the last failure.
+            EvaluationError: the trainset is empty, the teacher does not fit, or `max_errors` tries failed; the cause
+                is the last failure.
         """
         examples = checked_trainset(trainset)
         made = student.reset_copy()
         guide = self._teacher(student, teacher, examples)
         _check_pair(made, guide)
-        host, settings = host_of(made)
+        host, settings = host_of(made, "BootstrapFewShot.compile")
         program = host.start(guide)
         try:
             demos, solved = _Search(self, host, settings, program, guide).run(examples)
@@ -156,7 +157,13 @@ class _Search:
             outcome, trace = attempt(self.program, dict(example.inputs().items()), settings, variant)
             if outcome.prediction is None:
                 self._count(outcome.error)
-            elif self._succeeded(example, outcome.prediction, trace):
+                continue
+            try:
+                succeeded = self._succeeded(example, outcome.prediction, trace)
+            except Exception as error:
+                self._count(error)
+                continue
+            if succeeded:
                 return _demos_of(trace, names)
         return None
 
@@ -166,15 +173,19 @@ class _Search:
         token = FRAME.set(Frame(self.host, self.settings))
         try:
             value = self.plan.metric(example, prediction, trace)
+            if isawaitable(value):
+                value = self.host.run_on_loop(awaited(value)).get()
         finally:
             FRAME.reset(token)
+        if isinstance(value, Prediction):
+            value = float(value)
         threshold = self.plan.metric_threshold
         return bool(value) if threshold is None else float(value) >= threshold
 
     def _count(self, error: Exception | None) -> None:
         self.errors += 1
         if self.errors >= self.plan.max_errors:
-            msg = f"the teacher failed on {self.errors} examples (max_errors={self.plan.max_errors}); the last: {error}"
+            msg = f"{self.errors} tries failed (max_errors={self.plan.max_errors}); the last: {error!r}"
             raise EvaluationError(msg) from error
 
 

@@ -29,8 +29,10 @@ def says(**fields: object) -> str:
 
 
 def asked(request: LMRequest, field: str = "question") -> str:
-    """The value of an input in the last turn of a request."""
-    return request.messages[-1].text.split(f"[[ ## {field} ## ]]\n")[1].split("\n\n")[0]
+    """The value of an input in the last turn of a request that has it: a correction follows it without."""
+    mark = f"[[ ## {field} ## ]]\n"
+    turn = next(message.text for message in reversed(request.messages) if mark in message.text)
+    return turn.split(mark)[1].split("\n\n")[0]
 
 
 def echo(request: LMRequest) -> str:

@@ -1,0 +1,272 @@
+"""Evaluation: whose fault a failure is, crashes of rows and actors, and an early end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from dspy_actors.errors import (
+    LMAuthError,
+    LMServerError,
+)
+from dspy_actors.evaluation.evaluate import Evaluate, Progress
+from dspy_actors.lm.lm import LM
+from dspy_actors.messages import LMRequest
+from dspy_actors.modules.module import Module
+from dspy_actors.runtime import Runtime
+from supervisors.dynamic import DynamicSupervisor
+from supervisors.exits import Crash
+from supervisors.testing import wait_until
+from tests.dspy_actors.programs import (
+    PATIENCE,
+    SOON,
+    Gate,
+    asked,
+    begin,
+    echo,
+    examples,
+    qa,
+    right,
+    runtime,
+    says,
+)
+
+
+def evaluate(count: int = 6, **options: Any) -> Evaluate:
+    return Evaluate(devset=examples(count), metric=options.pop("metric", right), **options)
+
+
+def poisoned(request: LMRequest) -> Any:
+    """Answers all but `q1` and `q3` rightly."""
+    question = asked(request)
+    return "no layout" if question in ("q1", "q3") else says(answer=question)
+
+
+class Fails(Module):
+    """Answers, but fails in its own way at the questions it is given."""
+
+    def __init__(self, *questions: str, error: type[BaseException] = ValueError) -> None:
+        self.ask = qa()
+        self.questions = questions
+        self.error = error
+
+    async def aforward(self, question: str) -> Any:
+        if question in self.questions:
+            raise self.error("its own fault")
+        return await self.ask.acall(question=question)
+
+
+class Wraps(Module):
+    """Turns what its model meets into an error of its own."""
+
+    def __init__(self, chained: bool = True) -> None:
+        self.ask = qa()
+        self.chained = chained
+
+    def forward(self, question: str) -> Any:
+        failed = False
+        try:
+            return self.ask(question=question)
+        except Exception:
+            if self.chained:
+                raise ValueError("wrapped") from None
+            failed = True
+        assert failed
+        raise ValueError("told by nobody")
+
+
+def down(request: LMRequest) -> Any:
+    return LMServerError("not here", status=501)
+
+
+# -- whose fault it is ---------------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_cannot_be_read_scores_zero_and_is_listed() -> None:
+    with runtime(poisoned):
+        result = evaluate(4)(qa())
+    assert (result.score, result.coverage, result.kinds()) == (50.0, 1.0, {"parse": 2})
+
+
+def test_an_exception_of_the_program_scores_zero_and_is_listed() -> None:
+    with runtime():
+        result = evaluate(4)(Fails("q1"))
+    assert (result.score, result.kinds()) == (75.0, {"ValueError": 1})
+
+
+def test_the_score_of_a_failure_can_be_chosen() -> None:
+    with runtime():
+        assert evaluate(4, failure_score=0.5)(Fails("q1")).score == 87.5
+
+
+def some_down(request: LMRequest) -> Any:
+    return down(request) if asked(request) == "q1" else echo(request)
+
+
+@pytest.mark.parametrize("make", [qa, Wraps, lambda: Wraps(chained=False)])
+def test_an_outage_is_no_score_however_the_program_puts_it(make: Any) -> None:
+    with runtime(some_down):
+        result = evaluate(4)(make())
+    assert (result.score, result.coverage, [row.index for row in result.unscored]) == (100.0, 0.75, [1])
+
+
+def test_an_unscored_row_keeps_the_error_of_the_program() -> None:
+    with runtime(some_down):
+        result = evaluate(4)(Wraps())
+    assert isinstance(result.unscored[0].error, ValueError)
+    assert isinstance(result.unscored[0].outcome.fault, LMServerError)
+
+
+def test_a_row_that_the_infrastructure_failed_is_tried_again() -> None:
+    left = {"q1": 1}
+
+    def passing(request: LMRequest) -> Any:
+        if left.pop(asked(request), None):
+            return LMServerError("down", status=503)
+        return echo(request)
+
+    with runtime(passing, lm=LM("scripted/m", num_retries=0)):
+        assert evaluate(4)(qa()).coverage == 1.0
+
+
+def test_all_tries_of_a_row_end_within_its_deadline() -> None:
+    with runtime(Gate()) as rt:
+        result = evaluate(2, deadline=SOON)(rt.start(qa()))
+    assert (result.kinds(), result.seconds < 1.0) == ({"deadline": 2}, True)
+
+
+def test_a_refused_key_is_not_tried_again_and_again() -> None:
+    def refused(request: LMRequest) -> Any:
+        return LMAuthError("who are you?", status=401)
+
+    with runtime(refused) as rt:
+        evaluate(4)(qa())
+        assert rt.numbers().sent == 4
+
+
+def test_below_the_floor_of_coverage_a_result_is_incomplete_and_says_why() -> None:
+    with runtime(lambda request: LMServerError("down", status=501)):
+        result = evaluate(4)(qa())
+    assert result.score is None
+    assert result.incomplete == "only 0% of the rows could be scored (4 x lm_server)"
+
+
+def test_above_the_floor_of_coverage_a_result_is_complete() -> None:
+    with runtime(some_down):
+        assert evaluate(4, coverage_floor=0.75)(qa()).incomplete is None
+
+
+def test_a_drained_runtime_scores_no_row_as_zero() -> None:
+    gate = Gate()
+    with runtime(gate) as rt:
+        running = begin(evaluate(6, num_threads=1), rt.start(qa()))
+        gate.wait_for()
+        begin(rt.drain, PATIENCE)
+        wait_until(lambda: not rt.ready())
+        gate.open()
+        result = running.get(PATIENCE)
+    assert (result.score, result.kinds()) == (100.0, {"shutting_down": 5})
+
+
+def test_an_evaluation_at_the_shutdown_keeps_what_is_finished() -> None:
+    gate = Gate()
+
+    async def first_only(request: LMRequest) -> Any:
+        return echo(request) if asked(request) == "q0" else await gate(request)
+
+    done = threading.Event()
+    rt = runtime(first_only).start_up()
+    watch = evaluate(6, num_threads=1, on_progress=lambda progress: progress.done == 1 and done.set())
+    running = begin(watch, rt.start(qa()))
+    assert done.wait(PATIENCE)
+    rt.shutdown()
+    result = running.get(PATIENCE)
+    assert result.rows[0].score == 1.0
+    assert "shutting_down" in str(result.incomplete)
+
+
+# -- crashes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("concurrency", [1, 8, 20])
+def test_a_row_that_wants_to_end_the_process_is_an_error_and_its_neighbours_are_unharmed(
+    error: type[BaseException], concurrency: int
+) -> None:
+    with runtime():
+        result = evaluate(12, num_threads=concurrency)(Fails("q3", "q7", error=error))
+    assert [row.index for row in result.errors] == [3, 7]
+    assert (result.coverage, len(result.rows)) == (1.0, 12)
+
+
+def test_rows_of_an_evaluation_actor_that_was_killed_are_taken_over() -> None:
+    gate = Gate()
+    with runtime(gate) as rt:
+        running = begin(evaluate(8, num_threads=4), rt.start(qa()))
+        gate.wait_for(4)
+        supervisor = rt.registry.whereis("evaluations")
+        assert supervisor is not None
+        for child in supervisor.call(DynamicSupervisor.which_children)[:2]:
+            child.ref.fence()
+        gate.open()
+        assert (running.get(PATIENCE).score, len(running.get(0).rows)) == (100.0, 8)
+
+
+def test_an_evaluation_outlives_the_supervisor_of_its_actors() -> None:
+    gate = Gate()
+    with runtime(gate) as rt:
+        running = begin(evaluate(8, num_threads=4), rt.start(qa()))
+        gate.wait_for(4)
+        supervisor = rt.registry.whereis("evaluations")
+        assert supervisor is not None
+        supervisor.exit(Crash(RuntimeError("killed by the test")))
+        gate.open()
+        assert len(running.get(PATIENCE).rows) == 8
+
+
+# -- an early end --------------------------------------------------------------------------------------------------
+
+
+def test_too_many_failures_of_the_program_stop_the_evaluation() -> None:
+    with runtime(lambda request: "no layout"):
+        result = evaluate(50, max_errors=3, num_threads=1)(qa())
+    assert len(result.rows) == 3
+    assert "max_errors=3" in str(result.incomplete)
+
+
+class Interrupts:
+    """A progress that raises what Ctrl-C raises."""
+
+    def __call__(self, progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_gives_up_the_rows_under_way() -> None:
+    gate = Gate()
+    with runtime(gate) as rt:
+        program = rt.start(qa())
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(20, num_threads=4, on_progress=Interrupts())(program)
+        wait_until(lambda: program.metrics()["inflight"] == 0)
+        evaluations = rt.registry.whereis("evaluations")
+        assert evaluations is not None
+        wait_until(lambda: not evaluations.call(DynamicSupervisor.which_children))
+
+
+def test_a_cancelled_evaluation_gives_up_the_rows_under_way() -> None:
+    gate = Gate()
+
+    async def main(rt: Runtime) -> None:
+        program = rt.start(qa())
+        task = asyncio.create_task(evaluate(20).acall(program))
+        await asyncio.to_thread(gate.wait_for, 8)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(wait_until, lambda: program.metrics()["inflight"] == 0)
+
+    with runtime(gate) as rt:
+        asyncio.run(main(rt))
