@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 import pykka
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr
 
-from supervisors import calls
+from supervisors import calls, links
 from supervisors.cell import IGNORE, Cell, Ignore
 from supervisors.clock import Clock, Timer
 from supervisors.current import BESIDE
@@ -62,6 +62,8 @@ class Actor(pykka.Actor):
     dispatcher: ClassVar[str] = "pool"
     inline: ClassVar[bool] = False
     mailbox: ClassVar[int | None] = None
+    trap_exit: bool = False
+    """Whether exit signals of others come to `on_info`; see `supervisors.links`."""
 
     _method_names: ClassVar[dict[Callable[..., Any], str]] = {}
     _async_handlers: ClassVar[tuple[str, ...]] = ()
@@ -169,7 +171,8 @@ class Actor(pykka.Actor):
         return status
 
     def on_info(self, message: Any) -> Any:
-        """A `Down`, or what was sent with pykka's `tell` and `ask` (return the answer). The default logs it."""
+        """A `Down`, an `ExitSignal`, or what was sent with pykka's `tell` and `ask` (return the answer). The default
+        logs it."""
         logger.warning("%s got a message that it has no use for: %r", self.name, message)
 
     def on_receive(self, message: Any) -> Any:
@@ -239,6 +242,14 @@ class Actor(pykka.Actor):
     def demonitor(self, monitor: Monitor) -> bool:
         """Take a monitor back: no Down comes from it any more. False if its Down was handled before."""
         return monitor.end()
+
+    def link(self, ref: Ref[Any]) -> None:
+        """Let the end of each be an exit signal to the other; see `supervisors.links`."""
+        links.link(self.ref, ref)
+
+    def unlink(self, ref: Ref[Any]) -> None:
+        """Take `link` back."""
+        links.unlink(self.ref, ref)
 
     def start_task(self, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run `coro` beside the mailbox, on loop actors. Cancelled when the actor ends; what it raises is a crash."""

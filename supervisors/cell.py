@@ -161,6 +161,9 @@ class Cell(Mailbox):
                 if reply is not None:
                     reply.set(IGNORE)
                 return None
+            if value is not None:
+                said = f"{self.kind.__qualname__}.init gave {type(value).__qualname__}; it may give nothing, or IGNORE"
+                return self.die(Crash(TypeError(said)), reply)
             self.started = True
             value = self.ref
             self.home.telemetry.execute(("actor", "start"), {}, {"name": self.name, "ref": value, "class": self.kind})

@@ -21,6 +21,7 @@ from supervisors.exits import Crash, Exit, Killed, Shutdown
 from supervisors.intensity import Intensity
 from supervisors.lastwords import LastWords, gather
 from supervisors.lineage import refuse_from_below
+from supervisors.links import ExitSignal
 from supervisors.ref import Ref
 from supervisors.reply import Reply
 from supervisors.spec import BRUTAL_KILL, ChildSpec, ChildType
@@ -42,10 +43,13 @@ class Parent(Actor):
     """What every kind of supervisor is."""
 
     child_type: ClassVar[ChildType] = ChildType.SUPERVISOR
+    trap_exit = True
     _children: Children
 
     def on_info(self, message: object) -> None:
-        """Somebody sent what a supervisor does not know: reported and ignored."""
+        """Somebody sent what a supervisor does not know: ignored, and reported unless it is an exit signal."""
+        if isinstance(message, ExitSignal):
+            return
         reports.unexpected_message(self.kernel.telemetry, supervisor=self.name, message=message)
 
     def refuse_from_below(self, ref: Ref[Any] | None) -> None:

@@ -12,7 +12,7 @@ from tests.floors import arrows, circle, is_face, sources
 ROOMS = {
     "supervisors": [
         "errors exits clock telemetry deadline steps blocking awaiting current lineage hashing",
-        "reply dispatchers mailbox cell timers calls ref monitors kernel actor",
+        "reply dispatchers mailbox cell timers calls ref links monitors kernel actor",
         "keylock registry via brief lastwords stopping",
         "spec strategies intensity backoff",
         "reports child children supervisor dynamic partition tasks task_stream",

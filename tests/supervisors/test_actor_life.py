@@ -54,6 +54,17 @@ def test_an_init_may_decline(kernel: Kernel) -> None:
     assert kernel.live() == []
 
 
+@kinds
+def test_an_init_that_gives_a_value_is_a_failed_start(kernel: Kernel, cls: type[Counter]) -> None:
+    class Odd(cls):  # type: ignore[misc, valid-type]
+        def init(self) -> int:
+            return 42
+
+    with pytest.raises(StartFailed, match="gave int; it may give nothing, or IGNORE"):
+        kernel.spawn(Odd)
+    assert kernel.live() == []
+
+
 def test_an_init_that_takes_too_long_is_fenced(still: Kernel, clock: ManualClock) -> None:
     go = threading.Event()
 
