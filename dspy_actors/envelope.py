@@ -36,6 +36,7 @@ class Envelope:
     tenant: str = ""
     priority: Priority = "interactive"
     sample: int = 0
+    session: str = ""
 
 
 class Cancellable(Protocol):

@@ -39,6 +39,7 @@ class Settings:
     adapter: Adapter
     deadline: float = 600.0
     tenant: str = ""
+    session: str = ""
     priority: Priority = "interactive"
     sample: int = 0
     options: Mapping[str, object] = field(default_factory=dict)

@@ -12,26 +12,21 @@ from typing import Any, Self
 from dspy_actors.adapters.base import Adapter
 from dspy_actors.adapters.chat_adapter import ChatAdapter
 from dspy_actors.batch import Mapped, map_rows
-from dspy_actors.cache.flight import SingleFlight
-from dspy_actors.cache.table import Table
 from dspy_actors.envelope import Priority
 from dspy_actors.errors import EvaluationError, NoRuntime, ShuttingDown
 from dspy_actors.hosting import RuntimeHost
-from dspy_actors.lm.client import LMClient
-from dspy_actors.lm.gatehouse import Gatehouse
+from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.guarding import Guarding
-from dspy_actors.lm.guards import make_guards
+from dspy_actors.lm.layer import LayerSettings, LMLayer
 from dspy_actors.lm.lm import LM
-from dspy_actors.lm.pools import PoolPlan
+from dspy_actors.lm.prices import Price
 from dspy_actors.lm.providers.base import LMConfig, Provider
 from dspy_actors.lm.providers.table import provider_for
-from dspy_actors.lm.reach import WorkerFinder
 from dspy_actors.lm.transports.base import TransportSettings
 from dspy_actors.lm.transports.choose import choose
 from dspy_actors.lm.transports.observed import observed
-from dspy_actors.lm.tree import LMPlan
 from dspy_actors.lm.usage import LMCounters, LMNumbers
-from dspy_actors.lm.worker import worker_class
+from dspy_actors.lm.usage_log import UsageTotals
 from dspy_actors.modules.admission import Limits
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
@@ -68,6 +63,8 @@ class Runtime:
         max_zombies: abandoned threads beyond which blocking programs are refused with `Busy`.
         parse_retries: how often an unreadable answer is asked for again.
         guarding: breakers, rate limits and the retry budget; `Guarding()` if left out.
+        prices: what tokens cost, by `provider/model`; without one the cost of an answer is `None`, never 0.
+        budgets, session_budgets: what each tenant, each session may spend; refused before anything is sent.
         open_provider: replaces the providers by name, for models of your own.
         clock: what tells the time.
     """
@@ -89,6 +86,9 @@ class Runtime:
         max_zombies: int = 32,
         parse_retries: int = 1,
         guarding: Guarding | None = None,
+        prices: Mapping[str, Price] | None = None,
+        budgets: Mapping[str, Budget] | None = None,
+        session_budgets: Mapping[str, Budget] | None = None,
         open_provider: OpenProvider | None = None,
         name: str | None = None,
         clock: Clock | None = None,
@@ -108,9 +108,17 @@ class Runtime:
         self._clock = clock
         self._counters = LMCounters()
         self._registry = Registry()
-        self._bounds = (cache_entries, cache_bytes, cache_seconds)
-        self._guarding = guarding or Guarding()
-        self._open_provider = open_provider or _providers(transport)
+        self._layer_settings = LayerSettings(
+            open_provider=open_provider or _providers(transport),
+            guarding=guarding or Guarding(),
+            prices=dict(prices or {}),
+            budgets=dict(budgets or {}),
+            session_budgets=dict(session_budgets or {}),
+            cache_entries=cache_entries,
+            cache_bytes=cache_bytes,
+            cache_seconds=cache_seconds,
+        )
+        self._layer: LMLayer | None = None
         self._system: System | None = None
         self._host: RuntimeHost | None = None
         self._plan: RuntimePlan | None = None
@@ -155,9 +163,11 @@ class Runtime:
         return host.close_door().wait(seconds, host.clock)
 
     def ready(self) -> bool:
-        """Whether calls are let in and the tree stands: what a readiness probe asks."""
+        """Whether calls are let in, the tree stands and the default model's breaker is not open: a readiness probe."""
         host = self._host
-        return host is not None and not host.closing and all(self._registry.whereis(n) for n in ("tasks", "modules"))
+        if host is None or host.closing or not all(self._registry.whereis(name) for name in ("tasks", "modules")):
+            return False
+        return self._layer is None or self._layer.lets_through(self.settings.lm)
 
     def child_spec(self) -> ChildSpec:
         """The runtime as a child of a service's own supervisor; it is then started and stopped by that one."""
@@ -176,15 +186,10 @@ class Runtime:
 
     def _laid_out(self, kernel: Kernel) -> tuple[RuntimeHost, RuntimePlan]:
         """What outlives a restart of the tree: the published state, and what leads to whoever stands in the tree."""
-        entries, size, seconds = self._bounds
-        table: Table[bytes, Any] = Table(kernel.clock, max_entries=entries, max_bytes=size, ttl=seconds)
-        guards = make_guards(table, SingleFlight(), self._counters)
-        client = LMClient(WorkerFinder(self._registry, kernel.clock), guards, self._counters, kernel.clock)
-        host = RuntimeHost(kernel, self._registry, client, self.settings, self._limits, self._max_zombies)
-        io_loop = f"io of {self.name}"
-        gatehouse = Gatehouse(self._guarding, kernel.clock, kernel.telemetry)
-        pools = PoolPlan(self._registry, worker_class(io_loop), self._open_provider, self._counters, gatehouse)
-        return host, RuntimePlan(self.name, self._registry, LMPlan(io_loop, pools, table), host.went_down)
+        layer = LMLayer(self.name, self._layer_settings, kernel, self._registry, self._counters)
+        host = RuntimeHost(kernel, self._registry, layer.client, self.settings, self._limits, self._max_zombies)
+        self._layer = layer
+        return host, RuntimePlan(self.name, self._registry, layer.plan, host.went_down)
 
     def _tree_ended(self, host: RuntimeHost, exit: Exit) -> None:
         """A tree that crashed is started again and its calls go on; one that was stopped takes them with it."""
@@ -293,6 +298,24 @@ class Runtime:
     def numbers(self) -> LMNumbers:
         """The LM layer's counts: calls, cache hits, requests sent, retries, tokens."""
         return self._counters.read()
+
+    def health(self) -> dict[str, object]:
+        """Every number of the way to the models in one reading: counts, cache, breakers, limiters, budgets."""
+        self._running()
+        assert self._layer is not None
+        return self._layer.health()
+
+    def usage(self, *, tenant: str | None = None, session: str | None = None) -> UsageTotals:
+        """Attempts, tokens and cost so far: of a tenant, a session, or everything."""
+        self._running()
+        assert self._layer is not None
+        return self._layer.usage.totals(tenant=tenant, session=session)
+
+    def set_budget(self, budget: Budget, *, tenant: str | None = None, session: str | None = None) -> None:
+        """Bound what a tenant or a session may spend from now on; what was spent stays spent."""
+        self._running()
+        assert self._layer is not None
+        self._layer.book.set(budget, tenant=tenant, session=session)
 
     @property
     def system(self) -> System:

@@ -13,12 +13,13 @@ BROKEN_PIPE = 141
 HOPELESS = frozenset({"lm_auth", "lm_billing", "lm_configuration", "lm_not_configured", "lm_unsupported_model"})
 """Kinds of error that the next row would meet as well: a job that begins with one does not begin."""
 
-UNREACHABLE = frozenset({"lm_transport", "lm_timeout", "lm_unexpected"})
+UNREACHABLE = frozenset({"circuit_open", "lm_transport", "lm_timeout", "lm_unexpected"})
 
 REMEDIES = {
     "lm_auth": "check the key in OPENAI_API_KEY",
     "lm_billing": "the account has no money or quota left",
     "lm_not_configured": "or use --lm embedded/knn, which needs no key",
+    "circuit_open": "check --base-url and that the server is running",
     "lm_transport": "check --base-url and that the server is running",
     "lm_timeout": "check --base-url and that the server answers in time",
     "lm_unexpected": "check --base-url: it should end in /v1 and speak OpenAI's chat completions",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextvars import Context
 
 from dspy_actors.envelope import Envelope
-from dspy_actors.errors import CallCancelled, DeadlineExceeded, LMTransportError, ShuttingDown
+from dspy_actors.errors import CallCancelled, DeadlineExceeded, LMError, LMTransportError, ShuttingDown
 from dspy_actors.lm.guards import Guard, LMCall, give_up
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.reach import WorkerFinder
@@ -41,10 +41,14 @@ class LMClient:
         """Ask `lm`. Cancelling the reply gives up the request, unless an equal call still waits for it."""
         self._counters.add("calls")
         call = LMCall(lm, request, envelope, endpoint=lm.base_url or lm.provider)
-        for guard in self._guards:
-            answered = guard.admit(call)
-            if answered is not None:
-                return answered
+        try:
+            for guard in self._guards:
+                answered = guard.admit(call)
+                if answered is not None:
+                    return answered
+        except LMError as refusal:
+            self._finish(call, None, refusal)
+            return call.reply
         reply = call.reply
         if not call.shared:
             reply.add_done_callback(lambda settled: give_up(call) if settled.cancelled() else None)
@@ -73,7 +77,14 @@ class LMClient:
         lm = call.lm
         envelope = call.envelope
         work = Work(
-            call.request, envelope.call_id, call.until, call.shared, lm.num_retries, lm.timeout, envelope.priority
+            call.request,
+            envelope.call_id,
+            call.until,
+            call.shared,
+            lm.num_retries,
+            lm.timeout,
+            envelope.priority,
+            call.account,
         )
         try:
             call.upstream = None if call.abandoned else ref.send_request(LMWorker.complete, work)

@@ -35,8 +35,7 @@ class Gatehouse:
 
     def gates(self, config: LMConfig, key: Hashable) -> Gates:
         """The gates of the worker for `config`; `key` tells its key apart from others."""
-        place = f"{config.provider} at {config.base_url}" if config.base_url else config.provider
-        model = f"{config.provider}/{config.model}" + (f" at {config.base_url}" if config.base_url else "")
+        place, model = _names(config)
         guarding = self.guarding
         with self._lock:
             breakers = (
@@ -48,6 +47,11 @@ class Gatehouse:
             retries = _once(self.retry_budgets, place, lambda: RetryBudget(guarding.retry_budget))
         return Gates(limiter, breakers, retries, self._clock)
 
+    def breakers_of(self, config: LMConfig) -> tuple[Breaker, ...]:
+        """The breakers a call to `config` meets, as far as there are any yet."""
+        found = (self.breakers.get(name) for name in _names(config))
+        return tuple(breaker for breaker in found if breaker is not None)
+
     def readings(self) -> dict[str, BreakerReading]:
         """Every breaker now, by name."""
         now = self._clock.now()
@@ -55,6 +59,12 @@ class Gatehouse:
 
     def _changed(self, name: str, before: State, after: State) -> None:
         self._telemetry.execute(STATE_CHANGED, {}, {"name": name, "before": before.value, "after": after.value})
+
+
+def _names(config: LMConfig) -> tuple[str, str]:
+    """What the breakers of a config's endpoint and of its model are called."""
+    where = f" at {config.base_url}" if config.base_url else ""
+    return f"{config.provider}{where}", f"{config.provider}/{config.model}{where}"
 
 
 def _once(table: dict[str, T], name: str, make: Callable[[], T]) -> T:

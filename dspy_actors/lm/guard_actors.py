@@ -1,9 +1,11 @@
-"""The actors that look after the published guards: `BreakerManager` and `LimiterManager`."""
+"""The actors that look after the published guards: usage, budgets, limiters and breakers."""
 
 from __future__ import annotations
 
 from dspy_actors.lm.breaker import BreakerReading
+from dspy_actors.lm.budget import Budget, BudgetBook
 from dspy_actors.lm.gatehouse import Gatehouse
+from dspy_actors.lm.usage_log import UsageLog, UsageRecord, UsageTotals
 from supervisors.actor import Actor
 
 
@@ -38,6 +40,46 @@ class BreakerManager(Actor):
         if breaker is not None:
             breaker.reset()
         return breaker is not None
+
+
+class UsageStore(Actor):
+    """The hand on the usage records. Workers book without a message; if this actor dies, no record is lost.
+
+    Messages: `totals(tenant, session)`: sums over attempts; `records()`: the last ones.
+    """
+
+    inline = True
+
+    def init(self, log: UsageLog) -> None:
+        self.log = log
+
+    def totals(self, tenant: str | None = None, session: str | None = None) -> UsageTotals:
+        """Attempts, tokens and cost of a tenant, a session, or everything."""
+        return self.log.totals(tenant=tenant, session=session)
+
+    def records(self) -> list[UsageRecord]:
+        """The last records, oldest first."""
+        return list(self.log.records())
+
+
+class BudgetManager(Actor):
+    """The hand on the budgets. Calls reserve without a message; if this actor dies, nothing spent is forgotten.
+
+    Messages: `readings()`: every ledger; `set_budget(budget, tenant, session)`: give one another bound.
+    """
+
+    inline = True
+
+    def init(self, book: BudgetBook) -> None:
+        self.book = book
+
+    def readings(self) -> dict[str, dict[str, object]]:
+        """What every bounded tenant and session has spent and reserved."""
+        return self.book.readings()
+
+    def set_budget(self, budget: Budget, tenant: str | None = None, session: str | None = None) -> None:
+        """Bound a tenant or a session; what was spent stays spent."""
+        self.book.set(budget, tenant=tenant, session=session)
 
 
 class LimiterManager(Actor):

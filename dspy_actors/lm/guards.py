@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from typing import Protocol, TypeAlias
 
 from dspy_actors.cache.flight import Flight, SingleFlight
 from dspy_actors.cache.keys import digest
 from dspy_actors.cache.table import Table, is_cacheable, size_of
 from dspy_actors.envelope import Envelope
+from dspy_actors.lm.account import Account
+from dspy_actors.lm.budget import Amount, BudgetBook
+from dspy_actors.lm.estimate import likely_usage
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.usage import LMCounters
+from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest, LMResponse
 from supervisors.reply import Reply
@@ -29,6 +34,7 @@ class LMCall:
 
     __slots__ = (
         "abandoned",
+        "account",
         "after",
         "endpoint",
         "envelope",
@@ -53,6 +59,7 @@ class LMCall:
         self.upstream: Reply[Answer] | None = None
         self.resubmits = 0
         self.abandoned = False
+        self.account = Account(envelope.tenant, envelope.session)
         self.shared = False
         self.until: Callable[[], float | None] = lambda: envelope.deadline
 
@@ -61,7 +68,10 @@ class Guard(Protocol):
     """Stands between a call and the worker."""
 
     def admit(self, call: LMCall) -> Reply[Answer] | None:
-        """`None` lets the call pass; a reply answers it. Runs in the caller's thread and never blocks."""
+        """`None` lets the call pass; a reply answers it; an `LMError` refuses it.
+
+        Runs in the caller's thread and never blocks.
+        """
         ...
 
 
@@ -126,6 +136,27 @@ class FlightGuard:
         return None
 
 
+class BudgetGuard:
+    """Sets aside what a call may cost, and refuses it where its tenant or its session cannot afford that.
+
+    A call that joins an equal one or is answered from the cache sends nothing and costs nothing.
+    """
+
+    def __init__(self, book: BudgetBook, log: UsageLog) -> None:
+        self._book = book
+        self._log = log
+
+    def admit(self, call: LMCall) -> Reply[Answer] | None:
+        ledgers = self._book.ledgers(call.account.tenant, call.account.session)
+        if ledgers:
+            most = likely_usage(call.request)
+            money = self._log.cost(most, call.lm.name) or Decimal(0)
+            amount = Amount(most.total_tokens, money, 1)
+            self._book.reserve(ledgers, amount)
+            call.after.append(lambda answer, error: self._book.settle(ledgers, amount, call.account.spent))
+        return None
+
+
 def _land(flight: Flight[bytes, Answer], answer: Answer | None, error: BaseException | None) -> None:
     if answer is not None:
         flight.succeed(answer)
@@ -160,7 +191,15 @@ def give_up(call: LMCall) -> None:
 
 
 def make_guards(
-    table: Table[bytes, LMResponse], flights: SingleFlight[bytes, Answer], counters: LMCounters
+    table: Table[bytes, LMResponse],
+    flights: SingleFlight[bytes, Answer],
+    book: BudgetBook,
+    log: UsageLog,
+    counters: LMCounters,
 ) -> tuple[Guard, ...]:
-    """The guards of one runtime, in order: a hit takes no flight, an equal call sends no second request."""
-    return (CacheGuard(table, counters), FlightGuard(flights, table, counters))
+    """The guards of one runtime, in order: a hit costs nothing, an equal call sends no second request."""
+    return (
+        CacheGuard(table, counters),
+        FlightGuard(flights, table, counters),
+        BudgetGuard(book, log),
+    )

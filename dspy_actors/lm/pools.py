@@ -6,9 +6,11 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from dspy_actors.lm.budget import BudgetBook
 from dspy_actors.lm.gatehouse import Gatehouse
 from dspy_actors.lm.providers.base import LMConfig, Provider
 from dspy_actors.lm.usage import LMCounters
+from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.worker import LMWorker, WorkerPlan
 from dspy_actors.secret import Secret
 from supervisors.actor import Ref
@@ -42,6 +44,12 @@ class PoolPlan:
     open_provider: Callable[[LMConfig], Provider]
     counters: LMCounters
     gatehouse: Gatehouse
+    usage_log: UsageLog
+    book: BudgetBook
+
+    def worker_plan(self, config: LMConfig, key_mark: str) -> WorkerPlan:
+        """What the worker for `config` is started from."""
+        return WorkerPlan(config, self.open_provider, self.counters, self.gatehouse, self.usage_log, key_mark)
 
 
 def pool_name(provider: str) -> Hashable:
@@ -106,7 +114,7 @@ class ProviderPool(NamedChildren):
         spec = ChildSpec(
             id=f"{config.provider}/{config.model}{where}" + _key_mark(name),
             start=self.plan.worker,
-            args=(WorkerPlan(config, plan.open_provider, plan.counters, plan.gatehouse, _key_mark(name)),),
+            args=(plan.worker_plan(config, _key_mark(name)),),
             name=self.registry.via(name),
             restart=Restart.PERMANENT,
             shutdown=WORKER_SHUTDOWN,

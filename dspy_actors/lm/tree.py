@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dspy_actors.cache.manager import CacheManager
 from dspy_actors.cache.table import Table
-from dspy_actors.lm.guard_actors import BreakerManager, LimiterManager
+from dspy_actors.lm.guard_actors import BreakerManager, BudgetManager, LimiterManager, UsageStore
 from dspy_actors.lm.io_loop import IOLoop
 from dspy_actors.lm.pools import POOLS, LMPools, PoolPlan
 from dspy_actors.messages import LMResponse
@@ -48,7 +48,9 @@ class GuardSupervisor(Supervisor):
         via = plan.pools.registry.via
         super().init(
             [
+                ChildSpec("usage", UsageStore, args=(plan.pools.usage_log,), name=via("usage")),
                 ChildSpec("cache", CacheManager, args=(plan.table,), name=via("cache")),
+                ChildSpec("budgets", BudgetManager, args=(plan.pools.book,), name=via("budgets")),
                 ChildSpec("limiters", LimiterManager, args=(plan.pools.gatehouse,), name=via("limiters")),
                 ChildSpec("breakers", BreakerManager, args=(plan.pools.gatehouse,), name=via("breakers")),
             ],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from dspy_actors.envelope import Priority
+from dspy_actors.lm.account import Account
 from dspy_actors.messages import LMRequest, LMResponse
 
 Source: TypeAlias = Literal["model", "cache", "flight"]
@@ -27,6 +28,7 @@ class Work:
     num_retries: int
     timeout: float | None
     priority: Priority = "interactive"
+    account: Account = field(default_factory=Account)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,17 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from random import Random
 
-from dspy_actors.errors import DeadlineExceeded, DspyActorsError, LMError, LMTimeoutError
+from dspy_actors.errors import CircuitOpen, DeadlineExceeded, DspyActorsError, LMError, LMTimeoutError
+from dspy_actors.lm.estimate import prompt_tokens
 from dspy_actors.lm.gatehouse import Gatehouse
 from dspy_actors.lm.gates import Passing
 from dspy_actors.lm.providers.base import Attempt, LMConfig, Provider
 from dspy_actors.lm.retry import RetryPolicy
 from dspy_actors.lm.transports.observed import HEARD
 from dspy_actors.lm.usage import LMCounters
+from dspy_actors.lm.usage_log import UsageLog, UsageRecord
 from dspy_actors.lm.work import Answer, Work
-from dspy_actors.messages import LMResponse
+from dspy_actors.messages import LMResponse, Usage
 from supervisors.actor import Actor
 from supervisors.reply import Reply
 
@@ -28,6 +30,7 @@ class WorkerPlan:
     open_provider: Callable[[LMConfig], Provider]
     counters: LMCounters
     gatehouse: Gatehouse
+    usage_log: UsageLog
     key_mark: Hashable = None
 
 
@@ -78,11 +81,17 @@ class LMWorker(Actor):
 
     async def _attempts(self, work: Work) -> Answer:
         number = 0
+        last: LMError | None = None
         while True:
             number += 1
             try:
                 response = await self._once(work, number)
+            except CircuitOpen as refusal:
+                if last is None:
+                    raise
+                raise last from refusal  # what the provider did says more than that it is not asked again
             except LMError as error:
+                last = error
                 error.attempts = number
                 if self._left(work) == 0.0:
                     msg = f"the call's deadline passed while the model was asked ({error.phase or error.kind})"
@@ -113,7 +122,34 @@ class LMWorker(Actor):
         finally:
             HEARD.reset(heard)
             self.gates.leave(passing, response, failure)
+            if passing.was_sent:
+                self._book(work, number, passing, response, failure)
         return response
+
+    def _book(
+        self, work: Work, number: int, passing: Passing, response: LMResponse | None, failure: LMError | None
+    ) -> None:
+        """Record a request that was sent, and charge it to the call's account, whatever came of it."""
+        account, log, name = work.account, self.plan.usage_log, f"{self.plan.config.provider}/{self.plan.config.model}"
+        usage = None if response is None else response.usage
+        if usage is None and failure is None:  # answered without a count, or given up: the provider has read the prompt
+            usage = Usage(prompt_tokens(work.request), estimated=True)
+        cost = log.cost(usage, name)
+        account.add(0 if usage is None else usage.total_tokens, cost)
+        log.add(
+            UsageRecord(
+                call_id=work.call_id,
+                attempt=number,
+                tenant=account.tenant,
+                session=account.session,
+                model=name,
+                status="ok" if response is not None else "error" if failure is not None else "cancelled",
+                seconds=self.clock.now() - passing.began,
+                usage=usage,
+                cost=cost,
+                kind=None if failure is None else failure.kind,
+            )
+        )
 
     def _attempt(self, work: Work, number: int, passing: Passing) -> Attempt:
         now = asyncio.get_running_loop().time()

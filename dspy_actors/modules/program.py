@@ -236,6 +236,7 @@ class Program:
             tenant=settings.tenant,
             priority=settings.priority,
             sample=settings.sample,
+            session=settings.session,
         )
         return Frame(self._host, settings, envelope, Scope(trace, None if outer is None else outer.scope))
 

@@ -178,7 +178,7 @@ def test_a_module_that_holds_no_program_is_named(here: Path, program: str, compl
 @pytest.mark.parametrize(
     ("lm", "complaint"),
     [
-        ("wonder/model", "provider 'wonder' is not known; known: embedded, openai"),
+        ("wonder/model", "provider 'wonder' is not known; known: anthropic, embedded, local, openai"),
         ("gpt-4o", "write the provider before the model"),
         ("embedded/gpt", "there is embedded/knn"),
     ],

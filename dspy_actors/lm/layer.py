@@ -1,0 +1,99 @@
+"""`LMLayer`: everything one runtime's way to its models publishes, and one reading of all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+from dspy_actors.cache.flight import SingleFlight
+from dspy_actors.cache.table import Table
+from dspy_actors.lm.breaker import State
+from dspy_actors.lm.budget import Budget, BudgetBook
+from dspy_actors.lm.client import LMClient
+from dspy_actors.lm.gatehouse import Gatehouse
+from dspy_actors.lm.guarding import Guarding
+from dspy_actors.lm.guards import make_guards
+from dspy_actors.lm.lm import LM
+from dspy_actors.lm.pools import PoolPlan
+from dspy_actors.lm.prices import Price
+from dspy_actors.lm.providers.base import LMConfig, Provider
+from dspy_actors.lm.reach import WorkerFinder
+from dspy_actors.lm.tree import LMPlan
+from dspy_actors.lm.usage import LMCounters
+from dspy_actors.lm.usage_log import UsageLog
+from dspy_actors.lm.worker import worker_class
+from dspy_actors.messages import LMResponse
+from supervisors.kernel import Kernel
+from supervisors.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSettings:
+    """How one runtime asks its models. `budgets` are by tenant, `session_budgets` by session, `prices` by model."""
+
+    open_provider: Callable[[LMConfig], Provider]
+    guarding: Guarding = field(default_factory=Guarding)
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
+    session_budgets: Mapping[str, Budget] = field(default_factory=dict)
+    cache_entries: int = 100_000
+    cache_bytes: int = 64 * 1024 * 1024
+    cache_seconds: float = 1800.0
+
+
+class LMLayer:
+    """The published state: counters, cache, usage, budgets, breakers and limiters, and the client that goes by them.
+
+    Actors look after these tables; none of them holds what cannot be lost.
+    """
+
+    def __init__(
+        self, name: str, settings: LayerSettings, kernel: Kernel, registry: Registry, counters: LMCounters
+    ) -> None:
+        clock = kernel.clock
+        self._clock = clock
+        self.counters = counters
+        self.table: Table[bytes, LMResponse] = Table(
+            clock, max_entries=settings.cache_entries, max_bytes=settings.cache_bytes, ttl=settings.cache_seconds
+        )
+        self.usage = UsageLog(settings.prices)
+        self.book = BudgetBook(settings.budgets, settings.session_budgets)
+        self.gatehouse = Gatehouse(settings.guarding, clock, kernel.telemetry)
+        guards = make_guards(self.table, SingleFlight(), self.book, self.usage, counters)
+        self.client = LMClient(WorkerFinder(registry, clock), guards, counters, clock)
+        io_loop = f"io of {name}"
+        pools = PoolPlan(
+            registry,
+            worker_class(io_loop),
+            settings.open_provider,
+            counters,
+            self.gatehouse,
+            self.usage,
+            self.book,
+        )
+        self.plan = LMPlan(io_loop, pools, self.table)
+
+    def health(self) -> dict[str, object]:
+        """Every number of the layer in one reading, as plain data; asks no actor."""
+        now = self._clock.now()
+        gatehouse = self.gatehouse
+        return {
+            "numbers": asdict(self.counters.read()),
+            "cache": asdict(self.table.stats()),
+            "breakers": {
+                name: {**asdict(reading), "state": reading.state.value}
+                for name, reading in gatehouse.readings().items()
+            },
+            "limiters": {name: limiter.reading(now) for name, limiter in list(gatehouse.limiters.items())},
+            "retry_budgets": {name: budget.left for name, budget in list(gatehouse.retry_budgets.items())},
+            "budgets": self.book.readings(),
+        }
+
+    def lets_through(self, lm: LM | None) -> bool:
+        """Whether the breakers of `lm` would let a call through now."""
+        if lm is None:
+            return True
+        return not any(
+            breaker.reading(self._clock.now()).state in (State.OPEN, State.FORCED_OPEN)
+            for breaker in self.gatehouse.breakers_of(lm.config)
+        )
