@@ -1,0 +1,216 @@
+"""`Runtime.map`: rows as a stream, a bounded number at a time, in order or as they end, left early without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dspy_actors.errors import BlockingCall, DataError, EvaluationError, LMServerError, ShuttingDown
+from dspy_actors.messages import LMRequest
+from dspy_actors.modules.module import Module
+from supervisors.dynamic import DynamicSupervisor
+from supervisors.testing import wait_until
+from tests.dspy_actors.programs import PATIENCE, Ask, AskLater, Gate, asked, begin, echo, qa, runtime
+
+
+class Rows:
+    """An endless source that counts what was read of it."""
+
+    def __init__(self, until: int = 10**9) -> None:
+        self.read = 0
+        self.until = until
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while self.read < self.until:
+            self.read += 1
+            yield {"question": f"q{self.read - 1}"}
+
+
+class Held:
+    """Answers all but one question at once."""
+
+    def __init__(self, held: str) -> None:
+        self.held = held
+        self.gate = Gate()
+
+    async def __call__(self, request: LMRequest) -> str:
+        return await self.gate(request) if asked(request) == self.held else echo(request)
+
+
+@pytest.mark.parametrize("make", [qa, Ask, AskLater])
+def test_every_row_comes_back_with_its_outcome(make: Any) -> None:
+    with runtime() as rt:
+        mapped = list(rt.map(make(), Rows(30)))
+    assert [each.outcome.unwrap().answer for each in mapped] == [f"q{n}" for n in range(30)]
+
+
+def test_a_row_comes_back_with_its_place_and_its_fields() -> None:
+    with runtime() as rt:
+        (mapped,) = rt.map(qa(), [{"question": "blue", "id": 7}], inputs=["question"])
+    assert (mapped.index, mapped.row) == (0, {"question": "blue", "id": 7})
+
+
+def test_no_rows_are_no_outcomes() -> None:
+    with runtime() as rt:
+        assert list(rt.map(qa(), [])) == []
+
+
+def test_rows_come_in_order_however_they_end() -> None:
+    held = Held("q0")
+    with runtime(held) as rt:
+        mapping = begin(lambda: [each.index for each in rt.map(qa(), Rows(12), concurrency=4)])
+        held.gate.wait_for()
+        held.gate.open()
+        assert mapping.get(PATIENCE) == list(range(12))
+
+
+def test_unordered_rows_come_as_they_end() -> None:
+    held = Held("q0")
+    with runtime(held) as rt:
+        mapping = rt.map(qa(), Rows(12), concurrency=4, ordered=False)
+        first = [next(mapping).index for _ in range(11)]
+        held.gate.open()
+        assert (sorted(first), next(mapping).index) == (list(range(1, 12)), 0)
+        mapping.close()
+
+
+def test_no_more_rows_are_under_way_than_were_allowed() -> None:
+    gate = Gate()
+    with runtime(gate) as rt:
+        program = rt.start(qa())
+        mapping = begin(lambda: list(rt.map(program, Rows(20), concurrency=3)))
+        gate.wait_for(3)
+        assert program.metrics()["inflight"] == 3
+        gate.open()
+        assert len(mapping.get(PATIENCE)) == 20
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_endless_source_is_read_as_far_as_it_is_used(ordered: bool) -> None:
+    rows = Rows()
+    with runtime() as rt:
+        mapping = rt.map(qa(), rows, concurrency=4, ordered=ordered)
+        for _ in range(100):
+            next(mapping)
+        mapping.close()
+    assert 100 <= rows.read <= 100 + 4 * 4 + 1
+
+
+def test_a_slow_row_bounds_how_far_others_run_ahead() -> None:
+    held, rows = Held("q0"), Rows()
+    with runtime(held) as rt:
+        mapping = rt.map(qa(), rows, concurrency=4)
+        first = begin(next, mapping)
+        held.gate.wait_for()
+        wait_until(lambda: rt.numbers().calls == 16)
+        assert rows.read == 16
+        held.gate.open()
+        assert first.get(PATIENCE).index == 0
+        mapping.close()
+
+
+def test_nothing_is_read_before_the_first_row_is_asked_for() -> None:
+    rows = Rows()
+    with runtime() as rt:
+        rt.map(qa(), rows)
+    assert rows.read == 0
+
+
+def test_leaving_early_gives_up_the_rows_under_way() -> None:
+    held = Held("q3")
+    with runtime(held) as rt:
+        program = rt.start(qa())
+        for _ in rt.map(program, Rows(), concurrency=4):
+            held.gate.wait_for()
+            break
+        held.gate.wait_for_cancel()
+        wait_until(lambda: program.metrics()["inflight"] == 0)
+
+
+def test_leaving_early_leaves_no_actor_behind() -> None:
+    with runtime() as rt:
+        for _ in rt.map(qa(), Rows()):
+            break
+        for name in ("evaluations", "modules"):
+            ref = rt.registry.whereis(name)
+            assert ref is not None
+            wait_until(lambda ref=ref: not ref.call(DynamicSupervisor.which_children))  # type: ignore[misc]
+
+
+def test_a_row_that_fails_has_its_error_and_the_others_their_answers() -> None:
+    def poisoned(request: LMRequest) -> Any:
+        return LMServerError("not here", status=501) if asked(request) == "q3" else echo(request)
+
+    with runtime(poisoned) as rt:
+        mapped = list(rt.map(qa(), Rows(6)))
+    assert [each.outcome.ok for each in mapped] == [True, True, True, False, True, True]
+
+
+def test_a_row_that_wants_to_end_the_process_is_an_error_of_that_row() -> None:
+    class Exits(Module):
+        def __init__(self) -> None:
+            self.ask = qa()
+
+        async def aforward(self, question: str) -> Any:
+            if question == "q2":
+                raise SystemExit(3)
+            return await self.ask.acall(question=question)
+
+    with runtime() as rt:
+        mapped = list(rt.map(Exits(), Rows(6)))
+    assert [each.index for each in mapped if not each.outcome.ok] == [2]
+
+
+def test_a_row_that_is_no_mapping_is_named() -> None:
+    with runtime() as rt, pytest.raises(DataError, match="row 1 is a str"):
+        list(rt.map(qa(), [{"question": "blue"}, "red"]))  # type: ignore[list-item]
+
+
+def test_an_error_of_the_source_ends_the_mapping() -> None:
+    def source() -> Iterator[dict[str, Any]]:
+        yield {"question": "blue"}
+        raise OSError("the file is gone")
+
+    with runtime() as rt, pytest.raises(OSError, match="the file is gone"):
+        list(rt.map(qa(), source()))
+
+
+def test_a_missing_input_is_an_error_of_that_row() -> None:
+    with runtime() as rt:
+        mapped = list(rt.map(qa(), [{"colour": "blue"}], inputs=["question"]))
+    assert "question" in str(mapped[0].outcome.error)
+
+
+def test_nothing_under_way_is_refused() -> None:
+    with runtime() as rt, pytest.raises(EvaluationError, match="concurrency=0"):
+        rt.map(qa(), [], concurrency=0)
+
+
+def test_a_mapping_on_a_running_loop_says_what_to_write() -> None:
+    async def main() -> None:
+        list(rt.map(qa(), Rows(3)))
+
+    with runtime() as rt, pytest.raises(BlockingCall, match="acall"):
+        asyncio.run(main())
+
+
+def test_every_row_of_a_mapping_ends_when_its_runtime_does() -> None:
+    gate = Gate()
+    rt = runtime(gate).start_up()
+    mapping = begin(lambda: [each.outcome.ok for each in rt.map(rt.start(qa()), Rows(8), concurrency=4)])
+    gate.wait_for(4)
+    rt.shutdown()
+    try:
+        assert mapping.get(PATIENCE) == [False] * 8
+    except ShuttingDown:
+        assert not rt.ready()
+
+
+def test_settings_given_to_a_handle_hold_for_its_rows() -> None:
+    with runtime() as rt:
+        program = rt.start(qa()).using(lm="scripted/other")
+        (mapped,) = rt.map(program, Rows(1))
+    assert mapped.outcome.unwrap().model == "scripted/other"
