@@ -1,4 +1,4 @@
-"""A model provider on loopback, in a process of its own, that speaks OpenAI's protocol and fails on demand.
+"""A model provider on loopback, in a process of its own: it speaks OpenAI's and Anthropic's dialects, fails on demand.
 
 | file | what it holds |
 |---|---|
@@ -9,6 +9,7 @@
 | `faults.py` | what can go wrong, as text (`status=429,retry_after=1`), and the plan that says when |
 | `answers.py` | what a healthy answer says: echo, fixed, layout, map |
 | `layout.py` | reads the outputs a prompt asks for and fills them in |
-| `validate.py` | the strict check of a request body |
+| `dialects.py` | the APIs: chat completions, responses, messages, embeddings |
+| `validate.py`, `validate_*.py` | the strict check of a request body, for each API |
 | `counters.py` | what was seen: requests, peak, aborts, last bodies |
 """

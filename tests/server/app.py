@@ -1,7 +1,8 @@
 """The server's process: `python -m tests.server.app` prints its port and serves until its standard input ends.
 
-Routes: `POST /v1/chat/completions`, `GET /v1/models`, either below `/f/<fault>`; a fault may also come as the query or
-in the header `X-Stub`. Control routes: `POST /_control`, `POST /_release`, `GET /_stats`, `GET /_bodies`, `GET /_wait`.
+Routes: `POST` on the paths of `dialects.DIALECTS`, `GET /v1/models` and `/health`, each below `/f/<fault>` too; a fault
+may also come as the query or in the header `X-Stub`. Control routes: `POST /_control`, `POST /_release`, `GET /_stats`,
+`GET /_bodies`, `GET /_wait`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import time
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from tests.server.answers import Answers, text_of
+from tests.server.answers import Answers
 from tests.server.connection import Connection, Job, Request
 from tests.server.counters import Counters
+from tests.server.dialects import DIALECTS, Dialect, Said, by_schema
 from tests.server.exchange import Answer, Exchange
 from tests.server.faults import Fault, Plan, checked, parse_fault, parse_step
-from tests.server.validate import Refused, check_request, read_json
+from tests.server.validate import Refused, read_json
 
 PAGE = b"<!doctype html><html><body><h1>Bad gateway</h1><p>upstream sent something else</p></body></html>"
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -120,8 +122,9 @@ class StubApp:
             answer = self._route(request, path, fault)
         except Refused as refused:
             counters.invalid += 1
-            fault, answer = {}, self._error(refused.status, refused.error)
-        answer.headers.append(("x-request-id", f"req-{counters.requests}"))
+            fault, answer = {}, self._error(path, refused.status, refused.error)
+        dialect = DIALECTS.get(path)
+        answer.headers.append((dialect.id_header if dialect else "x-request-id", f"req-{counters.requests}"))
         return Exchange(connection, counters, fault, answer, self.gate)
 
     def _fault_of(self, request: Request, path: str, query: str) -> tuple[Fault, str]:
@@ -141,57 +144,45 @@ class StubApp:
         return fault, path
 
     def _route(self, request: Request, path: str, fault: Fault) -> Answer:
-        if self.keys is not None and request.headers.get("authorization", "").removeprefix("Bearer ") not in self.keys:
+        dialect = DIALECTS.get(path, DIALECTS["/v1/chat/completions"])
+        key = request.headers.get(dialect.key_header, "").removeprefix("Bearer ")
+        if self.keys is not None and key not in self.keys:
             raise Refused("Incorrect API key provided", code="invalid_api_key", status=401)
-        if path == "/v1/models":
+        if path in ("/v1/models", "/health"):
             if request.method != "GET":
-                raise Refused("Not allowed to POST on /v1/models", status=405)
+                raise Refused(f"Not allowed to POST on {path}", status=405)
             listed = [{"id": name, "object": "model", "owned_by": "stub"} for name in self.models or ["stub"]]
-            return self._shape({"object": "list", "data": listed}, fault)
-        if path != "/v1/chat/completions":
+            listing = {"object": "list", "data": listed}
+            return self._shape({"status": "ok"} if path == "/health" else listing, fault, dialect)
+        if path not in DIALECTS:
             raise Refused(f"Invalid URL ({request.method} {path})", status=404)
         if request.method != "POST":
             raise Refused(f"Not allowed to {request.method} on {path}", status=405)
         if not request.headers.get("content-type", "").startswith("application/json"):
             raise Refused("Content-Type must be application/json", status=415)
-        body = check_request(read_json(request.body))
+        if path == "/v1/messages" and request.headers.get("anthropic-version") != "2023-06-01":
+            raise Refused("anthropic-version: header is required", status=400)
+        body = dialect.check(read_json(request.body))
         if self.models is not None and body["model"] not in self.models:
             message = f"The model '{body['model']}' does not exist"
             raise Refused(message, "model", "model_not_found", status=404)
         if body.get("stream"):
             raise Refused("This server does not stream", "stream", "unsupported_value")
-        return self._shape(self._completion(body, fault), fault)
+        return self._shape(self._answered(dialect, body, fault), fault, dialect)
 
-    def _completion(self, body: dict[str, Any], fault: Fault) -> dict[str, Any]:
+    def _answered(self, dialect: Dialect, body: dict[str, Any], fault: Fault) -> dict[str, Any]:
         count = self.counters.requests
-        text = fault.get("text") or self.answers.complete(body["messages"], count)
+        schema = dialect.schema(body)
+        text = fault.get("text") or (_encode(by_schema(schema)) if schema is not None else "")
+        text = text or self.answers.complete(dialect.turns(body), count)
         text += "x" * max(0, int(fault.get("pad", 0)) - len(text))
-        message = {"role": "assistant", "content": None if "no_content" in fault else text, "refusal": None}
-        finish = fault.get("finish", "stop")
-        choices = [
-            {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
-            for index in range(body.get("n") or 1)
-        ]
-        asked = sum(len(text_of(message["content"])) for message in body["messages"]) // 4 + 1
-        said = (len(text) // 4 + 1) * len(choices)
-        answer: dict[str, Any] = {
-            "id": f"chatcmpl-{count}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": body["model"],
-            "choices": [] if "no_choices" in fault else choices,
-        }
-        if "no_usage" not in fault:
-            answer["usage"] = {
-                "prompt_tokens": asked,
-                "completion_tokens": said,
-                "total_tokens": asked + said,
-                "prompt_tokens_details": {"cached_tokens": 0},
-                "completion_tokens_details": {"reasoning_tokens": 0},
-            }
+        said = Said(text, fault.get("call"), fault.get("arguments", "{}"), count, fault)
+        answer = dialect.answer(body, said)
+        if "no_usage" in fault:
+            del answer["usage"]
         return answer
 
-    def _shape(self, data: dict[str, Any], fault: Fault) -> Answer:
+    def _shape(self, data: dict[str, Any], fault: Fault, dialect: Dialect) -> Answer:
         """The healthy answer, or what the fault makes of it."""
         status, kind = int(fault.get("status", 200)), "application/json"
         if status != 200 or "error" in fault:
@@ -201,7 +192,7 @@ class StubApp:
                 "param": None,
                 "code": fault.get("code"),
             }
-            data = {"error": error}
+            data = dialect.error(status, error)
         body = _encode(data).encode()
         if "html" in fault:
             body, kind = PAGE, "text/html; charset=utf-8"
@@ -223,8 +214,9 @@ class StubApp:
         return answer
 
     @staticmethod
-    def _error(status: int, error: dict[str, Any]) -> Answer:
-        return Answer(status, [json.dumps({"error": error}).encode()])
+    def _error(path: str, status: int, error: dict[str, Any]) -> Answer:
+        dialect = DIALECTS.get(path, DIALECTS["/v1/chat/completions"])
+        return Answer(status, [json.dumps(dialect.error(status, error)).encode()])
 
     def _control(self, connection: Connection, request: Request, path: str, query: str) -> Job | None:
         if connection.carried == 0:

@@ -20,7 +20,8 @@ A fault is `key=value` pairs joined by commas; a key without a value is a flag:
 | `error` | 200 with an error object inside; `code=`, `type=`, `message=` as for `status` |
 | `body=TEXT` | 200 with exactly this body |
 | `no_usage`, `no_choices`, `no_content`, `empty` | the answer without this part; `empty`: no body at all |
-| `finish=TEXT` | the finish_reason |
+| `finish=TEXT` | the finish_reason, stop_reason or reason of an incomplete response |
+| `call=NAME` | the model calls this tool; `arguments=JSON` with these |
 | `pad=BYTES` | the answer is at least so large |
 | `text=TEXT` | what the model says |
 | `close` | announces and closes the connection after the answer |
@@ -41,7 +42,7 @@ _FLAGS = {"hold", "reset", "drop", "chunked", "malformed", "html", "error", "clo
     "no_content",
     "empty",
 }
-_TEXTS = {"code", "type", "message", "retry_after", "body", "finish", "text", "hang"}
+_TEXTS = {"code", "type", "message", "retry_after", "body", "finish", "text", "hang", "call", "arguments"}
 KEYS = _NUMBERS | _FLAGS | _TEXTS
 
 

@@ -100,10 +100,17 @@ def _response_format(value: Any) -> str | None:
     schema = value.get("json_schema")
     if not isinstance(schema, dict) or not isinstance(schema.get("name"), str):
         return "expected json_schema with a name"
-    name = schema["name"]
-    if not 1 <= len(name) <= 64 or not name.replace("-", "").replace("_", "").isalnum():
+    if not {"name", "schema", "strict", "description"}.issuperset(schema):
+        return "unknown field in json_schema"
+    wrong = wrong_schema_name(schema)
+    return wrong or (None if isinstance(schema.get("schema", {}), dict) else "expected schema to be an object")
+
+
+def wrong_schema_name(schema: dict[str, Any]) -> str | None:
+    name = schema.get("name")
+    if not isinstance(name, str) or not 1 <= len(name) <= 64 or not name.replace("-", "").replace("_", "").isalnum():
         return "expected a name of 1 to 64 letters, digits, _ or -"
-    return None if isinstance(schema.get("schema", {}), dict) else "expected schema to be an object"
+    return None
 
 
 def _tools(value: Any) -> str | None:
@@ -113,7 +120,19 @@ def _tools(value: Any) -> str | None:
         function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             return "expected tools of type function with a name"
+        if set(tool) != {"type", "function"}:
+            return "a tool has type and function"
+        if not {"name", "description", "parameters", "strict"}.issuperset(function):
+            return "unknown field in a tool's function"
     return None
+
+
+def _tool_choice(value: Any) -> str | None:
+    if value in ("auto", "none", "required"):
+        return None
+    function = value.get("function") if isinstance(value, dict) and value.get("type") == "function" else None
+    good = isinstance(function, dict) and isinstance(function.get("name"), str)
+    return None if good else "expected auto, none, required or a function by name"
 
 
 _SIZE = 10_000_000
@@ -140,7 +159,7 @@ OPTIONS: dict[str, Check] = {
     "stream": kind_of(bool),
     "stream_options": kind_of(dict),
     "temperature": number(0, 2),
-    "tool_choice": kind_of(str, dict),
+    "tool_choice": _tool_choice,
     "tools": _tools,
     "top_logprobs": integer(0, 20),
     "top_p": number(0, 1),
@@ -159,23 +178,32 @@ _PART_KEYS = {"text": "text", "image_url": "image_url", "input_audio": "input_au
 
 
 def check_request(body: Any) -> dict[str, Any]:
-    """The body, if OpenAI would take it; else `Refused`."""
+    """The body of a chat completion, if OpenAI would take it; else `Refused`."""
+    checked = check_options(body, ("messages",), OPTIONS)
+    _check_messages(checked["messages"])
+    _check_together(checked)
+    return checked
+
+
+def check_options(body: Any, required: tuple[str, ...], options: dict[str, Check]) -> dict[str, Any]:
+    """The body, if it has a model, what is `required` and beside that only `options`; else `Refused`."""
     if not isinstance(body, dict):
         raise Refused("The body must be a JSON object", code="invalid_type")
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise Refused("you must provide a model parameter", "model", "missing_required_parameter")
-    _check_messages(body.get("messages"))
+    for name in required:
+        if body.get(name) is None:
+            raise Refused(f"Missing required parameter: '{name}'", name, "missing_required_parameter")
     for name, value in body.items():
-        if name in ("model", "messages") or (value is None and name in OPTIONS):
+        if name == "model" or name in required or (value is None and name in options):
             continue
-        check = OPTIONS.get(name)
+        check = options.get(name)
         if check is None:
             raise Refused(f"Unrecognized request argument supplied: {name}", name, "unknown_parameter")
         wrong = check(value)
         if wrong is not None:
             raise Refused(f"Invalid value for '{name}': {wrong}, got {value!r:.100}", name, "invalid_value")
-    _check_together(body)
     return body
 
 
@@ -196,11 +224,14 @@ def _check_together(body: dict[str, Any]) -> None:
 def _check_messages(messages: Any) -> None:
     if not isinstance(messages, list) or not messages:
         raise Refused("'messages' must be a list of at least one message", "messages", "missing_required_parameter")
+    open_calls: set[str] = set()
     for index, message in enumerate(messages):
-        wrong = _wrong_message(message)
+        wrong = _wrong_message(message) or _wrong_tool_turn(message, open_calls)
         if wrong is not None:
             param = f"messages[{index}]"
             raise Refused(f"Invalid value for '{param}': {wrong}", param, "invalid_value")
+    if open_calls:
+        raise Refused("An assistant message with 'tool_calls' must be followed by tool messages", "messages")
 
 
 def _wrong_message(message: Any) -> str | None:
@@ -221,6 +252,25 @@ def _wrong_message(message: Any) -> str | None:
     if not isinstance(content, list) or not content:
         return "content must be a string or a list of parts"
     return next((wrong for part in content if (wrong := _wrong_part(part)) is not None), None)
+
+
+def _wrong_tool_turn(message: dict[str, Any], open_calls: set[str]) -> str | None:
+    """`open_calls` are called and not yet answered."""
+    if message["role"] == "tool":
+        if message["tool_call_id"] not in open_calls:
+            return "messages with role 'tool' must be a response to a preceding message with 'tool_calls'"
+        open_calls.discard(message["tool_call_id"])
+        return None
+    if open_calls:
+        return f"no tool message answers {sorted(open_calls)[0]}"
+    for call in message.get("tool_calls", ()):
+        function = call.get("function") if isinstance(call, dict) and set(call) == {"id", "type", "function"} else None
+        if not isinstance(function, dict) or set(function) != {"name", "arguments"} or call["type"] != "function":
+            return "a tool call has id, type and a function with name and arguments"
+        if not isinstance(function["arguments"], str):
+            return "arguments must be a string"
+        open_calls.add(call["id"])
+    return None
 
 
 def _wrong_part(part: Any) -> str | None:
