@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.providers.base import KeySource, LMConfig
@@ -85,19 +86,12 @@ class LM:
         """What a worker needs to know to ask this model. LMs with equal configs share a worker."""
         return LMConfig(self.provider, self.model, self.base_url, self.api_key, self.timeout)
 
-    def copy(self, **changes: object) -> LM:
+    def copy(self, **changes: Any) -> LM:
         """This LM with some arguments changed; option names are merged over the options it has."""
-        own = {"api_key", "base_url", "cache", "num_retries", "timeout"}
-        made = object.__new__(LM)
-        put = object.__setattr__
-        put(made, "provider", self.provider)
-        put(made, "model", self.model)
-        if "api_key" in changes:
-            changes["api_key"] = key_source(changes["api_key"])
-        for name in own:
-            put(made, name, changes.pop(name, getattr(self, name)))
-        put(made, "options", MappingProxyType({**self.options, **changes}))
-        return made
+        if "api_base" in changes:
+            changes["base_url"] = changes.pop("api_base")
+        own = {name: getattr(self, name) for name in ("api_key", "base_url", "cache", "num_retries", "timeout")}
+        return LM(**{"model": self.name, **own, **self.options, **changes})
 
     def to_state(self) -> dict[str, object] | None:
         """What a saved program says of its LM: never a key, and nothing at all of one with an endpoint of its own.

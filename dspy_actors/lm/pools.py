@@ -8,7 +8,7 @@ from typing import Any
 
 from dspy_actors.lm.budget import BudgetBook
 from dspy_actors.lm.gatehouse import Gatehouse
-from dspy_actors.lm.providers.base import LMConfig, Provider
+from dspy_actors.lm.providers.base import KeySource, LMConfig, Provider
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.worker import LMWorker, WorkerPlan
@@ -59,9 +59,14 @@ def pool_name(provider: str) -> Hashable:
 
 def worker_name(config: LMConfig) -> Hashable:
     """The registered name of the worker for `config`. It tells keys apart without holding one."""
-    key = config.api_key
-    key_id = key.key_id if isinstance(key, Secret) else None if key is None else id(key)
-    return ("lm worker", config.provider, config.base_url, config.model, key_id, config.timeout)
+    return ("lm worker", config.provider, config.base_url, config.model, _key_id(config.api_key), config.timeout)
+
+
+def _key_id(key: KeySource) -> Hashable:
+    """Equal for equal keys; a callable is equal to itself, which its worker keeps alive."""
+    if key is None or isinstance(key, Secret):
+        return key and key.key_id
+    return id(key) if callable(key) else tuple(each.key_id for each in key)
 
 
 class NamedChildren(DynamicSupervisor):
