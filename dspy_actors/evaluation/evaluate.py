@@ -9,6 +9,7 @@ from typing import Any
 from dspy_actors.errors import (
     Busy,
     CallCancelled,
+    CircuitOpen,
     DspyActorsError,
     EvaluationError,
     LMError,
@@ -258,7 +259,9 @@ class _Run:
 
 def passes(fault: DspyActorsError) -> bool:
     """Whether a failure of the infrastructure may be over after a while."""
-    return is_retryable(fault) if isinstance(fault, LMError) else isinstance(fault, (Busy, CallCancelled))
+    if isinstance(fault, LMError):
+        return is_retryable(fault) or isinstance(fault, CircuitOpen)
+    return isinstance(fault, (Busy, CallCancelled))
 
 
 def _rows(devset: Sequence[Example]) -> list[Row]:

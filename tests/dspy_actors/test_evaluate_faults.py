@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from dspy_actors.errors import (
+    Busy,
+    CircuitOpen,
     LMAuthError,
     LMServerError,
 )
 from dspy_actors.evaluation.evaluate import Evaluate, Progress
+from dspy_actors.example import Prediction
 from dspy_actors.lm.lm import LM
 from dspy_actors.messages import LMRequest
 from dspy_actors.modules.module import Module
@@ -130,6 +133,22 @@ def test_a_row_that_the_infrastructure_failed_is_tried_again() -> None:
 
     with runtime(passing, lm=LM("scripted/m", num_retries=0)):
         assert evaluate(4)(qa()).coverage == 1.0
+
+
+@pytest.mark.parametrize("fault", [CircuitOpen("not asked", retry_after=0.6), Busy("full")])
+def test_a_row_that_was_refused_for_a_while_is_tried_again(fault: Exception) -> None:
+    class Refused(Module):
+        left = 1
+
+        async def aforward(self, question: str) -> Any:
+            Refused.left -= 1
+            if Refused.left >= 0:
+                raise fault
+            return Prediction(answer=question)
+
+    with runtime():
+        result = evaluate(1)(Refused())
+    assert (result.coverage, result.seconds >= 0.5) == (1.0, True)
 
 
 def test_all_tries_of_a_row_end_within_its_deadline() -> None:
