@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Token
+from pathlib import Path
 from typing import Any, Self
 
 from dspy_actors.adapters.base import Adapter
@@ -59,6 +60,7 @@ class Runtime:
         tenant: whose calls these are; part of the cache's key.
         transport: `"httpx"`, `"aiohttp"` (the extra `[fast]`), or `"auto"`: aiohttp where it is installed.
         cache_seconds, cache_bytes, cache_entries: bounds of the memory cache.
+        cache_path: a file that keeps answers across restarts, each for `cache_disk_seconds`; none if left out.
         max_inflight, max_queue: how many calls of one program run at once, and how many may wait.
         max_zombies: abandoned threads beyond which blocking programs are refused with `Busy`.
         parse_retries: how often an unreadable answer is asked for again.
@@ -81,6 +83,8 @@ class Runtime:
         cache_seconds: float = 1800.0,
         cache_bytes: int = 64 * 1024 * 1024,
         cache_entries: int = 100_000,
+        cache_path: str | Path | None = None,
+        cache_disk_seconds: float = 7 * 86_400.0,
         max_inflight: int = 1024,
         max_queue: int = 100_000,
         max_zombies: int = 32,
@@ -117,6 +121,8 @@ class Runtime:
             cache_entries=cache_entries,
             cache_bytes=cache_bytes,
             cache_seconds=cache_seconds,
+            cache_path=None if cache_path is None else Path(cache_path),
+            cache_disk_seconds=cache_disk_seconds,
         )
         self._layer: LMLayer | None = None
         self._system: System | None = None
@@ -180,6 +186,8 @@ class Runtime:
         host = self._host
         ref = kernel.spawn(RuntimeSupervisor, self._plan, name=self._registry.via(self.name))
         host.came_up()
+        if self._layer is not None:
+            self._layer.open()
         if isinstance(ref, Ref):
             ref.down().add_done_callback(lambda down: self._tree_ended(host, down.take()))
         return ref
@@ -195,6 +203,8 @@ class Runtime:
         """A tree that crashed is started again and its calls go on; one that was stopped takes them with it."""
         if not isinstance(exit, Crash):
             host.went_down()
+            if self._layer is not None:
+                self._layer.close()
 
     def _refuse_ended(self) -> None:
         if self._ended:

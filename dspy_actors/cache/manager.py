@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dspy_actors.cache.table import Table, TableStats
-from dspy_actors.messages import LMResponse
+from dspy_actors.cache.table import TableStats
+from dspy_actors.cache.tiers import AnswerCache
 from supervisors.actor import Actor
 
 SWEEP_SECONDS = 600.0
@@ -17,19 +17,19 @@ class CacheManager(Actor):
 
     inline = True
 
-    def init(self, table: Table[bytes, LMResponse]) -> None:
-        self.table = table
+    def init(self, cache: AnswerCache) -> None:
+        self.cache = cache
         self.send_after(SWEEP_SECONDS, CacheManager.sweep)
 
     def sweep(self) -> None:
         """Drop what has expired, and come back in ten minutes."""
-        self.table.sweep()
+        self.cache.sweep()
         self.send_after(SWEEP_SECONDS, CacheManager.sweep)
 
     def stats(self) -> TableStats:
         """One reading of the table's counts."""
-        return self.table.stats()
+        return self.cache.table.stats()
 
     def clear(self) -> None:
         """Forget every entry."""
-        self.table.clear()
+        self.cache.clear()

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 
 from dspy_actors.cache.flight import Flight, SingleFlight
 from dspy_actors.cache.keys import digest
-from dspy_actors.cache.table import Table, is_cacheable, size_of
+from dspy_actors.cache.tiers import AnswerCache
 from dspy_actors.envelope import Envelope
 from dspy_actors.lm.account import Account
 from dspy_actors.lm.budget import Amount, BudgetBook
@@ -18,7 +18,7 @@ from dspy_actors.lm.lm import LM
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.work import Answer
-from dspy_actors.messages import LMRequest, LMResponse
+from dspy_actors.messages import LMRequest
 from supervisors.reply import Reply
 
 After: TypeAlias = Callable[[Answer | None, BaseException | None], None]
@@ -76,10 +76,10 @@ class Guard(Protocol):
 
 
 class CacheGuard:
-    """Answers from the memory cache, and keeps what the model answers. A hit takes no message."""
+    """Answers from the cache, and keeps what the model answers. A hit takes no message."""
 
-    def __init__(self, table: Table[bytes, LMResponse], counters: LMCounters) -> None:
-        self._table = table
+    def __init__(self, cache: AnswerCache, counters: LMCounters) -> None:
+        self._cache = cache
         self._counters = counters
 
     def admit(self, call: LMCall) -> Reply[Answer] | None:
@@ -89,7 +89,7 @@ class CacheGuard:
         if call.key is None:
             self._counters.add("uncacheable")
             return None
-        found = self._table.get(call.key)
+        found = self._cache.get(call.key)
         if found is None:
             call.after.append(self._keeper(call.key))
             return None
@@ -99,8 +99,10 @@ class CacheGuard:
 
     def _keeper(self, key: bytes) -> After:
         def keep(answer: Answer | None, error: BaseException | None) -> None:
-            if answer is not None and is_cacheable(answer.response):
-                self._table.put(key, answer.response, size_of(answer.response))
+            if answer is not None:
+                self._cache.keep(key, answer.response)
+            elif error is not None:
+                self._cache.refuse(key, error)
 
         return keep
 
@@ -108,11 +110,9 @@ class CacheGuard:
 class FlightGuard:
     """Sends one request for equal calls made at once; each caller keeps its own wait and its own deadline."""
 
-    def __init__(
-        self, flights: SingleFlight[bytes, Answer], table: Table[bytes, LMResponse], counters: LMCounters
-    ) -> None:
+    def __init__(self, flights: SingleFlight[bytes, Answer], cache: AnswerCache, counters: LMCounters) -> None:
         self._flights = flights
-        self._table = table
+        self._cache = cache
         self._counters = counters
 
     def admit(self, call: LMCall) -> Reply[Answer] | None:
@@ -126,7 +126,7 @@ class FlightGuard:
         call.reply = reply
         call.shared = True
         call.until = lambda: flight.deadline
-        landed = self._table.get(key)
+        landed = self._cache.peek(key)
         if landed is not None:  # the flight before this one landed after our look into the cache
             self._counters.add("cache_hits")
             flight.succeed(Answer(landed, "cache", attempts=0))
@@ -191,7 +191,7 @@ def give_up(call: LMCall) -> None:
 
 
 def make_guards(
-    table: Table[bytes, LMResponse],
+    cache: AnswerCache,
     flights: SingleFlight[bytes, Answer],
     book: BudgetBook,
     log: UsageLog,
@@ -199,7 +199,7 @@ def make_guards(
 ) -> tuple[Guard, ...]:
     """The guards of one runtime, in order: a hit costs nothing, an equal call sends no second request."""
     return (
-        CacheGuard(table, counters),
-        FlightGuard(flights, table, counters),
+        CacheGuard(cache, counters),
+        FlightGuard(flights, cache, counters),
         BudgetGuard(book, log),
     )

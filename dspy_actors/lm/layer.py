@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
+from dspy_actors.cache.disk import DiskCache
 from dspy_actors.cache.flight import SingleFlight
 from dspy_actors.cache.table import Table
+from dspy_actors.cache.tiers import AnswerCache
+from dspy_actors.errors import LMError
 from dspy_actors.lm.breaker import State
 from dspy_actors.lm.budget import Budget, BudgetBook
 from dspy_actors.lm.client import LMClient
@@ -39,6 +43,8 @@ class LayerSettings:
     cache_entries: int = 100_000
     cache_bytes: int = 64 * 1024 * 1024
     cache_seconds: float = 1800.0
+    cache_path: Path | None = None
+    cache_disk_seconds: float = 7 * 86_400.0
 
 
 class LMLayer:
@@ -53,13 +59,18 @@ class LMLayer:
         clock = kernel.clock
         self._clock = clock
         self.counters = counters
-        self.table: Table[bytes, LMResponse] = Table(
+        table: Table[bytes, LMResponse] = Table(
             clock, max_entries=settings.cache_entries, max_bytes=settings.cache_bytes, ttl=settings.cache_seconds
         )
+        refusals: Table[bytes, LMError] = Table(clock, max_entries=10_000)
+        disk = None
+        if settings.cache_path is not None:
+            disk = DiskCache(settings.cache_path, seconds=settings.cache_disk_seconds, telemetry=kernel.telemetry)
+        self.cache = AnswerCache(table, refusals, disk, registry, kernel.telemetry)
         self.usage = UsageLog(settings.prices)
         self.book = BudgetBook(settings.budgets, settings.session_budgets)
         self.gatehouse = Gatehouse(settings.guarding, clock, kernel.telemetry)
-        guards = make_guards(self.table, SingleFlight(), self.book, self.usage, counters)
+        guards = make_guards(self.cache, SingleFlight(), self.book, self.usage, counters)
         self.client = LMClient(WorkerFinder(registry, clock), guards, counters, clock)
         io_loop = f"io of {name}"
         pools = PoolPlan(
@@ -71,7 +82,7 @@ class LMLayer:
             self.usage,
             self.book,
         )
-        self.plan = LMPlan(io_loop, pools, self.table)
+        self.plan = LMPlan(io_loop, pools, self.cache)
 
     def health(self) -> dict[str, object]:
         """Every number of the layer in one reading, as plain data; asks no actor."""
@@ -79,7 +90,8 @@ class LMLayer:
         gatehouse = self.gatehouse
         return {
             "numbers": asdict(self.counters.read()),
-            "cache": asdict(self.table.stats()),
+            "cache": asdict(self.cache.table.stats()),
+            "disk_cache": None if self.cache.disk is None else asdict(self.cache.disk.stats()),
             "breakers": {
                 name: {**asdict(reading), "state": reading.state.value}
                 for name, reading in gatehouse.readings().items()
@@ -88,6 +100,16 @@ class LMLayer:
             "retry_budgets": {name: budget.left for name, budget in list(gatehouse.retry_budgets.items())},
             "budgets": self.book.readings(),
         }
+
+    def open(self) -> None:
+        """Open the files again that `close` closed."""
+        if self.cache.disk is not None:
+            self.cache.disk.open()
+
+    def close(self) -> None:
+        """Close the files that are open; the actors that wrote them have ended."""
+        if self.cache.disk is not None:
+            self.cache.disk.close()
 
     def lets_through(self, lm: LM | None) -> bool:
         """Whether the breakers of `lm` would let a call through now."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dspy_actors.cache.disk import DiskWriter
 from dspy_actors.cache.manager import CacheManager
-from dspy_actors.cache.table import Table
+from dspy_actors.cache.tiers import DISK_WRITER, AnswerCache
 from dspy_actors.lm.guard_actors import BreakerManager, BudgetManager, LimiterManager, UsageStore
 from dspy_actors.lm.io_loop import IOLoop
 from dspy_actors.lm.pools import POOLS, LMPools, PoolPlan
-from dspy_actors.messages import LMResponse
 from supervisors.spec import ChildSpec
 from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
@@ -17,11 +17,11 @@ from supervisors.supervisor import Supervisor
 
 @dataclass(frozen=True, slots=True)
 class LMPlan:
-    """What the LM branch is started from. The cache table is published: losing its actor loses no entry."""
+    """What the LM branch is started from. The cache is published: losing its actors loses no entry."""
 
     io_loop: str
     pools: PoolPlan
-    table: Table[bytes, LMResponse]
+    cache: AnswerCache
 
 
 class LMSupervisor(Supervisor):
@@ -49,7 +49,8 @@ class GuardSupervisor(Supervisor):
         super().init(
             [
                 ChildSpec("usage", UsageStore, args=(plan.pools.usage_log,), name=via("usage")),
-                ChildSpec("cache", CacheManager, args=(plan.table,), name=via("cache")),
+                ChildSpec("cache", CacheManager, args=(plan.cache,), name=via("cache")),
+                *_writer(plan),
                 ChildSpec("budgets", BudgetManager, args=(plan.pools.book,), name=via("budgets")),
                 ChildSpec("limiters", LimiterManager, args=(plan.pools.gatehouse,), name=via("limiters")),
                 ChildSpec("breakers", BreakerManager, args=(plan.pools.gatehouse,), name=via("breakers")),
@@ -58,3 +59,11 @@ class GuardSupervisor(Supervisor):
             max_restarts=3,
             max_seconds=30.0,
         )
+
+
+def _writer(plan: LMPlan) -> list[ChildSpec]:
+    """The writer of the persistent cache, where there is one."""
+    if plan.cache.disk is None:
+        return []
+    name = plan.pools.registry.via(DISK_WRITER)
+    return [ChildSpec("cache writer", DiskWriter, args=(plan.cache.disk,), name=name, shutdown=10.0)]

@@ -1,0 +1,257 @@
+"""`DiskCache`: the persistent tier of the cache, one SQLite file, and `DiskWriter`, the actor that writes it.
+
+Reads are made where the caller is: a look-up takes some microseconds and waits for nobody. Writes go to one actor
+with a thread of its own, which commits many at once, so that no caller waits for the disk. Whatever is wrong with the
+file (locked, full, corrupt) is counted and reported, and calls go on without it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dspy_actors.cache.codec import UnreadableEntry, decode, encode
+from dspy_actors.errors import LMConfigurationError
+from dspy_actors.messages import LMResponse
+from supervisors.actor import Actor
+from supervisors.errors import MailboxFull, SystemStopped
+from supervisors.exits import Exit
+from supervisors.telemetry import Telemetry
+
+SCHEMA_VERSION = 1
+BATCH = 64
+"""Entries that are committed together at most."""
+
+FLUSH_SECONDS = 0.05
+"""How long the first entry of a batch waits for others."""
+
+QUEUE = 10_000
+"""Writes that may wait; more are dropped and counted."""
+
+SET_ASIDE = ("cache", "disk", "set_aside")
+"""Event of a file that could not be used: measurements {}, metadata `path`, `aside`, `reason`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStats:
+    """Counts since the file was opened. `dropped` writes were given up: the queue was full or the file unwritable."""
+
+    hits: int
+    misses: int
+    written: int
+    dropped: int
+    unreadable: int
+
+
+class DiskCache:
+    """Answers by key in a SQLite file (WAL, msgpack), each until a wall-clock instant. Safe from any thread.
+
+    Args:
+        path: the file; its directory must exist. One of another version, or a corrupt one, is renamed aside.
+        seconds: how long an entry is good.
+
+    Raises `LMConfigurationError` where the directory does not exist or `seconds` is not above 0.
+    """
+
+    def __init__(self, path: str | Path, *, seconds: float = 7 * 86_400.0, telemetry: Telemetry | None = None) -> None:
+        self.path = Path(path)
+        self.seconds = seconds
+        self._telemetry = telemetry
+        if not seconds > 0:
+            msg = f"cache_disk_seconds={seconds!r}: more than 0"
+            raise LMConfigurationError(msg)
+        if not self.path.parent.is_dir():
+            msg = f"cache_path {self.path}: its directory does not exist"
+            raise LMConfigurationError(msg)
+        self._lock = threading.Lock()
+        self._reader: sqlite3.Connection | None = None
+        self.usable = False
+        self._hits = self._misses = self._written = self._dropped = self._unreadable = 0
+        self.open()
+
+    def open(self) -> None:
+        """Open the reading side, if it is closed."""
+        with self._lock:
+            if self._reader is None:
+                self.usable = True
+                self._open_reader()
+
+    def get(self, key: bytes) -> LMResponse | None:
+        """The answer kept for `key`, or `None`. Never waits for a lock on the file."""
+        found: LMResponse | None = None
+        with self._lock:
+            try:
+                row = self._row(key)
+                found = None if row is None else decode(row)
+            except UnreadableEntry:
+                self._unreadable += 1
+            except sqlite3.DatabaseError as error:
+                self._failed(error)
+            if found is None:
+                self._misses += 1
+            else:
+                self._hits += 1
+        return found
+
+    def write(self, connection: sqlite3.Connection, entries: list[tuple[bytes, LMResponse]]) -> None:
+        """Commit entries in one transaction; called by the writer, in its thread. Raises what SQLite raises."""
+        until = time.time() + self.seconds
+        rows = [(key, encode(response), until) for key, response in entries]
+        with connection:
+            connection.executemany("INSERT OR REPLACE INTO answers (key, value, expires) VALUES (?, ?, ?)", rows)
+        self._written += len(rows)
+
+    def connect(self) -> sqlite3.Connection:
+        """A connection for the writer, with the tables in place. Raises what SQLite raises."""
+        connection = sqlite3.connect(self.path, timeout=1.0, check_same_thread=False)
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, SCHEMA_VERSION):
+                msg = f"it is of version {version}, this release writes {SCHEMA_VERSION}"
+                raise sqlite3.DatabaseError(msg)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB UNIQUE, value BLOB, expires REAL)")
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def sweep(self, connection: sqlite3.Connection) -> int:
+        """Delete what has expired; how many that were."""
+        with connection:
+            return connection.execute("DELETE FROM answers WHERE expires <= ?", (time.time(),)).rowcount
+
+    def drop(self, count: int = 1) -> None:
+        """Count writes that were given up."""
+        self._dropped += count
+
+    def stats(self) -> DiskStats:
+        """One reading of the counts."""
+        return DiskStats(self._hits, self._misses, self._written, self._dropped, self._unreadable)
+
+    def close(self) -> None:
+        """Close the reading side."""
+        with self._lock:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+            self.usable = False
+
+    def _row(self, key: bytes) -> bytes | None:
+        if not self.usable or self._reader is None:
+            return None
+        row = self._reader.execute("SELECT value, expires FROM answers WHERE key = ?", (key,)).fetchone()
+        if row is None or row[1] <= time.time():
+            return None
+        value: bytes = row[0]
+        return value
+
+    def _open_reader(self) -> None:
+        """Open the file, setting a broken one aside once."""
+        for _ in range(2):
+            try:
+                self.connect().close()
+                self._reader = sqlite3.connect(self.path, timeout=0.0, check_same_thread=False, isolation_level=None)
+                return
+            except sqlite3.OperationalError as error:  # locked or not writable: not the file's fault
+                self.usable = False
+                self._report(self.path, str(error))
+                return
+            except sqlite3.DatabaseError as error:
+                self._set_aside(str(error))
+        self.usable = False
+
+    def _failed(self, error: sqlite3.DatabaseError) -> None:
+        if isinstance(error, sqlite3.OperationalError):  # busy: a miss now, perhaps a hit later
+            return
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self._set_aside(str(error))
+        self._open_reader()
+
+    def _set_aside(self, reason: str) -> None:
+        aside = self.path.with_name(f"{self.path.name}.broken-{int(time.time())}")
+        for suffix in ("", "-wal", "-shm"):
+            part = self.path.with_name(self.path.name + suffix)
+            if part.exists():
+                part.replace(aside.with_name(aside.name + suffix))
+        self._report(aside, reason)
+
+    def _report(self, aside: Path, reason: str) -> None:
+        if self._telemetry is not None:
+            self._telemetry.execute(SET_ASIDE, {}, {"path": str(self.path), "aside": str(aside), "reason": reason})
+
+
+class DiskWriter(Actor):
+    """Writes the persistent tier, many entries a commit, in a thread of its own.
+
+    Messages: `keep(key, response)`: write it soon; `flush()`: write what waits, now. Its mailbox is bounded: when it is
+    full the sender drops the write and counts it.
+    """
+
+    dispatcher = "thread"
+    mailbox = QUEUE
+
+    def init(self, disk: DiskCache) -> None:
+        self.disk = disk
+        self.waiting: list[tuple[bytes, LMResponse]] = []
+        self.connection: sqlite3.Connection | None = None
+        self.due = False
+        self._connect()
+        self._sweep()
+
+    def keep(self, key: bytes, response: LMResponse) -> None:
+        """Write an answer with the next commit."""
+        self.waiting.append((key, response))
+        if len(self.waiting) >= BATCH:
+            self.flush()
+        elif not self.due:
+            self.due = True
+            self.send_after(FLUSH_SECONDS, DiskWriter.flush)
+
+    def flush(self) -> None:
+        """Commit what waits. What cannot be written is dropped and counted: calls do not wait for a disk."""
+        self.due = False
+        entries, self.waiting = self.waiting, []
+        if not entries:
+            return
+        if self.connection is None:
+            self._connect()
+        if self.connection is None:
+            self.disk.drop(len(entries))
+            return
+        try:
+            self.disk.write(self.connection, entries)
+        except sqlite3.DatabaseError:
+            self.disk.drop(len(entries))
+            self._disconnect()
+
+    def _sweep(self) -> None:
+        if self.connection is not None:
+            self.disk.sweep(self.connection)
+
+    def terminate(self, exit: Exit) -> None:
+        self.flush()
+        self._disconnect()
+
+    def _connect(self) -> None:
+        try:
+            self.connection = self.disk.connect()
+        except sqlite3.DatabaseError:
+            self.connection = None
+
+    def _disconnect(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+
+WRITE_REFUSED = (MailboxFull, SystemStopped)
+"""What a `keep` that cannot be taken raises: the write is dropped."""

@@ -1,0 +1,105 @@
+"""`AnswerCache`: the memory table in front of the persistent tier, and a short memory of refused requests."""
+
+from __future__ import annotations
+
+from dspy_actors.cache.disk import WRITE_REFUSED, DiskCache, DiskWriter
+from dspy_actors.cache.table import Table, is_cacheable, size_of
+from dspy_actors.errors import LMError, LMInvalidRequestError, LMUnsupportedModelError
+from dspy_actors.messages import LMResponse
+from supervisors.registry import Registry
+from supervisors.telemetry import Telemetry
+
+NEGATIVE_SECONDS = 30.0
+"""How long a request that the provider called invalid is refused without asking again."""
+
+HIT = ("cache", "hit")
+"""Event of an answer from the cache: measurements {}, metadata `tier` (`memory`, `disk`, `negative`)."""
+
+MISS = ("cache", "miss")
+"""Event of a request that had to be asked: measurements {}, metadata {}."""
+
+DISK_WRITER = "cache writer"
+
+_INVALID = (LMInvalidRequestError, LMUnsupportedModelError)
+
+
+class AnswerCache:
+    """Answers by key, from memory, then from disk. Safe from any thread; never blocks on a message.
+
+    A request that was refused as invalid, whose text no retry can mend, is refused again for half a minute: a
+    thousand equal bad requests cost one. Rate limits, server errors and timeouts are never remembered.
+    """
+
+    def __init__(
+        self,
+        table: Table[bytes, LMResponse],
+        refusals: Table[bytes, LMError],
+        disk: DiskCache | None,
+        registry: Registry,
+        telemetry: Telemetry,
+    ) -> None:
+        self.table = table
+        self.disk = disk
+        self._refusals = refusals
+        self._registry = registry
+        self._telemetry = telemetry
+
+    def get(self, key: bytes) -> LMResponse | None:
+        """The answer, or `None`. Raises a fresh copy of the refusal, where the request is known to be invalid."""
+        found = self.table.get(key)
+        tier = "memory"
+        if found is None and self.disk is not None:
+            found = self.disk.get(key)
+            tier = "disk"
+            if found is not None:
+                self.table.put(key, found, size_of(found))
+        if found is not None:
+            self._tell(HIT, {"tier": tier})
+            return found
+        refusal = self._refusals.get(key)
+        if refusal is not None:
+            self._tell(HIT, {"tier": "negative"})
+            fresh = refusal.fresh()
+            assert isinstance(fresh, LMError)
+            raise fresh
+        self._tell(MISS, {})
+        return None
+
+    def peek(self, key: bytes) -> LMResponse | None:
+        """The answer, if it is in memory; tells nobody."""
+        return self.table.get(key)
+
+    def keep(self, key: bytes, response: LMResponse) -> None:
+        """Keep an answer, unless it was cut short or filtered."""
+        if not is_cacheable(response):
+            return
+        self.table.put(key, response, size_of(response))
+        if self.disk is None:
+            return
+        writer = self._registry.whereis(DISK_WRITER)
+        if writer is None:
+            self.disk.drop()
+            return
+        try:
+            writer.cast(DiskWriter.keep, key, response)
+        except WRITE_REFUSED:
+            self.disk.drop()
+
+    def refuse(self, key: bytes, error: BaseException) -> None:
+        """Remember that the provider called the request invalid."""
+        if isinstance(error, _INVALID) and isinstance(error, LMError):
+            self._refusals.put(key, error, 512, ttl=NEGATIVE_SECONDS)
+
+    def sweep(self) -> None:
+        """Drop what has expired from memory."""
+        self.table.sweep()
+        self._refusals.sweep()
+
+    def clear(self) -> None:
+        """Forget everything in memory."""
+        self.table.clear()
+        self._refusals.clear()
+
+    def _tell(self, event: tuple[str, ...], metadata: dict[str, object]) -> None:
+        if self._telemetry.attached(event):
+            self._telemetry.execute(event, {}, metadata)

@@ -1,0 +1,164 @@
+"""Budgets, prices, usage records: what is set aside, what is charged, what is refused before anything is sent."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+import pytest
+
+from dspy_actors import LM, Predict, Runtime
+from dspy_actors.errors import BudgetExceeded, DspyActorsError, LMConfigurationError, LMServerError
+from dspy_actors.lm.budget import Amount, Budget, BudgetBook
+from dspy_actors.lm.prices import Price, cost_of
+from dspy_actors.messages import LMRequest, LMResponse, Usage
+from dspy_actors.testing.providers import ScriptedProvider
+
+TEXT = "[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]"
+PRICE = Price("1.00", "2.00", cached="0.50")
+
+
+def answer(request: LMRequest) -> LMResponse:
+    return LMResponse((TEXT,), "m", Usage(100, 10))
+
+
+def runtime(provider: ScriptedProvider, **options: object) -> Runtime:
+    lm = LM("scripted/m", max_tokens=50, cache=False, num_retries=0)
+    return Runtime(lm, open_provider=lambda config: provider, **options)  # type: ignore[arg-type]
+
+
+def test_a_price_counts_cached_tokens_apart() -> None:
+    assert PRICE.of(Usage(1_000_000, 500_000, cached_tokens=400_000)) == Decimal("1.8")
+
+
+def test_an_unknown_price_is_none_and_never_zero() -> None:
+    assert cost_of(Usage(1, 1), "openai/x", {}) is None
+
+
+@pytest.mark.parametrize("bad", [-1, "NaN", float("inf")])
+def test_a_price_that_makes_no_sense_is_refused(bad: object) -> None:
+    with pytest.raises(LMConfigurationError, match="prompt"):
+        Price(bad, 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", ["tokens", "money", "requests"])
+def test_a_budget_below_zero_is_refused(field: str) -> None:
+    with pytest.raises(LMConfigurationError, match=field):
+        Budget(**{field: -1})
+
+
+def test_what_is_reserved_cannot_be_reserved_again() -> None:
+    book = BudgetBook({"a": Budget(tokens=100)}, {})
+    ledgers = book.ledgers("a", "")
+    book.reserve(ledgers, Amount(60, requests=1))
+
+    with pytest.raises(BudgetExceeded) as refused:
+        book.reserve(ledgers, Amount(60, requests=1))
+    assert (refused.value.scope, refused.value.left) == ("tenant a", 40.0)
+
+
+def test_a_refused_reservation_leaves_the_other_ledger_alone() -> None:
+    book = BudgetBook({"a": Budget(tokens=100)}, {"s": Budget(requests=0)})
+    with pytest.raises(BudgetExceeded):
+        book.reserve(book.ledgers("a", "s"), Amount(10, requests=1))
+
+    book.reserve(book.ledgers("a", ""), Amount(100, requests=1))
+
+
+def test_settling_gives_back_what_was_not_spent() -> None:
+    book = BudgetBook({"a": Budget(tokens=100)}, {})
+    ledgers = book.ledgers("a", "")
+    book.reserve(ledgers, Amount(90))
+    book.settle(ledgers, Amount(90), Amount(10))
+
+    book.reserve(ledgers, Amount(90))
+
+
+def test_a_call_over_the_budget_is_refused_before_anything_is_sent() -> None:
+    provider = ScriptedProvider(answer)
+    with runtime(provider, budgets={"": Budget(tokens=10)}), pytest.raises(BudgetExceeded, match="tokens left"):
+        Predict("question -> answer")(question="q")
+
+    assert provider.requests == []
+
+
+def test_a_session_has_a_budget_of_its_own() -> None:
+    provider = ScriptedProvider(answer)
+    with runtime(provider, session_budgets={"s": Budget(requests=1)}) as rt:
+        program = rt.start(Predict("question -> answer"))
+        with rt.using(session="s"):
+            program(question="1")
+            with pytest.raises(BudgetExceeded):
+                program(question="2")
+        program(question="3")
+
+    assert len(provider.requests) == 2
+
+
+def test_calls_made_at_once_do_not_spend_more_together_than_they_may() -> None:
+    provider = ScriptedProvider(answer)
+    with runtime(provider, budgets={"": Budget(requests=5)}) as rt:
+        program = rt.start(Predict("question -> answer"))
+
+        def one(number: int) -> bool:
+            try:
+                program(question=str(number))
+            except BudgetExceeded:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            outcomes = list(pool.map(one, range(40)))
+
+    assert (sum(outcomes), len(provider.requests)) == (5, 5)
+
+
+def test_an_answer_from_the_cache_costs_nothing() -> None:
+    provider = ScriptedProvider(answer)
+    options = {"budgets": {"": Budget(requests=1)}, "open_provider": lambda config: provider}
+    with Runtime(LM("scripted/m", max_tokens=50), **options):  # type: ignore[arg-type]
+        program = Predict("question -> answer")
+        program(question="q")
+
+        assert program(question="q").cached
+
+
+def test_every_attempt_is_booked_with_its_cost() -> None:
+    with runtime(ScriptedProvider(answer), prices={"scripted/m": PRICE}) as rt, rt.using(tenant="t"):
+        Predict("question -> answer")(question="q")
+
+        totals = rt.usage(tenant="t")
+        assert (totals.attempts, totals.tokens, totals.cost, totals.unpriced) == (1, 110, Decimal("0.00012"), 0)
+        assert rt.usage(tenant="other").attempts == 0
+
+
+def test_a_failed_attempt_is_booked_and_counts_against_the_budget() -> None:
+    def refuse(request: LMRequest) -> LMResponse:
+        raise LMServerError("down", status=500)
+
+    with runtime(ScriptedProvider(refuse), budgets={"": Budget(requests=1)}) as rt:
+        program = Predict("question -> answer")
+        with pytest.raises(LMServerError):
+            program(question="1")
+
+        assert rt.usage().attempts == 1
+        with pytest.raises(BudgetExceeded):
+            program(question="2")
+
+
+def test_a_budget_can_be_raised_while_calls_are_made() -> None:
+    with runtime(ScriptedProvider(answer), budgets={"": Budget(requests=0)}) as rt:
+        program = Predict("question -> answer")
+        with pytest.raises(DspyActorsError):
+            program(question="1")
+        rt.set_budget(Budget(requests=1), tenant="")
+
+        assert program(question="2").answer == "yes"
+
+
+def test_health_shows_what_is_spent() -> None:
+    with runtime(ScriptedProvider(answer), budgets={"": Budget(requests=3)}) as rt:
+        Predict("question -> answer")(question="q")
+
+        budgets = rt.health()["budgets"]
+    assert budgets["tenant (none)"]["requests"] == {"bound": 3, "spent": 1, "reserved": 0}  # type: ignore[index]
