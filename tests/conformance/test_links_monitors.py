@@ -58,6 +58,17 @@ def test_k01_a_monitor_tells_the_end_once_with_its_reason(kernel: Kernel, cls: t
 
 
 @kinds
+@ways
+def test_k01_an_end_is_told_once(kernel: Kernel, cls: type[Worker], how: str) -> None:
+    log = Log()
+    ref = worker(kernel, cls=cls)
+    ref.mailbox.watch("test", lambda life: log.add("told"))
+    finish(ref, how)
+
+    assert log == ["told"]
+
+
+@kinds
 def test_k02_a_monitor_of_the_dead_tells_noproc_at_once(kernel: Kernel, cls: type[Worker]) -> None:
     dead = worker(kernel, cls=cls)
     finish(dead)
@@ -155,6 +166,20 @@ def test_k14_a_caller_has_its_answer_before_the_notice(kernel: Kernel, cls: type
     ref.call(Worker.hello)
 
     assert log == ["bye", "normal"]
+
+
+@kinds
+@ways
+def test_k15_the_registry_has_forgotten_the_dead_before_its_end_is_told(
+    kernel: Kernel, cls: type[Worker], how: str
+) -> None:
+    log = Log()
+    registry = Registry(listeners=[lambda event: log.add(type(event).__name__)])
+    ref = kernel.spawn(cls, "a", Log(), name=registry.via("named"))
+    ref.down().add_done_callback(lambda _: log.add("down"))
+    finish(ref, how)
+
+    assert log == ["Registered", "Unregistered", "down"]
 
 
 @kinds

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from supervisors import steps
 from supervisors.errors import ActorDied, AlreadyRegistered, NotRegistered, SpecError
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
@@ -71,6 +72,16 @@ def test_g04_a_crash_frees_all_keys_of_the_dead(kernel: Kernel, cls: type[Worker
 
 @kinds
 @pytest.mark.parametrize("how", EXITS)
+def test_g04_nothing_of_the_dead_is_kept(kernel: Kernel, cls: type[Worker], how: str) -> None:
+    registry, a = Registry("duplicate"), worker(kernel, cls=cls)
+    registry.register("k", a, 1)
+    finish(a, how)
+
+    assert registry._table == {}
+
+
+@kinds
+@pytest.mark.parametrize("how", EXITS)
 def test_g05_no_lookup_ever_gives_the_dead_once_its_end_is_told(kernel: Kernel, cls: type[Worker], how: str) -> None:
     registry, seen = Registry("duplicate"), []
     a = worker(kernel, cls=cls)
@@ -106,6 +117,21 @@ def test_g07_the_key_of_the_dead_can_be_taken_at_once(kernel: Kernel, cls: type[
         registry.unregister("k", me)
 
     assert list(answers) == recorded("G07")
+
+
+def test_g07_the_key_of_one_who_is_just_dying_can_be_taken(kernel: Kernel) -> None:
+    registry, heir, dying = Registry(), worker(kernel), worker(kernel)
+    registry.register("k", dying)
+    answers = []
+
+    def step(name: str, about: object) -> None:
+        if name == "finish:dead" and about is dying.mailbox:
+            answers.append(answer(registry.register, "k", heir))
+
+    with steps.installed(step):
+        finish(dying)
+
+    assert (answers, registry.whereis("k")) == (recorded("G07"), heir)
 
 
 def test_g08_a_second_start_under_one_name_is_already_started(kernel: Kernel) -> None:

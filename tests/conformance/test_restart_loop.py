@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from supervisors.backoff import Backoff
+from supervisors.clock import ManualClock
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.exits import Shutdown
 from supervisors.kernel import Kernel
@@ -18,6 +20,8 @@ from tests.conformance.actors import (
     Script,
     alive,
     api,
+    busy,
+    child,
     counts,
     end_child,
     finish,
@@ -64,6 +68,19 @@ def test_l05_terminate_child_ends_the_attempts(kernel: Kernel) -> None:
     seen = [states(sup) for _ in range(20)][-1]
 
     assert {"answer": answered, "states": seen, "later": log.events} == recorded("L05")
+
+
+def test_l05_an_attempt_that_was_overtaken_is_not_made(still: Kernel, clock: ManualClock) -> None:
+    log, script = Log(), Script(None, BOOM)
+    waits = spec("b", log, script=script, backoff=Backoff(base=1.0, jitter=0.0))
+    sup = fresh(still, log, [spec("a", log), waits], REST, PLENTY)
+    a = child(sup, "a")
+    end_child(sup, "b")
+    with busy(sup):  # its next attempt is due, but before that comes the end of a, which begins the wait anew
+        finish(a)
+        clock.advance(1.0)
+
+    assert (states(sup), script.starts) == ({"a": "running", "b": "waiting"}, 3)
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))

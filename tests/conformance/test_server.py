@@ -15,7 +15,7 @@ from supervisors.kernel import Kernel
 from supervisors.ref import Ref
 from supervisors.registry import Registry
 from supervisors.system import System
-from supervisors.testing import Log
+from supervisors.testing import Log, wait_until
 from tests.conformance.actors import (
     KINDS,
     Background,
@@ -63,6 +63,26 @@ def test_v02_a_call_to_the_dead_or_to_nobody_fails_at_once(kernel: Kernel, cls: 
     finish(ref)
 
     assert [told(ref, Worker.hello), told(nobody, Worker.hello)] == recorded("V02")  # type: ignore[arg-type]
+
+
+@kinds
+def test_v02_a_request_to_the_dead_is_answered_at_once(kernel: Kernel, cls: type[Worker]) -> None:
+    ref = worker(kernel, cls=cls)
+    finish(ref)
+
+    assert isinstance(ref.send_request(Worker.hello).exception(), ActorDied)
+
+
+@kinds
+def test_v03_a_server_that_is_killed_fails_the_call_in_hand_at_once(kernel: Kernel, cls: type[Worker]) -> None:
+    ref = worker(kernel, cls=cls)
+    with Gate() as gate:
+        call = Background(told, ref, Worker.hold, gate)
+        gate.reached()
+        ref.fence()
+
+        assert call.value() == recorded("V03")["killed"]
+    wait_until(lambda: kernel.zombies == 0)
 
 
 @kinds
@@ -172,6 +192,19 @@ def test_v10_a_call_to_oneself_is_refused_at_once(kernel: Kernel, cls: type[Work
             ref.call(Selfish.ask_myself)
     else:
         assert ref.call(Selfish.ask_myself) == recorded("V10")
+
+
+def test_v10_an_awaited_call_to_oneself_is_refused_at_once(kernel: Kernel) -> None:
+    class Selfish(LoopWorker):
+        async def ask_myself(self) -> str:
+            try:
+                return await self.ref.acall(Worker.hello)
+            except CallCycle:
+                return "calling_self"
+
+    ref: Ref[Any] = worker(kernel, cls=Selfish)
+
+    assert ref.call(Selfish.ask_myself) == recorded("V10")
 
 
 @kinds

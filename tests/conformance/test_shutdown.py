@@ -123,6 +123,14 @@ def test_h07_a_brutal_kill_does_not_run_terminate(kernel: Kernel, cls: type[Work
     assert stopped(kernel, cls, shutdown=BRUTAL_KILL) == recorded("H07")
 
 
+def test_h07_a_brutal_kill_asks_nothing_of_the_child(kernel: Kernel) -> None:
+    sup = supervise(kernel, [spec("a", Log(), shutdown=BRUTAL_KILL)])
+    a = child(sup, "a")
+    stop(sup)
+
+    assert a.mailbox.sysq is None  # no request to exit was ever left there
+
+
 def test_h08_no_time_at_all_is_told_and_killed_at_once(kernel: Kernel) -> None:
     otp = recorded("H08")
     log, gate = Log(), Gate()
@@ -257,6 +265,21 @@ def test_h19_dynamic_children_stop_together_each_in_its_own_time(still: Kernel, 
         down(sup)
 
         assert {"begun": sorted(log.events[:3]), "ended": sorted(log.events[3:])} == recorded("H19")
+    wait_until(lambda: still.zombies == 0)
+
+
+def test_h19_the_times_of_dynamic_children_run_together(still: Kernel, clock: ManualClock) -> None:
+    log, gate = Log(), Gate()
+    sup = still.spawn(DynamicSupervisor)
+    for name in "abc":
+        sup.call(DynamicSupervisor.start_child, spec(name, log, SlowEnd, gate=gate, shutdown=2.0))
+    sup.exit(Shutdown())
+    for name in "abc":
+        log.wait_for(f"<{name}")
+    with gate:
+        let_time_pass(clock, lambda: not sup.is_alive() or clock.now() > 3.0, 0.1)
+
+        assert not sup.is_alive()
     wait_until(lambda: still.zombies == 0)
 
 

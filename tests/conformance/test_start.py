@@ -25,6 +25,7 @@ from tests.conformance.actors import (
     Worker,
     alive,
     api,
+    child,
     counts,
     finish,
     ids,
@@ -180,6 +181,22 @@ def test_s12_a_child_that_dies_while_a_sibling_starts_is_restarted(kernel: Kerne
     assert log == recorded("S12")["log"]
 
 
+def test_s12_a_child_that_is_dead_when_its_start_returns_is_restarted(kernel: Kernel) -> None:
+    starts: list[Ref[Worker]] = []
+
+    def start(kernel: Kernel) -> Ref[Worker]:
+        ref = kernel.spawn(Worker, "a", Log())
+        starts.append(ref)
+        if len(starts) == 1:
+            finish(ref)
+        return ref
+
+    sup = supervise(kernel, [ChildSpec("a", start)])
+
+    assert states(sup) == {"a": "running"}
+    assert child(sup, "a") is starts[1]
+
+
 def test_s13_a_failing_start_skips_a_child_that_is_dead_already(kernel: Kernel) -> None:
     log = Log()
     with pytest.raises(StartFailed):
@@ -205,6 +222,7 @@ def test_s14_a_start_that_hangs_holds_its_supervisor_only_for_its_start_timeout(
             starting.value()
 
         assert (held, asked.get(5)) == (True, [])
+        assert [ref.actor_class for ref in still.live()] == [Supervisor]  # what had begun is dead
 
 
 def test_s15_a_start_beyond_its_time_fails_and_what_began_is_killed(still: Kernel, clock: ManualClock) -> None:
