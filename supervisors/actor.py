@@ -266,6 +266,9 @@ class Actor(pykka.Actor):
         task.add_done_callback(partial(_task_ended, cell), context=context)
         return task
 
+    def _on_system(self, question: Callable[[Cell], Any]) -> Any:
+        return question(self._cell)
+
     def _proxied(self, raw: ProxyCall | ProxyGetAttr | ProxySetAttr) -> Any:
         *path, last = raw.attr_path
         holder: Any = self

@@ -15,6 +15,7 @@ from supervisors import steps
 from supervisors.dispatchers.base import BUDGET
 from supervisors.errors import CallTimeout
 from supervisors.exits import Crash, Exit, Normal
+from supervisors.holding import HOLD, SystemMessage, is_held
 from supervisors.mailbox import Mailbox, Message
 from supervisors.reply import UNSET, Reply
 
@@ -47,7 +48,7 @@ class ExitRequest:
 class Cell(Mailbox):
     """A mailbox with hands: takes messages out and calls the actor's methods, in the actor's own context."""
 
-    __slots__ = ("awaiting", "dispatcher_name", "has_coroutines", "inline", "now", "table", "tasks")
+    __slots__ = ("awaiting", "debug", "dispatcher_name", "has_coroutines", "inline", "now", "table", "tasks")
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,6 +59,7 @@ class Cell(Mailbox):
         self.now: Callable[[], float]
         self.tasks: dict[Any, None] | None = None  # asyncio tasks beside the mailbox
         self.awaiting = False  # `work` is inside of a coroutine handler
+        self.debug: Any = None  # the notes of `Watched`
 
     # running
 
@@ -82,7 +84,13 @@ class Cell(Mailbox):
         q = self.q
         while budget > 0 and not self.dead:
             if self.sysq:
-                coro = self._urgent(self.sysq.popleft())
+                message = self.sysq.popleft()
+                if message is HOLD:  # it stays there
+                    self.sysq.append(message)
+                    if len(self.sysq) == 1:
+                        return None
+                    continue
+                coro = self._urgent(message)
             elif not q:
                 return None
             else:
@@ -199,11 +207,16 @@ class Cell(Mailbox):
                 self.finish(message.exit, None)
                 return None
             return self.die(message.exit, None)
+        if type(message) is tuple and is_held(self):
+            self.q.appendleft(message)  # what comes first comes first when it is resumed
+            return None
         return self.handle(message)
 
     def _named(self, envelope: Any) -> Message | None:
         """An envelope that pykka's ref made, as a message of ours; None for pykka's stop."""
         raw, reply = envelope.message, envelope.reply_to
+        if type(envelope) is SystemMessage:
+            return ("_on_system", (raw,), {}, reply)
         if isinstance(raw, _ActorStop):
             if reply is not None:
                 reply_to: Reply[None] = reply
@@ -243,10 +256,10 @@ class Cell(Mailbox):
                 task.cancel()
 
     def _stops_itself(self) -> bool:
-        return any(type(each) is ExitRequest and each.own for each in self.sysq or ())
+        return any(type(each) is ExitRequest and each.own for each in list(self.sysq or ()))
 
     def _requested_exit(self) -> Exit | None:
-        found = [each for each in self.sysq or () if type(each) is ExitRequest]
+        found = [each for each in list(self.sysq or ()) if type(each) is ExitRequest]
         return next((each.exit for each in found if each.own), found[0].exit if found else None)
 
     def die(self, exit: Exit, last: Reply[Any] | None) -> Coroutine[Any, Any, None] | None:

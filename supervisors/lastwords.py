@@ -46,7 +46,9 @@ class LastWords:
 def gather(life: Mailbox) -> LastWords:
     """For whoever is told of the death of `life`, in that moment."""
     message = None if life.last is None else life.last[:3]
-    return LastWords(life.actor, message, ancestors(life), callers(life))
+    notes: Any = getattr(life, "debug", None)
+    log = [] if notes is None else list(notes.kept or ())
+    return LastWords(life.actor, message, ancestors(life), callers(life), log)
 
 
 def state_of(actor: Any) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from supervisors.current import CURRENT, Home
 from supervisors.dispatchers.base import BUDGET, Dispatcher
 from supervisors.errors import ActorDied, Fenced, MailboxFull, fresh
 from supervisors.exits import Exit, Killed, NoProc
+from supervisors.holding import HOLD, SystemMessage
 from supervisors.lineage import Ancestor
 from supervisors.reply import Reply
 
@@ -193,7 +194,10 @@ class Mailbox:
         if self.dead:
             self.reject()
             return False
-        return bool(self.q) or bool(self.sysq)
+        lane = self.sysq
+        if lane:
+            return len(lane) > 1 or HOLD not in lane
+        return bool(self.q)
 
     def activate(self, budget: int = BUDGET) -> bool:
         """Handle messages in this thread. True if there is more to do."""
@@ -257,6 +261,9 @@ class Mailbox:
         self._drop_names()
         self.reject()
         self._fail_begun(last)
+        for message in list(self.sysq or ()):
+            if type(message) is SystemMessage:
+                message.reply_to.fail(self.died(False))
         for timer in list(self.timers or ()):
             timer.cancel()
         self.dispatcher.detach(self)

@@ -68,6 +68,11 @@ def crash_report(
     _write(telemetry, "actor.crash", fields)
 
 
+def trace(telemetry: Telemetry, *, name: str, kind: str, message: str | None, peer: str | None) -> None:
+    """Write `actor.trace`, at level info, for one event of an actor that is traced. Never raises."""
+    _write(telemetry, "actor.trace", {"name": name, "kind": kind, "message": message, "peer": peer}, "info")
+
+
 def describe(reason: object) -> str:
     """`reason` (an exit, an error or a word) in one line."""
     if isinstance(reason, Crash):
@@ -90,10 +95,10 @@ def _error_of(reason: object) -> BaseException | None:
     return reason if isinstance(reason, BaseException) else None
 
 
-def _write(telemetry: Telemetry, event: str, fields: dict[str, Any]) -> None:
+def _write(telemetry: Telemetry, event: str, fields: dict[str, Any], level: str = "error") -> None:
     # Processors and sinks of the log are the application's code, which must not be able to end a supervisor.
     try:
-        _logger().error(event, **fields)
+        getattr(_logger(), level)(event, **fields)
     except Exception as error:
         telemetry.execute(("supervisor", "report", "failure"), {}, {"event": event, "error": error, "fields": fields})
 

@@ -12,11 +12,11 @@ from tests.floors import arrows, circle, is_face, sources
 ROOMS = {
     "supervisors": [
         "errors exits clock telemetry deadline steps blocking awaiting current lineage hashing",
-        "reply dispatchers mailbox cell timers calls ref links monitors kernel actor",
+        "reply dispatchers holding mailbox cell watched timers calls ref links monitors kernel actor",
         "keylock registry via brief lastwords stopping",
         "spec strategies intensity backoff",
         "reports child children supervisor dynamic partition tasks task_stream",
-        "tree system testing stages ports",
+        "sys tree system testing stages ports",
     ],
     "dspy_actors": [
         "errors messages secret example envelope",
