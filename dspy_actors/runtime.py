@@ -22,6 +22,7 @@ from dspy_actors.lm.layer import LayerSettings, LMLayer
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.prices import Price
 from dspy_actors.lm.providers.base import LMConfig, Provider
+from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.providers.table import provider_for
 from dspy_actors.lm.transports.base import TransportSettings
 from dspy_actors.lm.transports.choose import choose
@@ -112,8 +113,10 @@ class Runtime:
         self._clock = clock
         self._counters = LMCounters()
         self._registry = Registry()
+        set_aside = SetAside() if clock is None else SetAside(clock.now)
         self._layer_settings = LayerSettings(
-            open_provider=open_provider or _providers(transport),
+            open_provider=open_provider or _providers(transport, set_aside),
+            set_aside=set_aside,
             guarding=guarding or Guarding(),
             prices=dict(prices or {}),
             budgets=dict(budgets or {}),
@@ -161,6 +164,8 @@ class Runtime:
         if self._system is not None:
             self._system.shutdown(timeout)
             self._system = None
+            if self._host is not None:
+                self._host.over()
 
     def drain(self, seconds: float) -> bool:
         """Let no more calls in and wait for those under way; whether all ended within `seconds`."""
@@ -365,10 +370,10 @@ class Using(AbstractContextManager["Using"]):
             return self._runtime.start(module, **options)
 
 
-def _providers(transport: str) -> OpenProvider:
+def _providers(transport: str, set_aside: SetAside) -> OpenProvider:
     factory = observed(choose(transport))
     settings = TransportSettings()
-    return lambda config: provider_for(config, factory, settings)
+    return lambda config: provider_for(config, factory, settings, set_aside)
 
 
 def _check(**values: float) -> None:

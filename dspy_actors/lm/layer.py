@@ -21,6 +21,7 @@ from dspy_actors.lm.lm import LM
 from dspy_actors.lm.pools import PoolPlan
 from dspy_actors.lm.prices import Price
 from dspy_actors.lm.providers.base import LMConfig, Provider
+from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.reach import WorkerFinder
 from dspy_actors.lm.tree import LMPlan
 from dspy_actors.lm.usage import LMCounters
@@ -36,6 +37,7 @@ class LayerSettings:
     """How one runtime asks its models. `budgets` are by tenant, `session_budgets` by session, `prices` by model."""
 
     open_provider: Callable[[LMConfig], Provider]
+    set_aside: SetAside = field(default_factory=SetAside)
     guarding: Guarding = field(default_factory=Guarding)
     prices: Mapping[str, Price] = field(default_factory=dict)
     budgets: Mapping[str, Budget] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class LMLayer:
     ) -> None:
         clock = kernel.clock
         self._clock = clock
+        self.set_aside = settings.set_aside
         self.counters = counters
         table: Table[bytes, LMResponse] = Table(
             clock, max_entries=settings.cache_entries, max_bytes=settings.cache_bytes, ttl=settings.cache_seconds
@@ -99,6 +102,7 @@ class LMLayer:
             "limiters": {name: limiter.reading(now) for name, limiter in list(gatehouse.limiters.items())},
             "retry_budgets": {name: budget.left for name, budget in list(gatehouse.retry_budgets.items())},
             "budgets": self.book.readings(),
+            "keys_set_aside": self.set_aside.snapshot(),
         }
 
     def open(self) -> None:

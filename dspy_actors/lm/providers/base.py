@@ -35,18 +35,6 @@ class LMConfig:
     api_key: KeySource = field(default=None, repr=False)
     timeout: float | None = None
 
-    @property
-    def key_id(self) -> str | int | None:
-        """Tells this config's keys from another's without revealing them; `None` for the environment's."""
-        source = self.api_key
-        if source is None:
-            return None
-        if isinstance(source, Secret):
-            return source.key_id
-        if isinstance(source, tuple):
-            return "+".join(key.key_id for key in source)
-        return id(source)
-
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
