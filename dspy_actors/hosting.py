@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dspy_actors.envelope import Envelope
-from dspy_actors.errors import Busy, CallCancelled, ProgramError, ShuttingDown
+from dspy_actors.errors import Busy
 from dspy_actors.evaluation.job import Job
 from dspy_actors.example import Prediction
 from dspy_actors.lm.client import LMClient
@@ -24,22 +22,19 @@ from dspy_actors.messages import LMRequest
 from dspy_actors.modules.admission import Admission, Limits
 from dspy_actors.modules.instance import InstancePlan, ModuleInstance
 from dspy_actors.modules.module import Module
-from dspy_actors.modules.program import Program, under_deadline
+from dspy_actors.modules.program import Program
 from dspy_actors.modules.record import Versions
-from dspy_actors.runner import FRAME, Frame, Settings
+from dspy_actors.modules.user_code import UserCode, ended, in_our_words
+from dspy_actors.runner import Settings
 from dspy_actors.tree import EVALUATIONS, MODULES, TASKS
 from supervisors.actor import Ref
 from supervisors.clock import Clock
-from supervisors.current import CURRENT
-from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.dynamic import DynamicSupervisor
-from supervisors.errors import ActorDied, Fenced, SystemStopped, UsedAfterFork
-from supervisors.exits import Crash
+from supervisors.errors import UsedAfterFork
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
 from supervisors.reply import Reply
 from supervisors.spec import ChildSpec
-from supervisors.tasks import Tasks
 from supervisors.via import Via
 
 T = TypeVar("T")
@@ -60,13 +55,10 @@ class RuntimeHost:
         self.kernel = kernel
         self.registry = registry
         self.clock: Clock = kernel.clock
-        programs_loop = kernel.dispatcher("loop")
-        assert isinstance(programs_loop, LoopDispatcher)
-        self._programs_loop = programs_loop
+        self._user_code = UserCode(kernel, lambda: self._ref(TASKS), max_zombies)
         self.settings = settings
         self.limits = limits
         self._client = client
-        self._max_zombies = max_zombies
         self._numbers = itertools.count(1)
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -95,72 +87,17 @@ class RuntimeHost:
         return outcome.unwrap()
 
     def run_in_thread(self, body: Callable[[], T], name: str) -> Reply[T]:
-        """Run blocking user code in a task thread, inside the caller's frame. Cancelling the reply abandons it.
-
-        A thread cannot be killed: one abandoned in the middle is fenced and counted, and when more than
-        `max_zombies` of them are left new calls are refused with `Busy`.
-        """
-        if self.kernel.zombies > self._max_zombies:
-            msg = f"{self.kernel.zombies} abandoned threads have not come back; {name} is not started"
-            raise Busy(msg, name=name)
-        frame = FRAME.get()
-        inside = body if frame is None or frame.envelope is None else under_deadline(frame, body)
-        reply: Reply[T] = Reply()
-        with _in_our_words(name):
-            task = Tasks(self._ref(TASKS)).begin(_caught, (inside,), {})
-        task.reply.add_done_callback(lambda settled: self._hand_over(settled, reply, name))
-        reply.add_done_callback(lambda settled: task.abandon() if settled.cancelled() else None)
-        return reply
-
-    def _hand_over(self, settled: Reply[Any], reply: Reply[Any], name: str) -> None:
-        if settled.cancelled():
-            reply.cancel()
-            return
-        error = settled.exception()
-        if error is None:
-            value, raised = settled.get(0)
-            if raised is None:
-                reply.set(value)
-            else:
-                reply.fail(raised)
-            return
-        failure: Exception
-        if isinstance(error, ActorDied) and isinstance(error.exit, Crash):
-            cause = error.exit.error
-            failure = ProgramError(f"{name} ended its thread: {cause!r}", error_type=type(cause).__name__)
-            failure.__cause__ = cause
-        elif self.closing:
-            failure = _ended(name)
-        else:  # not its own doing
-            failure = CallCancelled(f"the thread of {name} was stopped with its supervisor; make the call again")
-            failure.__cause__ = error
-        reply.fail(failure)
+        """Run blocking user code in a task thread: see `UserCode.in_thread`."""
+        return self._user_code.in_thread(body, name)
 
     def run_on_loop(self, body: Coroutine[Any, Any, T]) -> Reply[T]:
-        """Run a coroutine on the programs loop, inside the caller's frame. Cancelling the reply cancels it."""
-        framed = self._framed(body, FRAME.get())
-        context = copy_context()
-        context.run(CURRENT.set, None)  # it may outlive the task thread it was begun in
+        """Run a coroutine on the programs loop: see `UserCode.on_loop`."""
         try:
             self._same_process("the programs loop")
-            with _in_our_words("the program"):
-                return context.run(self._programs_loop.run, framed)
         except BaseException:
-            framed.close()
             body.close()
             raise
-
-    async def _framed(self, body: Coroutine[Any, Any, T], frame: Frame | None) -> T:
-        FRAME.set(frame)
-        try:
-            return await body
-        except (SystemExit, KeyboardInterrupt) as error:
-            msg = f"the program's code raised {error!r}; raise an Exception instead"
-            raise ProgramError(msg, error_type=type(error).__name__) from error
-        except asyncio.CancelledError:
-            if self._down:
-                raise _ended("a call") from None
-            raise
+        return self._user_code.on_loop(body)
 
     def pause(self, seconds: float) -> Reply[None]:
         """Settles after `seconds`; fails with `ShuttingDown` at the runtime's end."""
@@ -170,7 +107,7 @@ class RuntimeHost:
         reply.add_done_callback(lambda _: timer.cancel())
         reply.add_done_callback(self._pauses.discard)
         if self._down:
-            reply.fail(_ended("a call"))
+            reply.fail(ended("a call"))
         return reply
 
     # -- calls --------------------------------------------------------------------------------------------------
@@ -180,7 +117,7 @@ class RuntimeHost:
         self._same_process(name)
         with self._lock:
             if self._closing or self._down:
-                raise _ended(name)
+                raise ended(name)
             self._open += 1
 
     def end_call(self) -> None:
@@ -213,15 +150,19 @@ class RuntimeHost:
 
     def came_up(self) -> None:
         """The tree stands."""
-        self._down = False
+        self._down = self._user_code.down = False
         self._client.reopen()
 
     def went_down(self) -> None:
         """The tree has ended and nobody restarts it: every call that still waits ends now, with `ShuttingDown`."""
-        self._down = True
+        self._down = self._user_code.down = True
         self._client.close()
         for reply in tuple(self._pauses):
-            reply.fail(_ended("a call"))
+            reply.fail(ended("a call"))
+
+    def over(self) -> None:
+        """The system has ended: what could not begin on its programs loop any more ends here."""
+        self._user_code.end()
 
     def _same_process(self, name: str) -> None:
         if os.getpid() != self._pid:
@@ -247,7 +188,7 @@ class RuntimeHost:
         plan = InstancePlan(label, versions, Admission(label, limits or self.limits))
         via = self.registry.via(("module", label))
         spec = ChildSpec(label, ModuleInstance, args=(plan,), name=via, shutdown=5.0)
-        with _in_our_words(label):
+        with in_our_words(label):
             starting = self._ref(MODULES).send_request(DynamicSupervisor.start_child, spec)
         return Program(self, plan, via, settings or self.settings, starting)
 
@@ -263,7 +204,7 @@ class RuntimeHost:
         self._same_process(type(module).__name__)
         with self._lock:
             if self._closing or self._down:
-                raise _ended(type(module).__name__)
+                raise ended(type(module).__name__)
             found = self._ambient.get(id(module))
             if found is None:
                 found = self._ambient[id(module)] = _Ambient(module, self.start(module, copied=False))
@@ -309,7 +250,7 @@ class RuntimeHost:
     def _ref(self, name: str) -> Ref[Any]:
         ref = self.registry.whereis(name)
         if ref is None and self.closing:
-            raise _ended("a call")
+            raise ended("a call")
         if ref is None:
             msg = f"the runtime is restarting its {name}; make the call again"
             raise Busy(msg, name=name)
@@ -323,27 +264,3 @@ class _Ambient:
     module: Module
     program: Program
     users: int = 0
-
-
-def _ended(name: str) -> ShuttingDown:
-    return ShuttingDown(f"{name} was made while its runtime drains or has ended; make the call on another one")
-
-
-@contextmanager
-def _in_our_words(name: str) -> Iterator[None]:
-    """What the kernel refuses, as an error of this package."""
-    try:
-        yield
-    except SystemStopped as error:
-        raise _ended(name) from error
-    except Fenced as error:
-        msg = f"the call that this code belongs to is over, so it may not begin {name}"
-        raise CallCancelled(msg) from error
-
-
-def _caught(body: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """What a user's code raises is its answer; only what is no `Exception` ends the task."""
-    try:
-        return body(), None
-    except Exception as error:
-        return None, error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
@@ -28,7 +28,6 @@ from dspy_actors.runner import (
     refuse_on_loop,
     settle_in,
 )
-from supervisors.deadline import deadline_at
 from supervisors.errors import ActorDied
 from supervisors.reply import Reply
 from supervisors.via import Via
@@ -326,20 +325,6 @@ def _watched(reply: Reply[Any]) -> Reply[None]:
     seen: Reply[None] = Reply()
     reply.add_done_callback(lambda _: seen.set(None))
     return seen
-
-
-def under_deadline(frame: Frame, body: Callable[[], T]) -> Callable[[], T]:
-    """`body` as a task thread runs it: inside `frame`, its actor calls bounded by the call's deadline."""
-
-    def run() -> T:
-        token = FRAME.set(frame)
-        try:
-            with deadline_at(_envelope(frame).deadline):
-                return body()
-        finally:
-            FRAME.reset(token)
-
-    return run
 
 
 def kind_of(error: BaseException) -> str:

@@ -1,0 +1,170 @@
+"""`UserCode`: where users' own code runs, blocking code in task threads and coroutines on the programs loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+from dspy_actors.errors import Busy, CallCancelled, ProgramError, ShuttingDown
+from dspy_actors.runner import FRAME, Frame
+from supervisors.actor import Ref
+from supervisors.current import CURRENT
+from supervisors.deadline import deadline_at
+from supervisors.dispatchers.loop import LoopDispatcher
+from supervisors.errors import ActorDied, Fenced, SystemStopped
+from supervisors.exits import Crash
+from supervisors.kernel import Kernel
+from supervisors.reply import Reply
+from supervisors.tasks import Tasks
+
+T = TypeVar("T")
+
+
+class UserCode:
+    """Runs users' code for one runtime. Every method is safe from any thread and returns at once.
+
+    `down` says that the runtime's tree is being stopped: what ends then ends as `ShuttingDown`.
+    """
+
+    def __init__(self, kernel: Kernel, tasks: Callable[[], Ref[Any]], max_zombies: int) -> None:
+        loop = kernel.dispatcher("loop")
+        assert isinstance(loop, LoopDispatcher)
+        self.down = False
+        self._kernel = kernel
+        self._tasks = tasks
+        self._max_zombies = max_zombies
+        self._loop = loop
+        self._begun: set[Reply[Any]] = set()
+
+    def in_thread(self, body: Callable[[], T], name: str) -> Reply[T]:
+        """Run blocking user code in a task thread, inside the caller's frame. Cancelling the reply abandons it.
+
+        A thread cannot be killed: one abandoned in the middle is fenced and counted, and when more than
+        `max_zombies` of them are left new calls are refused with `Busy`.
+        """
+        if self._kernel.zombies > self._max_zombies:
+            msg = f"{self._kernel.zombies} abandoned threads have not come back; {name} is not started"
+            raise Busy(msg, name=name)
+        frame = FRAME.get()
+        inside = body if frame is None or frame.envelope is None else _under_deadline(frame, body)
+        reply: Reply[T] = Reply()
+        with in_our_words(name):
+            task = Tasks(self._tasks()).begin(_caught, (inside,), {})
+        task.reply.add_done_callback(lambda settled: self._hand_over(settled, reply, name))
+        reply.add_done_callback(lambda settled: task.abandon() if settled.cancelled() else None)
+        return reply
+
+    def on_loop(self, body: Coroutine[Any, Any, T]) -> Reply[T]:
+        """Run a coroutine on the programs loop, inside the caller's frame. Cancelling the reply cancels it."""
+        framed = self._framed(body, FRAME.get())
+        context = copy_context()
+        context.run(CURRENT.set, None)  # it may outlive the task thread it was begun in
+        try:
+            with in_our_words("the program"):
+                reply = context.run(self._loop.run, framed)
+        except BaseException:
+            framed.close()
+            body.close()
+            raise
+        self._begun.add(reply)
+        reply.add_done_callback(self._begun.discard)
+        reply.add_done_callback(lambda done: self._drop(body) if done.cancelled() else None)
+        return reply
+
+    def end(self) -> None:
+        """The programs loop has ended: fail what was handed to it too late to begin."""
+        for reply in tuple(self._begun):
+            reply.fail(ended("a call"))
+
+    async def _framed(self, body: Coroutine[Any, Any, T], frame: Frame | None) -> T:
+        FRAME.set(frame)
+        try:
+            return await body
+        except (SystemExit, KeyboardInterrupt) as error:
+            msg = f"the program's code raised {error!r}; raise an Exception instead"
+            raise ProgramError(msg, error_type=type(error).__name__) from error
+        except asyncio.CancelledError:
+            if self.down:
+                raise ended("a call") from None
+            raise
+
+    def _drop(self, body: Coroutine[Any, Any, Any]) -> None:
+        """Close a coroutine that was cancelled before it began; on its loop, where nobody else can begin it now."""
+        try:
+            self._loop.loop.call_soon_threadsafe(_close_unbegun, body)
+        except (RuntimeError, SystemStopped):  # the loop has ended
+            _close_unbegun(body)
+
+    def _hand_over(self, settled: Reply[Any], reply: Reply[Any], name: str) -> None:
+        if settled.cancelled():
+            reply.cancel()
+            return
+        error = settled.exception()
+        if error is None:
+            value, raised = settled.take()
+            if raised is None:
+                reply.set(value)
+            else:
+                reply.fail(raised)
+            return
+        failure: Exception
+        if isinstance(error, ActorDied) and isinstance(error.exit, Crash):
+            cause = error.exit.error
+            failure = ProgramError(f"{name} ended its thread: {cause!r}", error_type=type(cause).__name__)
+            failure.__cause__ = cause
+        elif self.down:
+            failure = ended(name)
+        else:  # not its own doing
+            failure = CallCancelled(f"the thread of {name} was stopped with its supervisor; make the call again")
+            failure.__cause__ = error
+        reply.fail(failure)
+
+
+def ended(name: str) -> ShuttingDown:
+    """What a call is told that comes too late."""
+    return ShuttingDown(f"{name} was made while its runtime drains or has ended; make the call on another one")
+
+
+@contextmanager
+def in_our_words(name: str) -> Iterator[None]:
+    """What the kernel refuses, as an error of this package."""
+    try:
+        yield
+    except SystemStopped as error:
+        raise ended(name) from error
+    except Fenced as error:
+        msg = f"the call that this code belongs to is over, so it may not begin {name}"
+        raise CallCancelled(msg) from error
+
+
+def _under_deadline(frame: Frame, body: Callable[[], T]) -> Callable[[], T]:
+    """`body` as a task thread runs it: inside `frame`, its actor calls bounded by the call's deadline."""
+    assert frame.envelope is not None
+    deadline = frame.envelope.deadline
+
+    def run() -> T:
+        token = FRAME.set(frame)
+        try:
+            with deadline_at(deadline):
+                return body()
+        finally:
+            FRAME.reset(token)
+
+    return run
+
+
+def _caught(body: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """What a user's code raises is its answer; only what is no `Exception` ends the task."""
+    try:
+        return body(), None
+    except Exception as error:
+        return None, error
+
+
+def _close_unbegun(body: Coroutine[Any, Any, Any]) -> None:
+    if inspect.iscoroutine(body) and inspect.getcoroutinestate(body) == inspect.CORO_CREATED:
+        body.close()
