@@ -30,10 +30,10 @@ def everything_said(rt: Runtime, stub: StubServer) -> str:
     program = rt.start(qa())
     said += [repr(program), repr(program(question="blue")), repr(program.module), json.dumps(program.metrics())]
     for fault in ("status=401", f"status=400,message=bad+key+{KEY}", "reset", "html"):
-        stub.control(fault=fault)
         with pytest.raises(DspyActorsError) as caught:
-            program.using(lm=lm(stub, num_retries=0))(question=f"{len(said)}")
+            program.using(lm=lm(stub, fault, num_retries=0))(question=f"{len(said)}")
         said += ["".join(traceback.format_exception(caught.value)), repr(caught.value.to_wire())]
+    said.append(json.dumps(rt.health(), default=repr))
     stub.reset()
     worker(rt).exit(KILLED)
     said += [repr(program(question="red")), rt.draw(), repr(LM("openai/m", api_key=KEY).to_state())]
