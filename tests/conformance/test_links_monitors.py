@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from supervisors import links
 from supervisors.actor import Down, Monitor
-from supervisors.exits import Normal
+from supervisors.errors import ActorDied
+from supervisors.exits import Killed, Normal
 from supervisors.kernel import Kernel
+from supervisors.links import ExitSignal
 from supervisors.ref import Ref
 from supervisors.registry import Registry
 from supervisors.reply import Reply
@@ -125,6 +128,95 @@ def test_k06_after_a_demonitor_nothing_comes(kernel: Kernel) -> None:
     assert {"in_time": in_time, "down": bool(log.events)} == recorded("K06")
 
 
+class Trapping(Watcher):
+    """Logs the exit signals it gets as words."""
+
+    trap_exit = True
+
+    def on_info(self, message: Any) -> None:
+        if isinstance(message, ExitSignal):
+            self.log.add(f"exit {word(message.exit)}")
+        else:
+            super().on_info(message)
+
+
+def answers(ref: Ref[Any]) -> str:
+    """`alive`, or how it ended."""
+    try:
+        ref.call(Worker.hello)
+    except ActorDied:
+        return down(ref)
+    return "alive"
+
+
+@kinds
+def test_k07_a_normal_exit_signal_is_ignored(kernel: Kernel, cls: type[Worker]) -> None:
+    ref = worker(kernel, cls=cls)
+    links.exit(ref, Normal())
+
+    assert answers(ref) == recorded("K07")
+
+
+@kinds
+@pytest.mark.parametrize("how", ["shutdown", "shutdown done", "crash"])
+def test_k08_any_other_exit_signal_ends_it_with_that_reason(kernel: Kernel, cls: type[Worker], how: str) -> None:
+    ref = worker(kernel, cls=cls)
+    links.exit(ref, EXITS[how])
+
+    assert answers(ref) == recorded("K08")[how]
+
+
+def test_k09_who_traps_exits_gets_messages_but_a_kill_cannot_be_trapped(kernel: Kernel) -> None:
+    log = Log()
+    ref = worker(kernel, log, Trapping)
+    for how in ("normal", "shutdown", "crash"):
+        links.exit(ref, EXITS[how])
+    ref.call(Worker.hello)
+    links.exit(ref, Killed())
+
+    assert {"log": log.events, "killed": answers(ref)} == recorded("K09")
+
+
+def peer_of(kernel: Kernel, cls: type[Worker], how: str) -> str:
+    """What becomes of the linked peer of one that ends so."""
+    peer, ending = worker(kernel, cls=cls), worker(kernel, cls=cls)
+    links.link(peer, ending)
+    finish(ending, how)
+    return answers(peer)
+
+
+@kinds
+def test_k10_the_normal_end_of_a_linked_peer_is_nothing(kernel: Kernel, cls: type[Worker]) -> None:
+    assert peer_of(kernel, cls, "normal") == recorded("K10")
+
+
+@kinds
+@pytest.mark.parametrize("how", ["shutdown", "shutdown done", "crash", "killed"])
+def test_k11_any_other_end_of_a_linked_peer_is_the_same_end(kernel: Kernel, cls: type[Worker], how: str) -> None:
+    assert peer_of(kernel, cls, how) == recorded("K11")[how]
+
+
+def test_k12_a_link_to_the_dead_is_a_signal_of_noproc(kernel: Kernel) -> None:
+    log = Log()
+    ref, dead = worker(kernel, log, Trapping), worker(kernel)
+    finish(dead)
+    links.link(ref, dead)
+    ref.call(Worker.hello)
+
+    assert log == [f"exit {recorded('K12')}"]
+
+
+@kinds
+def test_k13_after_an_unlink_an_end_is_nothing(kernel: Kernel, cls: type[Worker]) -> None:
+    assert recorded("K13") == "nothing"
+    peer, ending = worker(kernel, cls=cls), worker(kernel, cls=cls)
+    links.link(peer, ending)
+    links.unlink(peer, ending)
+    finish(ending, "crash")
+
+    assert answers(peer) == "alive"
+
+
 @kinds
 @pytest.mark.parametrize("how", ["shutdown", "shutdown done", "crash"])
 def test_k08_an_exit_ends_an_actor_with_that_reason(kernel: Kernel, cls: type[Worker], how: str) -> None:
@@ -191,6 +283,19 @@ def test_k15_the_name_is_free_before_the_end_is_told(kernel: Kernel, cls: type[W
     finish(ref, how)
 
     assert (seen == [None]) is recorded("K15")
+
+
+def test_k16_the_end_of_the_parent_ends_also_who_traps_exits(kernel: Kernel) -> None:
+    log, parent = Log(), worker(kernel)
+    ref = kernel.spawn(Trapping, "a", log, parent=parent)
+    log.clear()
+    links.exit(ref, EXITS["crash"])
+    ref.call(Worker.hello)
+    stranger = log.events
+    log.clear()
+    finish(parent, "shutdown")
+
+    assert {"stranger": stranger, "parent": down(ref), "log": log.events} == recorded("K16")
 
 
 def test_k17_an_actor_can_end_itself_normally(kernel: Kernel) -> None:

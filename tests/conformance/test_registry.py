@@ -9,10 +9,10 @@ import pytest
 from supervisors import steps
 from supervisors.errors import ActorDied, AlreadyRegistered, NotRegistered, SpecError
 from supervisors.kernel import Kernel
-from supervisors.registry import Registry
-from supervisors.testing import Log
-from tests.conformance.actors import KINDS, Worker, answer, finish, worker
-from tests.conformance.words import EXITS, down, recorded, word
+from supervisors.registry import Registered, Registry, Unregistered
+from supervisors.testing import Log, wait_until
+from tests.conformance.actors import KINDS, Background, Gate, Worker, answer, finish, worker
+from tests.conformance.words import BOOM, EXITS, down, recorded, word
 
 kinds = pytest.mark.parametrize("cls", KINDS)
 
@@ -222,6 +222,32 @@ def test_g15_a_duplicate_key_is_no_name() -> None:
         Registry("duplicate").via("k")
 
 
+def test_g16_entries_are_selected_counted_and_dropped_by_condition(kernel: Kernel) -> None:
+    registry, me = Registry("duplicate"), worker(kernel)
+    for key, value in (("a", 1), ("a", 2), ("b", 3)):
+        registry.register(key, me, value)
+    selected = sorted([key, value] for key, _, value in registry.select(lambda key, ref, value: value > 1))
+    count = registry.count_match("a", lambda value: True)
+    registry.unregister_match("a", me, lambda value: value == 1)
+    left = {"count_all": registry.count(), "left": values(registry, "a")}
+
+    assert {"select": selected, "count": count} | left == recorded("G16")
+
+
+def test_g17_listeners_are_told_of_what_comes_and_goes(kernel: Kernel) -> None:
+    heard: list[list[Any]] = []
+
+    def hear(event: Registered | Unregistered) -> None:
+        kind = type(event).__name__.lower().removesuffix("ed")
+        heard.append([kind, event.key, event.value] if isinstance(event, Registered) else [kind, event.key])
+
+    registry, a = Registry(listeners=[hear]), worker(kernel)
+    registry.register("k", a, 1)
+    registry.unregister("k", a)
+
+    assert heard == recorded("G17")
+
+
 @kinds
 def test_g18_a_registry_is_no_actor_and_outlives_all_of_them(kernel: Kernel, cls: type[Worker]) -> None:
     registry = Registry()
@@ -243,3 +269,52 @@ def test_g20_a_refused_registration_leaves_nothing(kernel: Kernel) -> None:
     registry.unregister("k", a)
 
     assert (registry._table, b.mailbox.names or {}) == ({}, {})
+
+
+def test_g21_a_lock_of_a_key_is_for_one_at_a_time(kernel: Kernel) -> None:
+    registry, log = Registry(), Log()
+    with Gate() as gate:
+        first = Background(registry.lock, "k", gate.pass_)
+        gate.reached()
+        second = Background(registry.lock, "k", lambda: log.add("second"))
+        registry.lock("other", lambda: log.add("other"))
+        log.add("open")
+    first.value()
+    second.value()
+
+    assert log == ["other", "open", "second"]
+
+
+@pytest.mark.parametrize("how", ["raises", "dies"])
+def test_g21_a_lock_is_free_when_its_holder_raises_or_dies(kernel: Kernel, how: str) -> None:
+    registry, ref = Registry(), worker(kernel, cls=Locks)
+    with Gate() as gate:
+        ref.cast(Locks.lock, registry, gate)  # type: ignore[arg-type]
+        gate.reached()
+        if how == "dies":
+            ref.fence()
+        else:
+            gate.open()
+
+        assert registry.lock("k", lambda: "free") == "free"
+    wait_until(lambda: kernel.zombies == 0)
+
+
+class Locks(Worker):
+    """Raises in a lock."""
+
+    def lock(self, registry: Registry, gate: Gate) -> None:
+        def fail() -> None:
+            gate.pass_()
+            raise BOOM
+
+        registry.lock("k", fail)
+
+
+def test_g22_a_registry_keeps_facts_about_itself() -> None:
+    registry = Registry()
+    with pytest.raises(NotRegistered):
+        registry.meta("colour")
+    registry.put_meta("colour", "red")
+
+    assert {"before": "error", "after": ["ok", registry.meta("colour")]} == recorded("G22")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
+import structlog
 
+from supervisors import sys
 from supervisors.actor import Actor
 from supervisors.clock import ManualClock
 from supervisors.errors import ActorDied, CallCycle, CallTimeout, StartFailed, UnknownMessage
@@ -14,7 +17,9 @@ from supervisors.exits import Crash, Normal
 from supervisors.kernel import Kernel
 from supervisors.ref import Ref
 from supervisors.registry import Registry
+from supervisors.supervisor import Supervisor
 from supervisors.system import System
+from supervisors.tasks import Tasks, TaskSupervisor
 from supervisors.testing import Log, wait_until
 from tests.conformance.actors import (
     KINDS,
@@ -27,8 +32,10 @@ from tests.conformance.actors import (
     SlowEnd,
     Worker,
     answer,
+    child,
     finish,
     let_time_pass,
+    spec,
     worker,
 )
 from tests.conformance.test_restart import written as written  # the fixture
@@ -73,7 +80,7 @@ def test_v02_a_request_to_the_dead_is_answered_at_once(kernel: Kernel, cls: type
     assert isinstance(ref.send_request(Worker.hello).exception(), ActorDied)
 
 
-@kinds
+@pytest.mark.parametrize("cls", [cls for cls in KINDS if not cls.inline])  # who is inline promises not to block
 def test_v03_a_server_that_is_killed_fails_the_call_in_hand_at_once(kernel: Kernel, cls: type[Worker]) -> None:
     ref = worker(kernel, cls=cls)
     with Gate() as gate:
@@ -354,3 +361,87 @@ def test_v23_a_call_does_not_cost_more_where_the_caller_has_a_backlog(kernel: Ke
     caller.within(60).call(Worker.hello)
 
     assert crowded < 5 * alone + 0.01
+
+
+def test_v21_a_server_is_looked_into_and_held_from_outside(still: Kernel, clock: ManualClock) -> None:
+    ref = worker(still)
+    ref.call(Worker.bump, 2)
+    before = sys.get_state(ref)["value"]
+    sys.replace_state(ref, lambda state: state | {"value": 40})
+    after = ref.call(Worker.bump, 2)
+    sys.statistics(ref, True)
+    for _ in range(2):
+        ref.call(Worker.hello)
+    counted = sys.statistics(ref) or {}
+    sys.suspend(ref)
+    call = Background(ref.within(1.0).call, Worker.hello)
+    let_time_pass(clock, call.done)
+    seen = sys.get_state(ref)["value"]
+    sys.resume(ref)
+    with pytest.raises(CallTimeout):
+        call.value()
+
+    assert {
+        "state": before,
+        "replaced": after,
+        "messages_in": counted["messages_in"],
+        "suspended": "timeout",
+        "still_answers_sys": seen,
+        "resumed": ref.call(Worker.hello),
+    } == recorded("V21")
+
+
+@kinds
+def test_v21_a_suspended_server_keeps_its_messages_and_can_be_stopped(kernel: Kernel, cls: type[Worker]) -> None:
+    log = Log()
+    ref = worker(kernel, log, cls)
+    sys.suspend(ref)
+    ref.cast(Worker.note, "later")
+    held = (sys.get_status(ref)["sys_state"], log.events)
+    sys.resume(ref)
+    ref.call(Worker.hello)
+    sys.suspend(ref)
+    finish(ref, "shutdown")
+
+    assert (held, log.events) == (("suspended", []), ["later", "-a shutdown"])
+
+
+@kinds
+def test_v21_a_status_hides_what_the_actor_hides(kernel: Kernel, cls: type[Worker]) -> None:
+    class Discreet(cls):  # type: ignore[misc, valid-type]
+        def format_status(self, status: Any) -> Any:
+            return {**status, "state": {"key": "hidden"}}
+
+    assert sys.get_status(worker(kernel, cls=Discreet))["state"] == {"key": "hidden"}
+
+
+def test_v24_a_report_names_who_started_the_dead_and_who_waits_for_it() -> None:
+    found: list[dict[str, Any]] = []
+
+    def keep(logger: object, level: str, fields: Any) -> Any:
+        found.append(dict(fields))
+        raise structlog.DropEvent
+
+    class Caller(Worker):
+        def ask(self, ref: Ref[Any]) -> None:
+            ref.call(Worker.crash)
+
+    structlog.configure(processors=[keep])
+    try:
+        with System(children=[spec("a", Log())]) as system:
+            system.root.call(Supervisor.which_children)
+            caller = system.spawn(Caller, "c", Log())
+            told(caller, Caller.ask, child(system.root, "a"))
+            name = caller.name
+    finally:
+        structlog.reset_defaults()
+    report = next(fields for fields in found if fields["event"] == "supervisor.child_terminated")
+
+    assert (report["ancestors"], report["callers"]) == (["root"], [name])
+
+
+def test_v24_a_task_runs_in_the_context_of_its_caller(kernel: Kernel) -> None:
+    colour: ContextVar[str] = ContextVar("colour")
+    colour.set("red")
+
+    assert Tasks(kernel.spawn(TaskSupervisor)).async_nolink(colour.get).result() == "red"

@@ -7,14 +7,15 @@ from typing import Any
 import pykka
 import pytest
 
+from supervisors import links, stopping
 from supervisors.clock import ManualClock
 from supervisors.dynamic import DynamicSupervisor
+from supervisors.errors import ActorDied, StopFromBelow
 from supervisors.exits import Shutdown
 from supervisors.kernel import Kernel
 from supervisors.ref import Ref
 from supervisors.spec import BRUTAL_KILL, INFINITY, ChildSpec, ChildType
 from supervisors.supervisor import Supervisor
-from supervisors.system import System
 from supervisors.testing import Log, wait_until
 from tests.conformance.actors import (
     KINDS,
@@ -25,6 +26,7 @@ from tests.conformance.actors import (
     SlowEnd,
     Worker,
     alive,
+    answer,
     child,
     finish,
     fresh,
@@ -33,6 +35,7 @@ from tests.conformance.actors import (
     spec,
     stop,
     supervise,
+    tree_spec,
     worker,
 )
 from tests.conformance.test_restart import written as written  # the fixture
@@ -193,6 +196,14 @@ def test_h12_a_tree_ends_with_the_one_who_started_it_and_with_its_exit(kernel: K
     assert {"exit": down(sup), "log": log.events} == recorded("H12")[how]
 
 
+@pytest.mark.parametrize("how", ["normal", "shutdown"])
+def test_h13_an_exit_signal_from_anybody_but_its_parent_does_not_end_a_supervisor(kernel: Kernel, how: str) -> None:
+    sup = supervise(kernel, letters("a", Log()))
+    links.exit(sup, EXITS[how])
+
+    assert alive(sup) is recorded("H13")[how]
+
+
 def test_h14_an_unknown_message_is_reported_and_ignored(kernel: Kernel, written: list[str]) -> None:
     log = Log()
     sup = fresh(kernel, log, letters("a", log))
@@ -231,6 +242,36 @@ def test_h16_a_stop_that_takes_too_long_for_its_caller_goes_on(still: Kernel, cl
     gate.open()
 
     assert (down(sup), log.events[-1]) == ("normal", ">a")
+
+
+def test_h16_a_stop_ends_it_with_the_exit_that_is_said(kernel: Kernel) -> None:
+    log = Log()
+    sup = fresh(kernel, log, letters("ab", log))
+    answered = answer(stopping.stop, sup, Shutdown())
+
+    seen = {"answer": answered, "log": log.events, "ends_later": down(sup)}
+    assert recorded("H16") | seen == recorded("H16")
+
+
+class Suicidal(Worker):
+    """Asks for the end of others."""
+
+    def stop_it(self, ref: Ref[Any]) -> None:
+        stopping.stop(ref)
+
+    def stop_it_as_pykka(self, ref: Ref[Any]) -> None:
+        ref.stop()
+
+
+@pytest.mark.parametrize("way", [Suicidal.stop_it, Suicidal.stop_it_as_pykka])
+def test_h17_a_stop_from_below_is_refused_at_once(kernel: Kernel, way: Any) -> None:
+    outer = supervise(kernel, [tree_spec("inner", [spec("x", Log(), Suicidal)])])
+    x = child(child(outer, "inner"), "x")
+    with pytest.raises(ActorDied) as caught:
+        x.call(way, outer)
+
+    assert isinstance(caught.value.__cause__, StopFromBelow)
+    assert outer.is_alive()
 
 
 def test_h18_a_supervisor_beyond_its_time_leaves_no_orphans(still: Kernel, clock: ManualClock) -> None:
@@ -281,13 +322,3 @@ def test_h19_the_times_of_dynamic_children_run_together(still: Kernel, clock: Ma
 
         assert not sup.is_alive()
     wait_until(lambda: still.zombies == 0)
-
-
-def test_the_whole_system_cannot_be_stopped_by_one_of_its_actors(system: System) -> None:
-    class Suicidal(Worker):
-        def try_it(self) -> None:
-            system.shutdown()
-
-    ref = system.start_child(ChildSpec("a", Suicidal, ("a", Log())))
-    with pytest.raises(Exception, match="can never be answered"):
-        ref.call(Suicidal.try_it)

@@ -179,6 +179,18 @@ def test_c19_a_dynamic_supervisor_stands_for_simple_one_for_one(kernel: Kernel) 
     assert refused(kernel.spawn, DynamicSupervisor, letters("ab", Log()))
 
 
+def test_c20_an_init_that_gives_something_odd_is_a_failed_start(kernel: Kernel) -> None:
+    class Odd(Supervisor):
+        def init(self) -> Any:  # type: ignore[override]
+            return 42
+
+    assert recorded("C20") == "bad_return"
+    with pytest.raises(StartFailed, match="gave int"):
+        kernel.spawn(Odd)
+
+    assert kernel.live() == []
+
+
 def test_c21_an_init_that_raises_fails_the_start_and_ends_the_supervisor(kernel: Kernel) -> None:
     class Raises(Supervisor):
         def init(self) -> None:  # type: ignore[override]

@@ -19,6 +19,7 @@ from supervisors.spec import ChildSpec, Restart
 from supervisors.supervisor import Supervisor
 from supervisors.testing import Log
 from tests.conformance.actors import (
+    KINDS,
     Background,
     Gate,
     Script,
@@ -38,6 +39,8 @@ from tests.conformance.actors import (
     worker,
 )
 from tests.conformance.words import BOOM, CRASH, down, recorded, word
+
+kinds = pytest.mark.parametrize("cls", KINDS)
 
 
 class HeldStart(Worker):
@@ -109,6 +112,12 @@ def test_s04_an_exit_sent_during_init_is_a_failed_start_too(kernel: Kernel) -> N
 def test_s05_the_failure_is_the_exception_with_its_traceback(kernel: Kernel) -> None:
     cause = failure(kernel, script=Script(BOOM))
     assert (cause is BOOM, cause.__traceback__ is not None) == (True, recorded("S05")["has_stack"])
+
+
+@kinds
+def test_s06_an_init_that_gives_something_odd_is_a_failed_start(kernel: Kernel, cls: type[Worker]) -> None:
+    assert recorded("S06") == {"answer": "bad_return_value", "value": 42}
+    assert "gave int" in str(failure(kernel, cls, Script(42)))
 
 
 @pytest.mark.parametrize("restart", list(Restart))
