@@ -15,8 +15,7 @@ from supervisors.actor import Ref
 from supervisors.current import CURRENT
 from supervisors.deadline import deadline_at
 from supervisors.dispatchers.loop import LoopDispatcher
-from supervisors.errors import ActorDied, Fenced, SystemStopped
-from supervisors.exits import Crash
+from supervisors.errors import Fenced, SystemStopped
 from supervisors.kernel import Kernel
 from supervisors.reply import Reply
 from supervisors.tasks import Tasks
@@ -38,7 +37,7 @@ class UserCode:
         self._tasks = tasks
         self._max_zombies = max_zombies
         self._loop = loop
-        self._begun: set[Reply[Any]] = set()
+        self._begun: dict[Reply[Any], tuple[Coroutine[Any, Any, Any], ...]] = {}
 
     def in_thread(self, body: Callable[[], T], name: str) -> Reply[T]:
         """Run blocking user code in a task thread, inside the caller's frame. Cancelling the reply abandons it.
@@ -52,8 +51,9 @@ class UserCode:
         frame = FRAME.get()
         inside = body if frame is None or frame.envelope is None else _under_deadline(frame, body)
         reply: Reply[T] = Reply()
+        tell = lambda error: reply.fail(_ended_itself(name, error))  # noqa: E731 - a name would say no more
         with in_our_words(name):
-            task = Tasks(self._tasks()).begin(_caught, (inside,), {})
+            task = Tasks(self._tasks()).begin(_caught, (inside, tell), {})
         task.reply.add_done_callback(lambda settled: self._hand_over(settled, reply, name))
         reply.add_done_callback(lambda settled: task.abandon() if settled.cancelled() else None)
         return reply
@@ -70,15 +70,17 @@ class UserCode:
             framed.close()
             body.close()
             raise
-        self._begun.add(reply)
-        reply.add_done_callback(self._begun.discard)
+        self._begun[reply] = (framed, body)
+        reply.add_done_callback(lambda done: self._begun.pop(done, None))
         reply.add_done_callback(lambda done: self._drop(body) if done.cancelled() else None)
         return reply
 
     def end(self) -> None:
         """The programs loop has ended: fail what was handed to it too late to begin."""
-        for reply in tuple(self._begun):
+        for reply, coroutines in list(self._begun.items()):
             reply.fail(ended("a call"))
+            for coroutine in coroutines:
+                _close_unbegun(coroutine)
 
     async def _framed(self, body: Coroutine[Any, Any, T], frame: Frame | None) -> T:
         FRAME.set(frame)
@@ -112,13 +114,9 @@ class UserCode:
                 reply.fail(raised)
             return
         failure: Exception
-        if isinstance(error, ActorDied) and isinstance(error.exit, Crash):
-            cause = error.exit.error
-            failure = ProgramError(f"{name} ended its thread: {cause!r}", error_type=type(cause).__name__)
-            failure.__cause__ = cause
-        elif self.down:
+        if self.down:
             failure = ended(name)
-        else:  # not its own doing
+        else:  # not its own doing: that is told by `_ended_itself` before
             failure = CallCancelled(f"the thread of {name} was stopped with its supervisor; make the call again")
             failure.__cause__ = error
         reply.fail(failure)
@@ -157,12 +155,21 @@ def _under_deadline(frame: Frame, body: Callable[[], T]) -> Callable[[], T]:
     return run
 
 
-def _caught(body: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """What a user's code raises is its answer; only what is no `Exception` ends the task."""
+def _ended_itself(name: str, error: BaseException) -> ProgramError:
+    failure = ProgramError(f"{name} ended its thread: {error!r}", error_type=type(error).__name__)
+    failure.__cause__ = error
+    return failure
+
+
+def _caught(body: Callable[[], T], tell: Callable[[BaseException], object]) -> tuple[T | None, Exception | None]:
+    """What a user's code raises is its answer; only what is no `Exception` ends the task, which `tell` hears before."""
     try:
         return body(), None
     except Exception as error:
         return None, error
+    except BaseException as error:
+        tell(error)
+        raise
 
 
 def _close_unbegun(body: Coroutine[Any, Any, Any]) -> None:

@@ -14,6 +14,7 @@ from dspy_actors.hosting import MAX_AMBIENT
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
 from dspy_actors.runtime import Runtime
+from supervisors.actor import Ref
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.exits import Crash
 from supervisors.reply import Reply
@@ -191,14 +192,15 @@ def test_a_handle_outlives_a_restart_of_all_that_stands_behind_the_tasks() -> No
         assert program(question="blue").answer == "blue"
 
 
-def test_a_call_whose_thread_is_stopped_by_a_restart_is_told_to_try_again() -> None:
+@pytest.mark.parametrize("end", [Ref.fence, lambda ref: ref.exit(Crash(RuntimeError("killed by the test")))])
+def test_a_call_whose_thread_is_stopped_by_a_restart_is_told_to_try_again(end: Any) -> None:
     blocks = Blocks()
     with runtime() as rt:
         reply = rt.start(blocks).submit(question="blue")
         assert blocks.begun.wait(PATIENCE)
         tasks = rt.registry.whereis("tasks")
         assert tasks is not None
-        tasks.fence()
+        end(tasks)
         with pytest.raises(CallCancelled, match="again"):
             reply.get(PATIENCE)
         let_go(rt, blocks)
