@@ -24,6 +24,7 @@ from dspy_actors.modules.instance import InstancePlan, ModuleInstance
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
 from dspy_actors.modules.record import Versions
+from dspy_actors.modules.results import Results
 from dspy_actors.modules.user_code import UserCode, ended, in_our_words
 from dspy_actors.runner import Settings
 from dspy_actors.tree import EVALUATIONS, MODULES, TASKS
@@ -55,6 +56,7 @@ class RuntimeHost:
         self.kernel = kernel
         self.registry = registry
         self.clock: Clock = kernel.clock
+        self.results = Results(kernel.clock)
         self._user_code = UserCode(kernel, lambda: self._ref(TASKS), max_zombies)
         self.settings = settings
         self.limits = limits
@@ -178,6 +180,7 @@ class RuntimeHost:
         settings: Settings | None = None,
         limits: Limits | None = None,
         copied: bool = True,
+        cached: bool = False,
     ) -> Program:
         """Start an actor for `module`, of which it gets a private copy."""
         if not isinstance(module, Module):
@@ -185,7 +188,8 @@ class RuntimeHost:
             raise TypeError(msg)
         label = name or f"{type(module).__name__.lower()}-{next(self._numbers)}"
         versions = Versions(module.deepcopy() if copied else module)
-        plan = InstancePlan(label, versions, Admission(label, limits or self.limits))
+        results = self.results if cached else None
+        plan = InstancePlan(label, versions, Admission(label, limits or self.limits), results)
         via = self.registry.via(("module", label))
         spec = ChildSpec(label, ModuleInstance, args=(plan,), name=via, shutdown=5.0)
         with in_our_words(label):

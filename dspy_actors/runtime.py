@@ -263,17 +263,20 @@ class Runtime:
         name: str | None = None,
         max_inflight: int | None = None,
         max_queue: int | None = None,
+        cached: bool = False,
     ) -> Program:
         """Start an actor for a private copy of `module` and give its handle, good for any thread and any loop.
 
-        On a running event loop this does not wait; a start that fails is raised by the first call.
+        With `cached`, what the program answers is kept for half an hour and given again for equal parameters, model
+        and inputs; only for programs that do nothing but compute. On a running event loop this does not wait; a start
+        that fails is raised by the first call.
         """
         own = self._limits
         limits = Limits(
             own.max_inflight if max_inflight is None else max_inflight,
             own.max_queue if max_queue is None else max_queue,
         )
-        program = self._running().start(module, name=name, settings=self._in_force(), limits=limits)
+        program = self._running().start(module, name=name, settings=self._in_force(), limits=limits, cached=cached)
         if asyncio._get_running_loop() is None:
             program.wait_started()
         return program

@@ -32,7 +32,7 @@ def digest(request: LMRequest, *, provider: str, endpoint: str, tenant: str = ""
                 tenant,
                 request.model,
                 [_message(message) for message in request.messages],
-                _canonical(request.options) if request.options else None,
+                canonical(request.options) if request.options else None,
                 request.sample,
             ),
             unicode_errors="surrogatepass",
@@ -58,13 +58,13 @@ def _part(part: TurnPart) -> object:
     return (part.call_id, part.text, part.error, None)
 
 
-def _canonical(value: object) -> object:
+def canonical(value: object) -> object:
     """Mappings as name-sorted pairs at every depth; what msgpack does not write as it stands is a `TypeError`."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, Mapping):
-        return {"": [(name, _canonical(value[name])) for name in sorted(value)]}
+        return {"": [(name, canonical(value[name])) for name in sorted(value)]}
     if isinstance(value, (list, tuple)):
-        return [_canonical(one) for one in value]
+        return [canonical(one) for one in value]
     msg = f"{type(value).__name__} has no canonical form"
     raise TypeError(msg)

@@ -27,6 +27,7 @@ from dspy_actors.lm.classify import is_retryable
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
+from dspy_actors.modules.results import fingerprint, result_key, score_key
 from dspy_actors.runner import Frame, Settings, refuse_on_loop, settles
 
 TICK = 0.1
@@ -63,6 +64,8 @@ class Evaluate:
         failure_score: the score of a row the program itself failed.
         coverage_floor: the share of rows that must be scored; below it the result is `incomplete`.
         max_errors: stop taking rows once the program itself has failed this many; `None` never stops.
+        reuse: take over the scores of rows that this metric has scored before, for equal parameters, model and example,
+            within the last half hour and in this runtime.
         deadline: seconds one row may take, `None` for the runtime's.
         on_progress: called with `Progress` about ten times a second, in the thread that called the evaluation.
         display_progress: a progress bar on standard error.
@@ -79,6 +82,7 @@ class Evaluate:
         failure_score: float = 0.0,
         coverage_floor: float = 0.9,
         max_errors: int | None = None,
+        reuse: bool = False,
         deadline: float | None = None,
         display_progress: bool = False,
         on_progress: Callable[[Progress], object] | None = None,
@@ -89,6 +93,7 @@ class Evaluate:
         self.failure_score = failure_score
         self.coverage_floor = coverage_floor
         self.max_errors = max_errors
+        self.reuse = reuse
         self.deadline = deadline
         self.display_progress = display_progress
         self.on_progress = on_progress
@@ -178,7 +183,8 @@ class _Run:
         self.judge = Judge(metric, Frame(host, settings))
         self.own = program if isinstance(program, Program) else host.start(program)
         self.closes = not isinstance(program, Program)
-        self.job = Job(self.own, settings, Feed(rows), self.deliver, host.clock)
+        self.keys = self._known_keys(rows, metric, settings) if plan.reuse else {}
+        self.job = Job(self.own, settings, Feed(self._unknown(rows)), self.deliver, host.clock)
 
     async def deliver(self, row: Row, outcome: Outcome) -> float | None:
         """Judge one row's outcome, or ask for another try where the infrastructure failed it."""
@@ -200,7 +206,30 @@ class _Run:
             score = await self.judge.score(example, outcome.prediction)
         except ProgramError as error:
             return Scored(row.index, example, "unscored", None, outcome, error)
+        key = self.keys.get(row.index)
+        if key is not None:
+            results = self.host.results
+            results.scores.put(key, (outcome.prediction, score), results.size(outcome.prediction))
         return Scored(row.index, example, "scored", score, outcome)
+
+    def _known_keys(self, rows: list[Row], metric: Metric, settings: Settings) -> dict[int, bytes]:
+        """The keys under which the rows' scores are kept, for those that can have one."""
+        program = fingerprint(self.own.module)
+        keys = {row.index: score_key(result_key(program, row.inputs, settings), row.source, metric) for row in rows}
+        return {index: key for index, key in keys.items() if key is not None}
+
+    def _unknown(self, rows: list[Row]) -> list[Row]:
+        """The rows that have to be run; the others have ended with the scores they had."""
+        left = []
+        for row in rows:
+            key = self.keys.get(row.index)
+            found = None if key is None else self.host.results.scores.get(key)
+            if found is None:
+                left.append(row)
+            else:
+                prediction = found[0].with_call(usage=None, attempts=0, cached=True)
+                self._keep(Scored(row.index, row.source, "scored", found[1], Outcome("", prediction, cached=1)))
+        return left
 
     def _keep(self, scored: Scored) -> None:
         self.ended[scored.index] = scored

@@ -8,11 +8,17 @@ from dspy_actors.evaluation.fan_out import Crew
 from dspy_actors.evaluation.job import Job
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Host, Program
+from dspy_actors.modules.results import Results
 from dspy_actors.runner import Settings, require_frame
 
 
 class EvaluationHost(Host, Crew, Protocol):
     """A runtime, as an evaluation sees it."""
+
+    @property
+    def results(self) -> Results:
+        """What programs have answered and how examples were scored."""
+        ...
 
     def start(self, module: Module) -> Program:
         """Start a program of its own for `module`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from dspy_actors.modules.admission import Admission
 from dspy_actors.modules.record import Versions
+from dspy_actors.modules.results import Results
 from supervisors.actor import Actor
 from supervisors.reply import Reply
 
@@ -50,11 +51,15 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class InstancePlan:
-    """What an instance is started from, again and again. What it publishes outlives its crashes."""
+    """What an instance is started from, again and again. What it publishes outlives its crashes.
+
+    `results` keeps what the program answers, where it was asked to.
+    """
 
     name: str
     versions: Versions
     admission: Admission
+    results: Results | None = None
     metrics: Metrics = field(default_factory=Metrics)
 
 

@@ -15,6 +15,7 @@ from dspy_actors.modules.module import Module, run_awaited, run_blocking
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.queueing import Doorkeeper, free_place, take_place
 from dspy_actors.modules.record import Record
+from dspy_actors.modules.results import fingerprint_of, result_key
 from dspy_actors.runner import (
     FRAME,
     Frame,
@@ -163,9 +164,12 @@ class Program:
         try:
             record = drive(self._admit(frame), frame)
             admitted = True
-            prediction = self._execute(record.module, inputs, frame)
+            key = self._result_key(record, inputs, settings)
+            prediction = self._kept(key)
+            if prediction is None:
+                prediction = self._keep(key, _annotated(self._execute(record.module, inputs, frame), frame, record))
             kind = None
-            return _annotated(prediction, frame, record)
+            return prediction
         except Exception as error:
             kind = kind_of(error)
             raise
@@ -200,7 +204,11 @@ class Program:
             record = await self._admit(frame)
             admitted = True
             module = record.module if variant is None else variant
-            prediction = _annotated(await self._execute_awaited(module, inputs, frame), frame, record)
+            key = self._result_key(record, inputs, settings) if variant is None and trace is None else None
+            prediction = self._kept(key)
+            if prediction is None:
+                fresh = await self._execute_awaited(module, inputs, frame)
+                prediction = self._keep(key, _annotated(fresh, frame, record))
             kind = None
         except Exception as error:
             failure, kind = error, kind_of(error)
@@ -273,6 +281,22 @@ class Program:
         """The call has ended: count it, free its place, and tell the actor if somebody waits for one."""
         self._plan.metrics.finish(kind, seconds)
         free_place(self._plan, self._instance, _envelope(frame).call_id)
+
+    def _result_key(self, record: Record, inputs: dict[str, Any], settings: Settings) -> bytes | None:
+        if self._plan.results is None:
+            return None
+        return result_key(fingerprint_of(record), inputs, settings)
+
+    def _kept(self, key: bytes | None) -> Prediction | None:
+        results = self._plan.results
+        found = None if key is None or results is None else results.predictions.get(key)
+        return None if found is None else found.with_call(usage=None, attempts=0, cached=True)
+
+    def _keep(self, key: bytes | None, prediction: Prediction) -> Prediction:
+        results = self._plan.results
+        if key is not None and results is not None:
+            results.predictions.put(key, prediction, results.size(prediction))
+        return prediction
 
     # -- execution ----------------------------------------------------------------------------------------------
 
