@@ -99,6 +99,7 @@ from supervisors.errors import (
 )
 from supervisors.exits import Crash, Exit, Killed, NoProc, Normal, Shutdown, is_clean
 from supervisors.kernel import Kernel
+from supervisors.many_tasks import aawait_many, await_many, yield_many
 from supervisors.monitors import Down, Monitor
 from supervisors.ref import Ref
 from supervisors.registry import Registry
@@ -117,7 +118,7 @@ from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
 from supervisors.system import System
 from supervisors.task_stream import async_stream
-from supervisors.tasks import Failed, Ok, Task, Tasks, TaskSupervisor, aawait_many, await_many, yield_many
+from supervisors.tasks import Failed, Ok, Task, Tasks, TaskSupervisor
 from supervisors.telemetry import Telemetry
 from supervisors.tree import draw
 from supervisors.via import Via

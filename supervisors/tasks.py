@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from asyncio import _get_running_loop
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, ParamSpec, TypeAlias, TypeVar, overload
@@ -18,6 +18,7 @@ from supervisors.deadline import current_deadline
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.errors import ActorDied, CallTimeout
 from supervisors.exits import Crash, Exit, Shutdown, is_clean
+from supervisors.kernel import current_kernel
 from supervisors.lineage import CALLERS, MANY
 from supervisors.ref import Ref
 from supervisors.reply import Reply
@@ -258,6 +259,10 @@ class Task(Generic[T]):
             return self.outcome()
         return None if is_clean(exit) or isinstance(timeout, BrutalKill) else Failed(exit)
 
+    def ignore(self) -> Outcome[T] | None:
+        """Stop caring: its outcome if it has finished, else None. The task goes on, and what comes of it is dropped."""
+        return self.outcome() if self.done() else None
+
     def abandon(self) -> None:
         """Fence the task now, without waiting: it is officially dead; a thread that is still in it is a zombie."""
         self._job.unwanted = True
@@ -281,6 +286,23 @@ class Tasks:
     def __init__(self, ref: Ref[TaskSupervisor]) -> None:
         self.ref = ref
         self.clock = ref.mailbox.home.clock
+
+    @overload
+    def async_(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+    @overload
+    def async_(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+    def async_(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
+        """As `async_nolink`, and the task ends with the actor that called this, with the same exit.
+
+        The other way round there is no bond: the crash of the task is the caller's when it waits for the result.
+        """
+        task = self.async_nolink(fn, *args, **kwargs)
+        me: Any = CURRENT.get()
+        job = task._job
+        if me is not None:
+            kernel = current_kernel()
+            job.started.add_done_callback(lambda _: None if job.ref is None else kernel.bind(job.ref, me.ref))
+        return task
 
     @overload
     def async_nolink(
@@ -309,60 +331,3 @@ class Tasks:
         """As `async_nolink`, never waiting: whatever goes wrong comes out of the task."""
         job: Job[Any] = Job(fn, args, kwargs)
         return Task(job, self.ref.send_request(TaskSupervisor.run, job), self.clock)
-
-
-def await_many(tasks: Iterable[Task[Any]], timeout: float | None = None) -> list[Any]:
-    """All values, in the order of `tasks`, within one `timeout` (seconds) for the whole set.
-
-    Raises the first failure as soon as there is one, and `CallTimeout`; the other tasks go on.
-    """
-    tasks = list(tasks)
-    gate = _Gate(tasks, fail_fast=True)
-    if tasks and not gate.opened.wait(tasks[0]._seconds(timeout), tasks[0]._clock):
-        raise CallTimeout(_unfinished(tasks), tasks[0]._seconds(timeout))
-    return _values(tasks)
-
-
-async def aawait_many(tasks: Iterable[Task[Any]], timeout: float | None = None) -> list[Any]:
-    """As `await_many`, on a loop."""
-    tasks = list(tasks)
-    gate = _Gate(tasks, fail_fast=True)
-    if tasks:
-        await gate.opened.aget(tasks[0]._seconds(timeout), tasks[0]._clock)
-    return _values(tasks)
-
-
-def yield_many(tasks: Iterable[Task[Any]], timeout: float | None = None) -> list[tuple[Task[Any], Outcome[Any] | None]]:
-    """Each task with its outcome, None for those which are not done within one `timeout` for the whole set."""
-    tasks = list(tasks)
-    gate = _Gate(tasks, fail_fast=False)
-    if tasks:
-        gate.opened.wait(tasks[0]._seconds(timeout), tasks[0]._clock)
-    return [(task, task.outcome() if task.done() else None) for task in tasks]
-
-
-class _Gate:
-    """Opens when all tasks are done; with `fail_fast` also at the first failure."""
-
-    def __init__(self, tasks: Sequence[Task[Any]], fail_fast: bool) -> None:
-        self.opened: Reply[None] = Reply()
-        self._fail_fast = fail_fast
-        self._left = [None] * len(tasks)
-        for task in tasks:
-            task.reply.add_done_callback(self._one)
-
-    def _one(self, reply: Reply[Any]) -> None:
-        self._left.pop()
-        if not self._left or (self._fail_fast and reply.exception() is not None):
-            self.opened.set(None)
-
-
-def _values(tasks: Sequence[Task[Any]]) -> list[Any]:
-    for task in tasks:
-        if task.done() and task.reply.exception() is not None:
-            task.reply.take()
-    return [task.reply.take() for task in tasks]
-
-
-def _unfinished(tasks: Sequence[Task[Any]]) -> str:
-    return f"{sum(not task.done() for task in tasks)} of {len(tasks)} tasks"

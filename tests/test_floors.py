@@ -15,7 +15,7 @@ ROOMS = {
         "reply dispatchers holding mailbox cell watched timers calls ref links monitors kernel actor",
         "keylock registry via brief lastwords stopping",
         "spec strategies intensity backoff",
-        "reports child children supervisor dynamic partition tasks task_stream",
+        "reports child children supervisor dynamic partition tasks task_stream many_tasks",
         "sys tree system testing stages ports",
     ],
     "dspy_actors": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,11 +15,12 @@ from supervisors.clock import ManualClock
 from supervisors.errors import ActorDied, CallTimeout, MaxChildren, SpecError
 from supervisors.exits import Crash
 from supervisors.kernel import Kernel
+from supervisors.many_tasks import await_many, yield_many
 from supervisors.ref import Ref
 from supervisors.spec import BRUTAL_KILL
 from supervisors.system import System
 from supervisors.task_stream import async_stream
-from supervisors.tasks import Failed, Ok, Task, Tasks, TaskSupervisor, await_many
+from supervisors.tasks import Failed, Ok, Task, Tasks, TaskSupervisor
 from supervisors.testing import Log, wait_until
 from tests.conformance.actors import (
     Background,
@@ -26,11 +28,12 @@ from tests.conformance.actors import (
     Worker,
     api,
     counts,
+    finish,
     let_time_pass,
     spec,
     worker,
 )
-from tests.conformance.words import BOOM, recorded, word
+from tests.conformance.words import BOOM, down, recorded, word
 
 
 def crash(_: Any = None) -> None:
@@ -127,6 +130,30 @@ def test_j06_a_crash_harms_its_owner_only_when_awaited(kernel: Kernel, tasks: Ta
     assert owner.call(Worker.hello) == "a"
 
 
+class Owner(Worker):
+    """Starts a task that waits for ever."""
+
+    def begin(self, tasks: Tasks, kind: str) -> list[Any]:
+        return [getattr(tasks, kind)(forever)]
+
+
+def test_j07_a_task_ends_with_the_actor_that_started_it_and_with_its_exit(kernel: Kernel, tasks: Tasks) -> None:
+    owner: Ref[Any] = worker(kernel, cls=Owner)
+    (task,) = owner.call(Owner.begin, tasks, "async_")
+    finish(owner, "crash")
+
+    assert down(task.ref) == recorded("J07")
+
+
+def test_j07_a_task_without_a_link_outlives_the_actor_that_started_it(kernel: Kernel, tasks: Tasks) -> None:
+    owner: Ref[Any] = worker(kernel, cls=Owner)
+    (task,) = owner.call(Owner.begin, tasks, "async_nolink")
+    finish(owner, "crash")
+
+    assert task.yield_(0) is None
+    assert task.ref.is_alive()
+
+
 def test_j08_a_yield_that_is_too_early_is_none_and_can_be_repeated(
     still: Kernel, clock: ManualClock, gate: Gate
 ) -> None:
@@ -163,6 +190,15 @@ def test_j09_a_shutdown_tells_how_the_task_ended(kernel: Kernel, tasks: Tasks, g
     assert seen == recorded("J09")
 
 
+def test_j10_a_task_that_is_ignored_goes_on(tasks: Tasks, gate: Gate) -> None:
+    task = tasks.async_nolink(gate.pass_)
+    assert task.ref is not None
+    seen = {"ignore": task.ignore(), "alive": task.ref.is_alive()}
+    gate.open()
+
+    assert seen | {"end": down(task.ref), "mailbox": 0} == recorded("J10")
+
+
 def test_j11_many_results_are_in_the_order_of_their_tasks(tasks: Tasks) -> None:
     log = Log()
 
@@ -185,14 +221,47 @@ def test_j11_the_first_failure_ends_the_wait_for_many(tasks: Tasks, gate: Gate, 
     assert f"exit {word(caught.value.exit)}" == recorded("J11")["failure"]
 
 
-def test_j11_many_have_one_deadline(still: Kernel, clock: ManualClock, gate: Gate) -> None:
-    tasks = tasks_of(still)
-    waiting = Background(await_many, [tasks.async_nolink(gate.pass_) for _ in range(2)], 1.0)
-    let_time_pass(clock, waiting.done)
+def test_j11_many_have_one_deadline(tasks: Tasks) -> None:
+    assert recorded("J11")["late"] == "timeout"
+    many = [tasks.async_nolink(forever) for _ in range(50)]
+    began = time.monotonic()
     with pytest.raises(CallTimeout):
-        waiting.value()
+        await_many(many, 0.05)
 
-    assert (recorded("J11")["late"], clock.now() < 2.0) == ("timeout", True)
+    assert time.monotonic() - began < 50 * 0.05
+
+
+def three(tasks: Tasks, gate: Gate) -> list[Task[Any]]:
+    """One that goes on, one that is done, one that failed."""
+    made: list[Task[Any]] = [tasks.async_nolink(gate.pass_), tasks.async_nolink(lambda: 1), tasks.async_nolink(crash)]
+    for task in made[1:]:
+        task.yield_()
+    return made
+
+
+def test_j12_a_yield_of_many_tells_what_is_there_in_order(tasks: Tasks, gate: Gate) -> None:
+    made = three(tasks, gate)
+    seen = [outcome(each) for _, each in yield_many(made, 0.01)]
+    ref = made[0].ref
+    assert ref is not None
+
+    assert {"outcomes": seen, "slow_alive": ref.is_alive()} == recorded("J12")
+
+
+def test_j12_those_that_are_late_may_be_killed(tasks: Tasks) -> None:
+    task = tasks.async_nolink(forever)
+    ref = task.ref
+    assert ref is not None
+
+    assert [each for _, each in yield_many([task], 0.01, on_timeout="kill_task")] == [None]
+    assert down(ref) == "killed"
+
+
+def test_j12_a_limit_is_enough(tasks: Tasks, gate: Gate) -> None:
+    made = three(tasks, gate)
+    seen = [outcome(each) for _, each in yield_many(made, 60.0, limit=2)]
+
+    assert seen == recorded("J12")["outcomes"]
 
 
 def test_j13_a_stream_is_in_the_order_of_its_items_or_of_their_ends(tasks: Tasks) -> None:

@@ -16,11 +16,12 @@ from supervisors.dynamic import DynamicSupervisor
 from supervisors.errors import ActorDied, CallTimeout, Fenced, MaxChildren, SpecError
 from supervisors.exits import Crash, Killed, Shutdown
 from supervisors.kernel import Kernel
+from supervisors.many_tasks import aawait_many, await_many, yield_many
 from supervisors.ref import Ref
 from supervisors.reply import Reply
 from supervisors.spec import BRUTAL_KILL
 from supervisors.task_stream import async_stream
-from supervisors.tasks import Failed, Ok, Tasks, TaskSupervisor, aawait_many, await_many, yield_many
+from supervisors.tasks import Failed, Ok, Tasks, TaskSupervisor
 from supervisors.testing import Log, wait_until
 from tests.supervisors.workers import BOOM, gone
 
