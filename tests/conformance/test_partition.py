@@ -12,13 +12,14 @@ import pytest
 
 from supervisors.actor import Actor
 from supervisors.errors import ActorDied, SpecError, StartFailed
-from supervisors.exits import NoProc, Normal
+from supervisors.exits import Exit, NoProc, Normal
 from supervisors.hashing import stable_hash
 from supervisors.kernel import Kernel
 from supervisors.partition import PartitionSupervisor
 from supervisors.ref import Ref
 from supervisors.registry import Registry
 from supervisors.spec import ChildSpec, ChildType, Restart
+from supervisors.testing import Log
 from tests.conformance.words import CRASH
 
 
@@ -167,6 +168,21 @@ def test_q06_fewer_partitions_keep_their_specs(kernel: Kernel) -> None:
 
     assert (before, sup.call(PartitionSupervisor.count_children)) == (3, (3, 1, 0, 3))
     assert {place(sup, key) for key in range(6)} == {0}
+
+
+class Leaving(Part):
+    """Logs its own end."""
+
+    def terminate(self, exit: Exit) -> None:
+        self.args[0].add(self.args[1])
+
+
+def test_q06_the_last_one_is_stopped_first(kernel: Kernel) -> None:
+    log = Log()
+    sup = parts(kernel, 3, ChildSpec("part", Leaving, (log,)), with_arguments=lambda args, number: (*args, number))
+    sup.call(PartitionSupervisor.resize, 0)
+
+    assert log == [2, 1, 0]
 
 
 def test_q06_stopped_partitions_come_back(kernel: Kernel) -> None:

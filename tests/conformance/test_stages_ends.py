@@ -96,6 +96,19 @@ def test_w14_after_a_cancel_nothing_more_comes(kernel: Kernel, log: Log) -> None
     assert (of(log, "c", "got"), estimate_buffered_count(p)) == ([], 1)
 
 
+def test_w14_a_subscription_that_is_over_leaves_nothing_behind(kernel: Kernel, log: Log) -> None:
+    p, c = source(kernel, log), sink(kernel, log)
+    before = len(p.mailbox.watchers), len(c.mailbox.watchers)
+    subscription = sync_subscribe(c, p, cancel="temporary")
+    quiet(p, c)
+    between = len(p.mailbox.watchers), len(c.mailbox.watchers)
+    cancel(subscription)
+    quiet(p, c)
+
+    assert between == (before[0] + 1, before[1] + 1)
+    assert (len(p.mailbox.watchers), len(c.mailbox.watchers)) == before
+
+
 def test_w15_a_consumer_that_crashes_takes_nobody_along(kernel: Kernel, log: Log) -> None:
     p = source(kernel, log)
     a, b = (sink(kernel, log, name, To(p, max_demand=2, min_demand=0)) for name in "ab")
@@ -412,6 +425,15 @@ def test_w23_what_waits_is_kept_when_the_producer_is_lost(kernel: Kernel, log: L
 
     assert of(log, "pc") == [("got", [1, 2, 3]), ("down", reason)]
     assert of(log, "c", "got") == [[1, 2, 3]]
+
+
+def test_w23_an_end_waits_for_nobody_where_nothing_waits(kernel: Kernel, log: Log) -> None:
+    p = source(kernel, log)
+    pc = times(kernel, log, To(p))
+    quiet(p, pc)
+    p.exit(CRASH)
+
+    assert down(pc) == "crash"
 
 
 def test_w23_it_ends_with_its_producer_when_all_was_sent_on(kernel: Kernel, log: Log) -> None:

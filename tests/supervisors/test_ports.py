@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgpack  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +61,7 @@ def stop(ref: Ref[Any]) -> None:
     ref.down().get(5)
 
 
-def request(ref: Ref[Port], name: str, *args: Any, timeout: float | None = None) -> Reply[Any]:
+def request(ref: Ref[Any], name: str, *args: Any, timeout: float | None = None) -> Reply[Any]:
     """A call that is not waited for."""
     return ref.send_request(Port.run, here(name), args, None, timeout)
 
@@ -72,7 +73,7 @@ def failure(reply: Reply[Any]) -> BaseException:
     return caught.value
 
 
-def cause(ref: Ref[Port]) -> Any:
+def cause(ref: Ref[Any]) -> Any:
     """The error that the port ends in."""
     ended = ref.down().get(5)
     assert isinstance(ended, Crash)
@@ -183,6 +184,7 @@ def test_a_call_that_is_cancelled_while_it_waits_is_not_made(port: Ref[Port]) ->
     first, second, third = [
         request(port, name, *args) for name, *args in (("wait", 0.05), ("note", "a"), ("note", "b"))
     ]
+    port.call(Port.pid)
     second.cancel()
 
     assert (first.get(5), third.get(5)) == (None, ["b"])
@@ -226,6 +228,32 @@ def test_a_call_in_time_is_not_killed_later(timed: Ref[Port], clock: ManualClock
     clock.advance(5)
 
     assert (first, request(timed, "note", "b").get(5)) == (["a"], ["a", "b"])
+
+
+def test_an_answered_call_leaves_no_timer(timed: Ref[Port]) -> None:
+    request(timed, "note", "a").get(5)
+    timed.call(Port.pid)
+
+    assert not timed.mailbox.timers
+
+
+class Crossing(Port):
+    """Lets a deadline and the answer to the same call cross."""
+
+    def cross(self) -> None:
+        self.expired(1)
+        self.answered(msgpack.packb(("answer", "just in time")))
+
+
+def test_after_a_deadline_nothing_more_is_sent_to_the_process(kernel: Kernel) -> None:
+    port = kernel.spawn(Crossing)
+    first, second = request(port, "spin"), request(port, "note", "a")
+    port.cast(Crossing.cross)
+    error = failure(second)
+
+    assert first.get(5) == "just in time"
+    assert isinstance(error, ActorDied)
+    assert (error.maybe_handled, type(cause(port))) == (False, PortTimeout)
 
 
 def test_calls_behind_one_that_is_killed_were_not_handled(timed: Ref[Port], clock: ManualClock) -> None:

@@ -75,6 +75,16 @@ def test_when_the_slowest_goes_what_the_others_want_is_asked_for() -> None:
     assert (asked, side.settle()) == (([], [Need(4)]), [Need(6)])
 
 
+def test_what_is_made_in_between_goes_behind_what_waits() -> None:
+    side = outlet(BroadcastDispatcher())
+    side.ask(subscriber(side, "a"), 9)
+    slow = subscriber(side, "b")
+    side.emit([1, 2])
+    side.dispatcher.cancel(slow)
+
+    assert (said(side.emit([3])), said(side.settle())) == ([], [("a", [1, 2, 3])])
+
+
 def test_what_was_dropped_is_missing() -> None:
     side = outlet(PartitionDispatcher(1, lambda event: None))
     side.ask(subscriber(side, "a", partition=0), 3)
