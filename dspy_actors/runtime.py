@@ -174,11 +174,12 @@ class Runtime:
         return host.close_door().wait(seconds, host.clock)
 
     def ready(self) -> bool:
-        """Whether calls are let in, the tree stands and the default model's breaker is not open: a readiness probe."""
+        """Whether calls are let in, the tree stands, the io loop is prompt and the default model's breaker not open."""
         host = self._host
         if host is None or host.closing or not all(self._registry.whereis(name) for name in ("tasks", "modules")):
             return False
-        return self._layer is None or self._layer.lets_through(self.settings.lm)
+        layer = self._layer
+        return layer is not None and layer.is_prompt() and layer.lets_through(self.settings.lm)
 
     def child_spec(self) -> ChildSpec:
         """The runtime as a child of a service's own supervisor; it is then started and stopped by that one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dspy_actors.lm.pulse import Pulse
 from supervisors.actor import Actor
 from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.errors import SpecError
@@ -20,14 +21,17 @@ class IOLoop(Actor):
     Messages: none.
     """
 
-    def init(self, name: str) -> None:
+    def init(self, name: str, pulse: Pulse) -> None:
         self.loop_name = name
         self._bury_predecessor()
         self.loop = LoopDispatcher(name)
         self.kernel.install(name, self.loop)
         self.loop.start()
+        pulse.begin()
+        self.beating = self.loop.run(pulse.beat())
 
     def terminate(self, exit: Exit) -> None:
+        self.beating.cancel()
         self.kernel.uninstall(self.loop_name, self.loop)
         self.loop.stop(STOP_SECONDS)
 

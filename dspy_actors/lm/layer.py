@@ -22,6 +22,7 @@ from dspy_actors.lm.pools import PoolPlan
 from dspy_actors.lm.prices import Price
 from dspy_actors.lm.providers.base import LMConfig, Provider
 from dspy_actors.lm.providers.set_aside import SetAside
+from dspy_actors.lm.pulse import Pulse
 from dspy_actors.lm.reach import WorkerFinder
 from dspy_actors.lm.tree import LMPlan
 from dspy_actors.lm.usage import LMCounters
@@ -30,6 +31,9 @@ from dspy_actors.lm.worker import worker_class
 from dspy_actors.messages import LMResponse
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
+
+LATE = 0.25
+"""Seconds of lag from which the io loop is too late for the runtime to call itself ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +89,15 @@ class LMLayer:
             self.usage,
             self.book,
         )
-        self.plan = LMPlan(io_loop, pools, self.cache)
+        self.pulse = Pulse()
+        self.plan = LMPlan(io_loop, self.pulse, pools, self.cache)
 
     def health(self) -> dict[str, object]:
         """Every number of the layer in one reading, as plain data; asks no actor."""
         now = self._clock.now()
         gatehouse = self.gatehouse
         return {
+            "loop_lag_seconds": self.pulse.lag(),
             "numbers": asdict(self.counters.read()),
             "cache": asdict(self.cache.table.stats()),
             "disk_cache": None if self.cache.disk is None else asdict(self.cache.disk.stats()),
@@ -114,6 +120,11 @@ class LMLayer:
         """Close the files that are open; the actors that wrote them have ended."""
         if self.cache.disk is not None:
             self.cache.disk.close()
+
+    def is_prompt(self) -> bool:
+        """Whether the io loop runs and is not held up."""
+        lag = self.pulse.lag()
+        return lag is not None and lag < LATE
 
     def lets_through(self, lm: LM | None) -> bool:
         """Whether the breakers of `lm` would let a call through now."""

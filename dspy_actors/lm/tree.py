@@ -10,6 +10,7 @@ from dspy_actors.cache.tiers import DISK_WRITER, AnswerCache
 from dspy_actors.lm.guard_actors import BreakerManager, BudgetManager, LimiterManager, UsageStore
 from dspy_actors.lm.io_loop import IOLoop
 from dspy_actors.lm.pools import POOLS, LMPools, PoolPlan
+from dspy_actors.lm.pulse import Pulse
 from supervisors.spec import ChildSpec
 from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
@@ -20,6 +21,7 @@ class LMPlan:
     """What the LM branch is started from. The cache is published: losing its actors loses no entry."""
 
     io_loop: str
+    pulse: Pulse
     pools: PoolPlan
     cache: AnswerCache
 
@@ -32,7 +34,7 @@ class LMSupervisor(Supervisor):
         super().init(
             [
                 ChildSpec("guards", GuardSupervisor, args=(plan,), shutdown=10.0),
-                ChildSpec("io loop", IOLoop, args=(plan.io_loop,), shutdown=10.0),
+                ChildSpec("io loop", IOLoop, args=(plan.io_loop, plan.pulse), shutdown=10.0),
                 ChildSpec("pools", LMPools, args=(plan.pools,), name=via(POOLS), shutdown=15.0),
             ],
             strategy=Strategy.REST_FOR_ONE,

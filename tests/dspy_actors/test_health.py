@@ -1,0 +1,96 @@
+"""One reading of the whole LM layer, and readiness: what a probe of a service sees."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from dspy_actors import LM, Predict, Runtime
+from dspy_actors.lm.guard_actors import BreakerManager
+from dspy_actors.lm.pulse import INTERVAL, Pulse
+from dspy_actors.messages import LMRequest
+from dspy_actors.testing.providers import ScriptedProvider
+from supervisors.testing import wait_until
+
+
+def answer(request: LMRequest) -> str:
+    return "[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]"
+
+
+def runtime() -> Runtime:
+    return Runtime(LM("scripted/m"), open_provider=lambda config: ScriptedProvider(answer))
+
+
+def test_health_is_plain_data_with_every_part_of_the_layer() -> None:
+    with runtime() as rt:
+        Predict("question -> answer")(question="q")
+        health: dict[str, Any] = json.loads(json.dumps(rt.health()))
+
+    assert health["numbers"]["sent"] == 1
+    assert health["breakers"]["scripted/m"]["state"] == "closed"
+    assert health["cache"]["entries"] == 1
+    assert set(health) >= {"loop_lag_seconds", "limiters", "retry_budgets", "budgets", "disk_cache"}
+
+
+def test_a_runtime_is_ready_once_it_is_up_and_not_once_it_drains() -> None:
+    with runtime() as rt:
+        wait_until(rt.ready)
+        rt.drain(1.0)
+
+        assert not rt.ready()
+
+
+def test_a_runtime_whose_default_model_is_cut_off_is_not_ready() -> None:
+    with runtime() as rt:
+        Predict("question -> answer")(question="q")
+        wait_until(rt.ready)
+        breakers = rt.registry.whereis("breakers")
+        assert breakers is not None
+        breakers.call(BreakerManager.force_open, "scripted/m")
+
+        assert not rt.ready()
+        breakers.call(BreakerManager.reset, "scripted/m")
+        assert rt.ready()
+
+
+def test_a_breaker_that_nobody_knows_is_not_opened() -> None:
+    with runtime() as rt:
+        breakers = rt.registry.whereis("breakers")
+        assert breakers is not None
+
+        assert breakers.call(BreakerManager.force_open, "nobody/here") is False
+
+
+def test_a_loop_that_is_held_up_is_seen_from_outside() -> None:
+    pulse = Pulse()
+
+    async def held() -> float | None:
+        beating = asyncio.create_task(pulse.beat())
+        await asyncio.sleep(0)
+        until = time.monotonic() + INTERVAL + 0.1
+        while time.monotonic() < until:  # the loop is busy with somebody's code
+            pass
+        lag = pulse.lag()
+        beating.cancel()
+        return lag
+
+    lag = asyncio.run(held())
+    assert lag is not None
+    assert lag >= 0.09
+    assert pulse.lag() is None
+
+
+def test_breakers_outlive_the_actor_that_looks_after_them() -> None:
+    with runtime() as rt:
+        Predict("question -> answer")(question="q")
+        breakers = rt.registry.whereis("breakers")
+        assert breakers is not None
+        breakers.call(BreakerManager.force_open, "scripted/m")
+        breakers.fence()
+        wait_until(lambda: rt.registry.whereis("breakers") not in (None, breakers))
+        again = rt.registry.whereis("breakers")
+        assert again is not None
+
+        assert again.call(BreakerManager.readings)["scripted/m"].state.value == "forced_open"
