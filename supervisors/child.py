@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from supervisors.cell import Ignore
 from supervisors.errors import SpecError, StartFailed
 from supervisors.exits import Exit, Killed, Normal, Shutdown
 from supervisors.ref import Ref
@@ -47,12 +48,14 @@ class Counts(NamedTuple):
 class Entry:
     """What a supervisor knows of one child: its spec and its present life."""
 
-    __slots__ = ("attempts", "ref", "restarts", "retry", "spec", "started_at", "state", "timer")
+    __slots__ = ("attempts", "info", "ref", "restarts", "retry", "spec", "started_at", "state", "timer")
 
     def __init__(self, spec: ChildSpec) -> None:
         self.spec = spec
         self.state: State = "stopped"
         self.ref: Ref[Any] | None = None
+        self.info: tuple[Any, ...] = ()
+        """What its start function gave beside the ref, if anything."""
         self.restarts = 0
         self.attempts = 0
         """Restarts since it last lived long enough to count as healthy."""
@@ -73,6 +76,10 @@ class Entry:
     @property
     def kind(self) -> ChildType:
         return kind_of(self.spec)
+
+    def told(self, started: Ref[Any] | Ignore) -> Any:
+        """What `start_child` answers: the ref, or (ref, info) where the start function gave that."""
+        return (started, *self.info) if self.info else started
 
     def line(self) -> Child:
         state = self.state

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any, ClassVar, Concatenate, Final, ParamSpec, TypeVar, cast
@@ -15,28 +14,28 @@ from typing import Any, ClassVar, Concatenate, Final, ParamSpec, TypeVar, cast
 from supervisors import reports
 from supervisors.actor import Actor
 from supervisors.cell import Cell, Ignore
-from supervisors.child import Entry, is_expected, offender
+from supervisors.child import Entry, is_expected
 from supervisors.errors import AlreadyStarted, CallTimeout, StartFailed, SupervisorsError
 from supervisors.exits import Crash, Exit, Killed, Shutdown
-from supervisors.intensity import Intensity
-from supervisors.lastwords import LastWords, gather
+from supervisors.intensity import Budgets, Intensity
 from supervisors.lineage import refuse_from_below
 from supervisors.links import ExitSignal
+from supervisors.mailbox import Mailbox
 from supervisors.ref import Ref
 from supervisors.reply import Reply
-from supervisors.spec import BRUTAL_KILL, ChildSpec, ChildType
+from supervisors.spec import BRUTAL_KILL, ChildType
+from supervisors.writer import Writer
+from supervisors.zombies import Zombies
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound="Parent")
 
-REPORT_DELAY: Final = 0.02
-"""Seconds between an event and its report, which is written when the children are up again."""
-
 _SHUTDOWN: Final = Shutdown()
 _START: Final = ("supervisor", "child", "start")
 _RESTART: Final = ("supervisor", "child", "restart")
 _TERMINATE: Final = ("supervisor", "child", "terminate")
+_GIVEN_UP: Final = ("supervisor", "budget", "exhausted")
 
 
 class Parent(Actor):
@@ -60,7 +59,7 @@ class Parent(Actor):
 
     def write_reports(self) -> None:
         """The supervisor's message to itself: write what happened since the last time."""
-        self._children.write_one()
+        self._children.writer.write_one()
 
 
 class Children:
@@ -76,9 +75,12 @@ class Children:
         self._telemetry = owner.kernel.telemetry
         self._clock = owner.kernel.clock
         self._living: dict[Ref[Any], Entry] = {}
-        self._reports: deque[tuple[str, object, ChildSpec, Ref[Any] | None, LastWords | None]] = deque()
-        self._words: dict[Ref[Any], LastWords] = {}  # of the dead that are not reported yet
-        self._is_reporting = False
+        self.writer = Writer(owner, type(owner).write_reports)
+        self.report, self.flush = self.writer.report, self.writer.flush
+        self.budgets = Budgets(window.max_restarts, window.max_seconds)
+        self.zombies = Zombies(None)
+        self.is_overrun = False
+        """More zombies than there may be: the supervisor is ending."""
 
     # --- published: any thread -----------------------------------------------------------------------------------
 
@@ -104,7 +106,7 @@ class Children:
         Blocks until `init` is done, at most `start_timeout` seconds. Raises `StartFailed`, whatever went wrong.
         """
         self._forget_retry(entry)
-        ref = self._spawn(entry.spec)
+        ref = self._spawn(entry)
         if isinstance(ref, Ref):
             self._up(entry, ref)
         else:
@@ -143,13 +145,14 @@ class Children:
         if self._telemetry.attached(_RESTART):
             self._telemetry.execute(_RESTART, {"restarts": entry.restarts}, self._about(entry))
 
-    def _spawn(self, spec: ChildSpec) -> Ref[Any] | Ignore:
+    def _spawn(self, entry: Entry) -> Ref[Any] | Ignore:
+        spec, entry.info = entry.spec, ()
         # Whatever the start callable raises, SystemExit included, is the failure of this child and not of its
         # supervisor: this is the one broad `except` of the trees.
         try:
             if not isinstance(spec.start, type):
-                return self._adopt(spec.start(self._kernel, *spec.args, **spec.kwargs))
-            started = self._spawn_class(spec.start, spec)
+                return self._adopt(entry, spec.start(self._kernel, *spec.args, **spec.kwargs))
+            started = self._spawn_class(spec.start, entry)
         except StartFailed as failed:
             raise StartFailed(spec.id, failed.cause) from failed.cause
         except BaseException as error:
@@ -160,8 +163,9 @@ class Children:
             raise StartFailed(spec.id, cause) from cause
         return started.take()
 
-    def _spawn_class(self, cls: type[Actor], spec: ChildSpec) -> Reply[Ref[Any] | Ignore]:
+    def _spawn_class(self, cls: type[Actor], entry: Entry) -> Reply[Ref[Any] | Ignore]:
         """Start an actor and wait until its `init` is done, for better or worse."""
+        spec = entry.spec
         cell, started = self._kernel.begin(
             cls, *spec.args, name=spec.name, parent=self._owner.ref, on_down=self, **spec.kwargs
         )
@@ -174,6 +178,7 @@ class Children:
             raise
         if not in_time:
             cell.fence()
+            self._count_zombie(entry, cell)
             raise CallTimeout(cell.name, spec.start_timeout)
         return started
 
@@ -187,12 +192,14 @@ class Children:
         finally:
             me.waiting = before
 
-    def _adopt(self, given: Any) -> Ref[Any] | Ignore:
+    def _adopt(self, entry: Entry, given: Any) -> Ref[Any] | Ignore:
         """What a start function gave; from now on it ends with its supervisor, as a spawned child does."""
         if isinstance(given, Ignore):
             return given
+        if isinstance(given, tuple) and len(given) == 2:
+            given, entry.info = given[0], given[1:]
         if not isinstance(given, Ref):
-            raise TypeError(f"the start function gave {given!r}; it must give the Ref of what it spawned, or IGNORE")
+            raise TypeError(f"the start function gave {given!r}; it must give a Ref, (Ref, info) or IGNORE")
         self._kernel.bind(given, self._owner.ref)
         self._watch(given)
         return given
@@ -256,7 +263,7 @@ class Children:
     def __call__(self, ref: Ref[Any], exit: Exit) -> None:
         """A child died. In the thread that finishes it: leave word in the supervisor's queue, behind what is there."""
         if type(exit) is Crash:
-            self._words[ref] = gather(ref.mailbox)
+            self.writer.remember(ref)
         self._mailbox.post(("child_ended", (ref, exit), {}, None))
 
     def ended(self, ref: Ref[Any], exit: Exit) -> Entry | None:
@@ -265,7 +272,7 @@ class Children:
         if entry is not None:
             self._bury(entry, exit)
         else:
-            self._words.pop(ref, None)
+            self.writer.forget(ref)
         return entry
 
     def _bury(self, entry: Entry, exit: Exit) -> None:
@@ -274,8 +281,18 @@ class Children:
             del self._living[ref]
             ref.mailbox.unwatch(self)
         entry.state = "stopped"
+        if ref is not None and isinstance(exit, Killed):
+            self._count_zombie(entry, ref.mailbox)
         if self._telemetry.attached(_TERMINATE):
             self._telemetry.execute(_TERMINATE, {}, {**self._about(entry), "ref": ref, "exit": exit})
+
+    def _count_zombie(self, entry: Entry, life: Mailbox) -> None:
+        """`life` was fenced; its thread may still be in its code. Too many of those end the supervisor."""
+        self.zombies.add(life)
+        if self._mailbox.started and not self.is_overrun and self.zombies.too_many():
+            self.is_overrun = True
+            self.report(reports.SHUTDOWN, "reached_max_zombies", entry)
+            self._owner.stop(Shutdown("max_zombies"))
 
     # --- again --------------------------------------------------------------------------------------------------
 
@@ -312,43 +329,20 @@ class Children:
         if timer is not None:
             timer.cancel()
 
-    # --- told ---------------------------------------------------------------------------------------------------
-
-    def report(self, context: str, reason: object, entry: Entry, ref: Ref[Any] | None = None) -> None:
-        """Note a report on `entry`, or on its life `ref`. It is written `REPORT_DELAY` later, or by `flush`.
-
-        To write a report takes longer than to restart a child, and the two would fight for the interpreter while
-        callers wait for the new life.
-        """
-        words = None if ref is None else self._words.pop(ref, None)
-        self._reports.append((context, reason, entry.spec, ref, words))
-        if not self._is_reporting:
-            self._is_reporting = True
-            self._owner.send_after(REPORT_DELAY, type(self._owner).write_reports)
-
-    def write_one(self) -> None:
-        """Write the oldest report, and the next one by another message: the supervisor answers in between."""
-        self._write_oldest()
-        self._is_reporting = bool(self._reports)
-        if self._is_reporting:
-            self._owner.ref.cast(type(self._owner).write_reports)
-
-    def flush(self) -> None:
-        """Write all reports now."""
-        while self._reports:
-            self._write_oldest()
-
-    def _write_oldest(self) -> None:
-        if self._reports:
-            context, reason, spec, ref, words = self._reports.popleft()
-            about = {"ancestors": [each.name for each in self._mailbox.as_ancestor()], "callers": []}
-            if words is not None:
-                about = words.in_words(reason)
-                reason = about.pop("reason")
-            facts = offender(spec, ref)
-            reports.supervisor_report(
-                self._telemetry, context, supervisor=self._owner.name, reason=reason, offender=facts, about=about
-            )
+    def give_up(self, entry: Entry) -> list[Entry]:
+        """The budget of the key of `entry` is used up: stop the children that share it, and tell; these children."""
+        key = entry.spec.budget_key
+        group = [each for each in self.entries() if each.spec.budget_key == key]
+        self.budgets.renew(key)
+        for each in group:
+            self.report(reports.GIVEN_UP, "reached_max_restart_intensity", each)
+        about = {"supervisor": self._owner.name, "key": key, "ids": [each.spec.id for each in group]}
+        self._telemetry.execute(_GIVEN_UP, {"children": len(group)}, about)
+        if self._strategy == "dynamic":
+            self.stop_together(group)
+        else:
+            self.stop_in_turn(reversed(group))
+        return group
 
     def _about(self, entry: Entry) -> dict[str, Any]:
         return {"supervisor": self._owner.name, "id": entry.spec.id, "ref": entry.ref}

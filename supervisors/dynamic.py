@@ -13,7 +13,8 @@ from supervisors.errors import MaxChildren, NotFound, SpecError, StartFailed
 from supervisors.exits import Exit, Shutdown, is_clean
 from supervisors.intensity import Intensity
 from supervisors.ref import Ref
-from supervisors.spec import ChildLike, Restart
+from supervisors.spec import AutoShutdown, ChildLike, Restart
+from supervisors.zombies import Zombies
 
 
 class DynamicSupervisor(Parent):
@@ -40,11 +41,16 @@ class DynamicSupervisor(Parent):
         max_restarts: int = 3,
         max_seconds: float = 5.0,
         extra_arguments: Iterable[Any] = (),
+        auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
+        max_zombies: int | None = None,
     ) -> None:
         """`max_children` None is no limit; `extra_arguments` go before the arguments of every spec.
 
-        Raises `SpecError`.
+        Beyond Elixir's: `auto_shutdown` ends it when its significant children have ended, as a `Supervisor`: a batch
+        is done when the last one is; `max_zombies` is as there. Raises `SpecError`.
         """
+        if not isinstance(auto_shutdown, AutoShutdown):
+            raise SpecError("auto_shutdown", auto_shutdown, f"one of {', '.join(map(str, AutoShutdown))}")
         if max_children is not None and (
             isinstance(max_children, bool) or not isinstance(max_children, int) or max_children < 0
         ):
@@ -53,7 +59,10 @@ class DynamicSupervisor(Parent):
         self._extra = tuple(extra_arguments)
         self._window = Intensity(max_restarts, max_seconds)
         self._table: dict[Ref[Any], Entry] = {}
+        self._auto_shutdown = auto_shutdown
+        zombies = Zombies(max_zombies)
         self._children = Children(self, self._table, "dynamic", self._window)
+        self._children.zombies = zombies
 
     def terminate(self, exit: Exit) -> None:
         """Tell all children to stop and wait for them together."""
@@ -67,7 +76,7 @@ class DynamicSupervisor(Parent):
     @answer
     def start_child(self, child: ChildLike) -> Ref[Any]:
         """Start a child; IGNORE if its `init` said so, and then nothing is kept."""
-        spec = spec_of(child)
+        spec = spec_of(child, self._auto_shutdown)
         if self._extra:
             spec = spec.override(args=(*self._extra, *spec.args))
         self.check_room()
@@ -98,7 +107,7 @@ class DynamicSupervisor(Parent):
     def child_ended(self, ref: Ref[Any], exit: Exit) -> None:
         """The message that a child has ended. One about an earlier life of a child, or a stranger, is ignored."""
         entry = self._children.ended(ref, exit)
-        if entry is not None:
+        if entry is not None and not self._children.is_overrun:
             self._ended(entry, ref, exit)
 
     def _ended(self, entry: Entry, ref: Ref[Any], exit: Exit) -> None:
@@ -107,10 +116,20 @@ class DynamicSupervisor(Parent):
             self._children.report(reports.CHILD_TERMINATED, exit, entry, ref)
         if not spec.restarts_after(exit):
             del self._table[ref]
+            self._after(entry)
         elif self._children.must_wait(entry):
             self._children.later(entry, DynamicSupervisor.try_again, ref)
         else:
             self._attempt(entry, ref)
+
+    def _after(self, entry: Entry) -> None:
+        """`entry` is gone for good: end if that was what we lived for."""
+        mode = self._auto_shutdown
+        if not entry.spec.significant or mode is AutoShutdown.NEVER:
+            return
+        if mode is AutoShutdown.ANY_SIGNIFICANT or not any(each.spec.significant for each in self._table.values()):
+            self._children.report(reports.SHUTDOWN, "auto_shutdown", entry)
+            self.stop(Shutdown("auto_shutdown"))
 
     def try_again(self, ref: Ref[Any], number: int) -> None:
         """The supervisor's message to itself: the next attempt to restart a child. Anything stale is ignored."""
@@ -120,10 +139,29 @@ class DynamicSupervisor(Parent):
 
     def _attempt(self, entry: Entry, old: Ref[Any]) -> None:
         """One restart; it counts, whatever comes of it. Until it succeeds the child is known by its old ref."""
+        key = entry.spec.budget_key
+        if key is not None:
+            if self._children.budgets.admit(key, self.clock.now()):
+                self._perform(entry, old)
+            else:
+                self._give_up(entry)
+            return
         if not self._window.admit(self.clock.now()):
             self._children.report(reports.SHUTDOWN, "reached_max_restart_intensity", entry)
             self.stop(Shutdown("max_restarts"))
             return
+        self._perform(entry, old)
+
+    def _give_up(self, entry: Entry) -> None:
+        """The budget of this child's key is used up: stop and forget those that share it, and live."""
+        group = self._children.give_up(entry)
+        for ref, each in list(self._table.items()):
+            if each in group:
+                del self._table[ref]
+        for each in group:
+            self._after(each)
+
+    def _perform(self, entry: Entry, old: Ref[Any]) -> None:
         entry.attempts += 1
         try:
             self._children.restart(entry)
@@ -144,4 +182,4 @@ class DynamicSupervisor(Parent):
         """Look after what was just started; nothing if it gave IGNORE."""
         if isinstance(started, Ref):
             self._table[started] = entry
-        return cast("Ref[Any]", started)
+        return cast("Ref[Any]", entry.told(started))

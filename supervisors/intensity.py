@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Hashable
 
 from supervisors.errors import SpecError
 
@@ -41,7 +42,40 @@ class Intensity:
         """Restarts which counted when the last one was booked. May be read from any thread."""
         return len(self._instants)
 
+    def is_over(self, now: float) -> bool:
+        """Whether nothing that was booked counts any more."""
+        return not self._instants or now - self._instants[-1] > self.max_seconds
+
     def _forget(self, now: float) -> None:
         instants = self._instants
         while instants and now - instants[0] > self.max_seconds:
             instants.popleft()
+
+
+class Budgets:
+    """A window of restarts for each key, all of the same size. Beyond OTP.
+
+    Children that share a key share a window, so that failures which have nothing to do with each other do not use up
+    one budget. Windows in which nothing counts any more are forgotten. Not thread safe, as above.
+    """
+
+    __slots__ = ("_size", "_windows")
+
+    def __init__(self, max_restarts: int, max_seconds: float) -> None:
+        self._size = (max_restarts, max_seconds)
+        self._windows: dict[Hashable, Intensity] = {}  # the one that was used last is last
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def admit(self, key: Hashable, now: float) -> bool:
+        """Book one restart of `key` at `now` (monotonic seconds, never decreasing); False if it is one too many."""
+        window = self._windows.pop(key, None) or Intensity(*self._size)
+        while self._windows and self._windows[oldest := next(iter(self._windows))].is_over(now):
+            del self._windows[oldest]
+        self._windows[key] = window
+        return window.admit(now)
+
+    def renew(self, key: Hashable) -> None:
+        """Give `key` a new window: what it used does not count any more."""
+        self._windows.pop(key, None)

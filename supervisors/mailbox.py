@@ -241,6 +241,8 @@ class Mailbox:
             self.home.zombie_cells[self] = None
             if self.own.locked():  # look again: its thread may have come back meanwhile
                 self.dispatcher.abandon(self)
+                zombies = {"zombies": len(self.home.zombie_cells)}
+                self.home.telemetry.execute(("actor", "zombie"), zombies, {"name": self.name, "ref": self.ref})
             else:
                 self.home.zombie_cells.pop(self, None)
 

@@ -21,6 +21,8 @@ START_ERROR = "start_error"
 SHUTDOWN_ERROR = "shutdown_error"
 SHUTDOWN = "shutdown"
 """OTP's error contexts: a child ended by itself; a start failed; a child did not stop cleanly; we gave up."""
+GIVEN_UP = "given_up"
+"""Beyond OTP: the child's budget is used up, and it is stopped for good."""
 
 
 def supervisor_report(

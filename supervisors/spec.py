@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import Any, Final, TypeAlias
 from supervisors.backoff import Backoff
 from supervisors.errors import SpecError
 from supervisors.exits import Exit, is_clean
+
+logger = logging.getLogger("supervisors")
 
 INFINITY: Final = math.inf
 """As a `shutdown` or a timeout: wait as long as it takes."""
@@ -86,6 +89,11 @@ class ChildSpec:
     start_timeout: float = 30.0
     """Seconds `init` may take; the supervisor waits that long."""
     backoff: Backoff | None = None
+    """Beyond OTP: how long to wait before the second restart of a series, and the next ones."""
+    budget_key: Hashable | None = None
+    """Beyond OTP: children of one supervisor that share a key share a window of restarts of their own. When it is used
+    up these children are given up (stopped, reported, kept as not running) and the supervisor lives. Only where each
+    child stands alone: under ONE_FOR_ONE and in a DynamicSupervisor. None: the supervisor's own window, as in OTP."""
 
     def __post_init__(self) -> None:
         _check_start(self.start)
@@ -112,6 +120,9 @@ class ChildSpec:
         _need(fine, "significant", self.significant, "False for a PERMANENT child: it never ends for good")
         _need(self.backoff is None or isinstance(self.backoff, Backoff), "backoff", self.backoff, "a Backoff or None")
         _need(self.name is None or hasattr(self.name, "claim"), "name", self.name, "a Via or None")
+        _need(_is_hashable(self.budget_key), "budget_key", self.budget_key, "anything hashable, or None")
+        if self.type is ChildType.SUPERVISOR and self.shutdown != INFINITY:
+            logger.info("child %r is a supervisor and is fenced %s after it was told to stop", self.id, self.shutdown)
 
     def override(self, **changes: Any) -> ChildSpec:
         """A copy with some fields changed; raises `SpecError` for a field that does not exist."""

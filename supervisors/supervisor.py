@@ -30,6 +30,7 @@ from supervisors.spec import (
     check_childspecs,
 )
 from supervisors.strategies import Strategy, plan
+from supervisors.zombies import Zombies
 
 
 class Supervisor(Parent):
@@ -52,6 +53,10 @@ class Supervisor(Parent):
     It runs on the pool and is deaf while a child starts or stops (as in OTP), so a child must not call its
     supervisor from `init` or `terminate`. Between two attempts to restart a child it answers.
 
+    Beyond OTP: with `max_zombies` it ends with `Shutdown("max_zombies")` when more of its fenced children than that
+    still have a thread in their code; children with a `budget_key` have a window of their own (see `ChildSpec`); and
+    who would wait for its own end is refused (StopFromBelow).
+
     A subclass with a fixed set of children overrides `init` and calls
     `super().init([ChildSpec(...), ...], strategy=...)`.
     """
@@ -64,6 +69,7 @@ class Supervisor(Parent):
         max_restarts: int = 3,
         max_seconds: float = 5.0,
         auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
+        max_zombies: int | None = None,
     ) -> None:
         """Check everything, then start the children one after the other.
 
@@ -77,9 +83,13 @@ class Supervisor(Parent):
         self._window = Intensity(max_restarts, max_seconds)
         self._strategy = strategy
         self._auto_shutdown = auto_shutdown
+        zombies = Zombies(max_zombies)
         specs = check_childspecs(children, auto_shutdown=auto_shutdown)
+        for spec in specs:
+            self._check_budget(spec)
         self._table: dict[ChildId, Entry] = {}
         self._children = Children(self, self._table, strategy.value, self._window)
+        self._children.zombies = zombies
         for spec in specs:
             self._boot(spec)
 
@@ -106,6 +116,7 @@ class Supervisor(Parent):
     def start_child(self, child: ChildLike) -> Ref[Any]:
         """Start a child behind the last one. A child whose `init` gives IGNORE is kept, and IGNORE is the answer."""
         spec = spec_of(child, self._auto_shutdown)
+        self._check_budget(spec)
         known = self._table.get(spec.id)
         if known is not None:
             raise AlreadyPresent(spec.id) if known.ref is None else AlreadyStarted(known.ref)
@@ -153,7 +164,7 @@ class Supervisor(Parent):
     def child_ended(self, ref: Ref[Any], exit: Exit) -> None:
         """The message that a child has ended. One about an earlier life of a child, or a stranger, is ignored."""
         entry = self._children.ended(ref, exit)
-        if entry is not None:
+        if entry is not None and not self._children.is_overrun:
             self._ended(entry, ref, exit)
 
     def _ended(self, entry: Entry, ref: Ref[Any], exit: Exit) -> None:
@@ -190,10 +201,30 @@ class Supervisor(Parent):
 
     def _attempt(self, entry: Entry) -> None:
         """One restart of the group of `entry`; it counts once, whatever comes of it."""
+        key = entry.spec.budget_key
+        if key is not None:
+            if self._children.budgets.admit(key, self.clock.now()):
+                self._perform(entry)
+            else:
+                self._give_up(entry)
+            return
         if not self._window.admit(self.clock.now()):
             self._children.report(reports.SHUTDOWN, "reached_max_restart_intensity", entry)
             self.stop(Shutdown("max_restarts"))
             return
+        self._perform(entry)
+
+    def _give_up(self, entry: Entry) -> None:
+        """The budget of this child's key is used up: stop those that share it, and live."""
+        group = self._children.give_up(entry)
+        for each in group:
+            if each.spec.is_temporary:
+                del self._table[each.spec.id]
+        if any(each.spec.significant for each in group) and self._must_shut_down():
+            self._children.report(reports.SHUTDOWN, "auto_shutdown", entry)
+            self.stop(Shutdown("auto_shutdown"))
+
+    def _perform(self, entry: Entry) -> None:
         entry.attempts += 1
         for each in self._stop_group(entry):
             try:
@@ -225,7 +256,11 @@ class Supervisor(Parent):
     def _keep(self, entry: Entry, started: Ref[Any] | Ignore) -> Ref[Any]:
         if isinstance(started, Ref) or not entry.spec.is_temporary:
             self._table[entry.spec.id] = entry
-        return cast("Ref[Any]", started)
+        return cast("Ref[Any]", entry.told(started))
+
+    def _check_budget(self, spec: ChildSpec) -> None:
+        if spec.budget_key is not None and self._strategy is not Strategy.ONE_FOR_ONE:
+            raise SpecError("budget_key", spec.budget_key, "None: children that lean on each other are not given up")
 
     def _entry(self, id: ChildId) -> Entry:
         try:

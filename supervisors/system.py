@@ -30,6 +30,7 @@ from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
 from supervisors.telemetry import Telemetry
 from supervisors.via import Via
+from supervisors.zombies import check_cap
 
 A = TypeVar("A", bound=pykka.Actor)
 
@@ -44,7 +45,8 @@ class System:
     All methods may be called from any thread. Those that wait raise `BlockingCallOnLoop` where an asyncio loop is
     running; `async with` and `ashutdown` are for there. After the shutdown they raise `SystemStopped`.
 
-    Events: ("actor", "exit"), ("supervisor", "child", "start" | "restart" | "terminate"), ("system", "failed").
+    Events: ("actor", "start" | "exit" | "zombie"), ("call", "late"), ("system", "failed"),
+    ("supervisor", "child", "start" | "restart" | "terminate"), ("supervisor", "budget", "exhausted").
     """
 
     def __init__(
@@ -57,16 +59,20 @@ class System:
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         max_restarts: int = 3,
         max_seconds: float = 5.0,
+        max_zombies: int | None = None,
         children: Iterable[ChildLike] = (),
     ) -> None:
         """`children`, `strategy` and the limits are the root's, as in `Supervisor`. Nothing starts before `start`.
 
-        Raises `SpecError` for children that make no sense.
+        `max_zombies`, beyond OTP: when more fenced actors than that, in the whole system, still have a thread in
+        their code, the root ends with `Shutdown("max_zombies")`. Raises `SpecError` for children that make no sense.
         """
+        check_cap(max_zombies)
         self.name = name
         self.registry = Registry()
         self.kernel: Kernel = _Kernel(name=name, clock=clock, telemetry=telemetry, pool_size=pool_size)
         self._children = check_childspecs(children)
+        self._max_zombies = max_zombies
         self._options: dict[str, Any] = {"strategy": strategy, "max_restarts": max_restarts, "max_seconds": max_seconds}
         self._root: Ref[Supervisor] | None = None
         self._lock = threading.Lock()  # guards _state and _restarts
@@ -295,10 +301,18 @@ class System:
     def _listen(self) -> None:
         self.telemetry.attach(self._handler_id, ("supervisor", "child", "restart"), self._count_restart)
         self.telemetry.attach(self._handler_id, ("actor", "exit"), self._report_crash)
+        if self._max_zombies is not None:
+            self.telemetry.attach(self._handler_id, ("actor", "zombie"), self._count_zombies)
 
     def _count_restart(self, event: object, measurements: object, metadata: object) -> None:
         with self._lock:
             self._restarts += 1
+
+    def _count_zombies(self, event: object, measurements: object, metadata: object) -> None:
+        # What runs on a loop is cancelled there, so it is no thread that is lost.
+        lost = sum(1 for cell in list(self.kernel.zombie_cells) if not cell.dispatcher.is_loop)
+        if self._root is not None and self._max_zombies is not None and lost > self._max_zombies:
+            self._root.exit(Shutdown("max_zombies"))
 
     def _report_crash(self, event: object, measurements: object, metadata: Mapping[str, Any]) -> None:
         ref: Ref[Any] = metadata["ref"]

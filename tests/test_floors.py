@@ -13,9 +13,9 @@ ROOMS = {
     "supervisors": [
         "errors exits clock telemetry deadline steps blocking awaiting current lineage hashing",
         "reply dispatchers holding mailbox cell watched timers calls ref links monitors kernel actor",
-        "keylock registry via brief lastwords stopping",
+        "keylock registry via brief lastwords stopping zombies",
         "spec strategies intensity backoff",
-        "reports child children supervisor dynamic partition tasks task_stream many_tasks",
+        "reports child writer children supervisor dynamic partition tasks task_stream many_tasks",
         "sys tree system testing stages ports",
     ],
     "dspy_actors": [

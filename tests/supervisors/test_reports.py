@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import structlog
 
-from supervisors.children import REPORT_DELAY
 from supervisors.clock import ManualClock
 from supervisors.exits import Normal, Shutdown
 from supervisors.spec import ChildSpec
@@ -16,6 +15,7 @@ from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
 from supervisors.system import System
 from supervisors.testing import Log
+from supervisors.writer import REPORT_DELAY
 from tests.supervisors.workers import BOOM, CRASH, TRANSIENT, BadStop, Script, Worker, child, end, gone, ids, spec
 
 
