@@ -107,7 +107,9 @@ _CONTEXT = re.compile(
 )
 _NO_MONEY = re.compile(r"credit balance|spend(ing)? limit|usage limits?\b.*regain|billing|out of credit", re.IGNORECASE)
 _NO_MODEL = re.compile(r"\bmodels?\b.*(not (found|exist|supported)|unknown|does ?n[o']t exist)|^model:", re.IGNORECASE)
-_NO_FEATURE = re.compile(r"does not support|not supported (by|with) this model|is unsupported", re.IGNORECASE)
+_NO_FEATURE = re.compile(
+    r"does not support|not supported (by|with) this model|is unsupported|is deprecated for this model", re.IGNORECASE
+)
 _WRONG_KEY = re.compile(r"api[ _-]?key (is )?(not valid|invalid)|(invalid|incorrect) api[ _-]?key", re.IGNORECASE)
 _NOT_READY = re.compile(r"\bloading (the )?model|model is (still |currently )?loading", re.IGNORECASE)
 _SECRETS = re.compile(r"(sk-|bearer\s+|key[=:]\s*)[A-Za-z0-9_\-.*]{6,}", re.IGNORECASE)

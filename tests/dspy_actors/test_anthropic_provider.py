@@ -74,7 +74,14 @@ def test_the_request_goes_out_as_the_api_has_it(stub: StubServer) -> None:
 
 
 def test_max_tokens_has_a_default_because_the_api_requires_it() -> None:
-    assert (body()["max_tokens"], DEFAULT_MAX_TOKENS) == (4096, 4096)
+    assert (body()["max_tokens"], DEFAULT_MAX_TOKENS) == (8192, 8192)
+
+
+@pytest.mark.parametrize(("temperature", "sent"), [(1.0, None), (1, None), (0.0, 0.0), (0.5, 0.5)])
+def test_a_temperature_of_1_is_the_default_and_not_sent_to_models_that_refuse_the_word(
+    temperature: float, sent: float | None
+) -> None:
+    assert body(temperature=temperature).get("temperature") == sent
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])

@@ -105,6 +105,12 @@ ROWS: list[tuple[LMError, type[LMError], bool, bool]] = [
         False,
         False,
     ),
+    (
+        anthropic(400, "invalid_request_error", "`temperature` is deprecated for this model."),
+        LMUnsupportedFeatureError,
+        False,
+        False,
+    ),
     (anthropic(401, "authentication_error"), LMAuthError, False, False),
     (anthropic(402, "billing_error"), LMBillingError, False, False),
     (anthropic(403, "permission_error"), LMAuthError, False, False),

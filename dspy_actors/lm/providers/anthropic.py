@@ -1,8 +1,9 @@
 """Anthropic's messages: `LM("anthropic/...")`, the key in `ANTHROPIC_API_KEY`.
 
 Options keep the names they have for OpenAI's chat completions and are written in this API's words; an option of its
-own, such as `top_k` or `thinking`, goes out as it is. What the API has no word for is refused, never dropped. Sources:
-Anthropic's API reference (messages, errors, structured outputs).
+own, such as `thinking`, goes out as it is. What the API has no word for is refused, never dropped. `temperature` and
+`top_p` are for the models that still take them (up to Claude 4.6); the others' refusal is `LMUnsupportedFeatureError`.
+Sources: Anthropic's API reference (messages, errors, structured outputs) and the types of its Python package.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ _HOME = "https://api.anthropic.com/v1"
 _VARIABLE = "ANTHROPIC_API_KEY"
 _VERSION = "2023-06-01"
 
-DEFAULT_MAX_TOKENS = 4096
-"""`max_tokens` where none is given: the API requires it, and every model of it can write so much."""
+DEFAULT_MAX_TOKENS = 8192
+"""`max_tokens` where none is given: the API requires it, every current model can write so much, and newer ones think
+within it before they answer."""
 
 _OWN = ("model", "messages", "system")
 _UNKNOWN = ("n", "seed", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs", "verbosity")
@@ -100,6 +102,8 @@ class Messages:
             raise LMConfigurationError("Anthropic has one API; leave model_type out")
         options = options_of(request, _OWN)
         refuse_options(options, _UNKNOWN, "Anthropic's messages API")
+        if options.get("temperature") == 1:  # the API's own default, and newer models refuse even that by name
+            del options["temperature"]
         longest = options.pop("max_completion_tokens", None)
         body: JSONObject = {
             "model": request.model,
