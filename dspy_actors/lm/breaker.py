@@ -10,13 +10,19 @@ cancelled call are neither a success nor a failure; a cancelled probe gives its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
 from threading import Lock
+from typing import TypeAlias
 
-from dspy_actors.errors import CircuitOpen, LMConfigurationError
+from dspy_actors.errors import CircuitOpen
+from dspy_actors.lm.breaker_settings import BreakerSettings
+from dspy_actors.lm.window import Window
+
+LEASE_SECONDS = 60.0
+"""How long a probe without a deadline keeps the others waiting; one with a deadline does until a second after it."""
 
 
 class State(Enum):
@@ -44,50 +50,6 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerSettings:
-    """When a breaker opens, and for how long. Seconds everywhere.
-
-    It opens when, of at least `minimum` calls in the last `window_seconds`, `failure_ratio` failed or `slow_ratio`
-    took longer than `slow_seconds`; with `consecutive` set, after that many failures in a row instead. It stays open
-    for `open_seconds`, twice as long each time a probe fails, up to `longest_open_seconds`, each give or take
-    `jitter`. `probes_to_close` successes in a row close it.
-
-    Raises `LMConfigurationError` for a value that makes no sense.
-    """
-
-    window_seconds: float = 30.0
-    buckets: int = 10
-    minimum: int = 10
-    failure_ratio: float = 0.5
-    slow_ratio: float = 0.8
-    slow_seconds: float = 120.0
-    open_seconds: float = 5.0
-    longest_open_seconds: float = 60.0
-    jitter: float = 0.2
-    probes_to_close: int = 2
-    consecutive: int | None = None
-
-    def __post_init__(self) -> None:
-        bounds: tuple[tuple[str, bool, str], ...] = (
-            ("window_seconds", self.window_seconds > 0, "more than 0"),
-            ("buckets", 1 <= self.buckets <= 1000, "1 to 1000"),
-            ("minimum", self.minimum >= 1, "at least 1"),
-            ("failure_ratio", 0 < self.failure_ratio <= 1, "above 0, at most 1"),
-            ("slow_ratio", 0 < self.slow_ratio <= 1, "above 0, at most 1"),
-            ("slow_seconds", self.slow_seconds > 0, "more than 0"),
-            ("open_seconds", self.open_seconds > 0, "more than 0"),
-            ("longest_open_seconds", self.longest_open_seconds >= self.open_seconds, "at least open_seconds"),
-            ("jitter", 0 <= self.jitter < 1, "0 to below 1"),
-            ("probes_to_close", self.probes_to_close >= 1, "at least 1"),
-            ("consecutive", self.consecutive is None or self.consecutive >= 1, "None, or at least 1"),
-        )
-        for name, fits, allowed in bounds:
-            if not fits:
-                msg = f"BreakerSettings({name}={getattr(self, name)!r}): {allowed}"
-                raise LMConfigurationError(msg)
-
-
-@dataclass(frozen=True, slots=True)
 class Permit:
     """Leave to make one call. `probe` is the number of the lease of a half-open breaker's one call, 0 otherwise."""
 
@@ -97,7 +59,7 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class BreakerReading:
-    """A breaker at one instant. `retry_after` is in seconds, 0 where calls are let through."""
+    """A breaker at one instant. `retry_after` is in seconds, 0 where a call would be let through."""
 
     state: State
     generation: int
@@ -107,54 +69,21 @@ class BreakerReading:
     retry_after: float
 
 
-class Window:
-    """Calls, failures and slow calls of the last seconds, in buckets that fall out one by one."""
-
-    __slots__ = ("_counts", "_number", "_width")
-
-    def __init__(self, seconds: float, buckets: int) -> None:
-        self._width = seconds / buckets
-        self._counts = [[0, 0, 0] for _ in range(buckets)]
-        self._number = 0
-
-    def add(self, verdict: Verdict, now: float) -> None:
-        """Count one call."""
-        counts = self._turn(now)
-        counts[0] += 1
-        counts[1] += verdict is Verdict.FAILURE
-        counts[2] += verdict is Verdict.SLOW
-
-    def totals(self, now: float) -> tuple[int, int, int]:
-        """Calls, failures and slow calls."""
-        self._turn(now)
-        calls, failures, slow = (sum(column) for column in zip(*self._counts, strict=True))
-        return calls, failures, slow
-
-    def clear(self) -> None:
-        """Forget everything."""
-        for counts in self._counts:
-            counts[:] = (0, 0, 0)
-
-    def _turn(self, now: float) -> list[int]:
-        number = int(now / self._width)
-        behind = number - self._number
-        if behind > 0:
-            for step in range(min(behind, len(self._counts))):
-                self._counts[(number - step) % len(self._counts)][:] = (0, 0, 0)
-            self._number = number
-        return self._counts[self._number % len(self._counts)]
+Changed: TypeAlias = Callable[[str, State, State], object]
 
 
 class Breaker:
     """One breaker. Safe from any thread: a short lock, held for a decision and never for a call.
 
-    `changed(name, before, after)` is called after a change of state, outside the lock, in the thread that caused it.
+    `changed(name, before, after)` is called after each change of state, outside the lock, in the thread that caused
+    it; it must not block.
     """
 
     __slots__ = (
         "_changed",
         "_changes",
         "_failures_in_row",
+        "_free",
         "_lease",
         "_lease_until",
         "_leases",
@@ -176,12 +105,13 @@ class Breaker:
         settings: BreakerSettings | None = None,
         *,
         rng: Random | None = None,
-        changed: Callable[[str, State, State], object] | None = None,
+        changed: Changed | None = None,
     ) -> None:
         self.name = name
         self.settings = settings or BreakerSettings()
         self.state = State.CLOSED
         self.generation = 1
+        self._free: Permit | None = Permit(1)  # what everybody gets while the breaker is closed
         self._random = rng or Random()
         self._changed = changed
         self._changes: list[tuple[State, State]] = []
@@ -200,49 +130,55 @@ class Breaker:
 
         Raises `CircuitOpen`, with the seconds after which it is worth coming back.
         """
+        free = self._free
+        if free is not None:
+            return free
         with self._lock:
             permit = self._decide(now, until)
             refusal = self._refusal(now) if permit is None else None
-        self._tell()
-        if permit is None:
-            assert refusal is not None
+            changes = self._take_changes()
+        self._tell(changes)
+        if refusal is not None:
             raise refusal
+        assert permit is not None
         return permit
 
     def check(self, now: float) -> None:
         """Raise `CircuitOpen` where a permit would be refused now; takes nothing."""
-        if self.state is State.CLOSED:
+        if self._free is not None:
             return
         with self._lock:
-            is_due = self.state is State.OPEN and now >= self._open_until
-            is_free = self.state is State.HALF_OPEN and (self._lease == 0 or now >= self._lease_until)
-            refusal = None if is_due or is_free else self._refusal(now)
+            refusal = None if self._lets_through(now) else self._refusal(now)
         if refusal is not None:
             raise refusal
 
     def report(self, permit: Permit, verdict: Verdict, now: float) -> None:
-        """What came of a permitted call. One of an earlier generation, or whose lease ran out, is ignored."""
+        """What came of a permitted call. One of an earlier generation, or whose lease another has, is ignored."""
         with self._lock:
             if permit.generation == self.generation:
                 if permit.probe:
                     self._probed(permit, verdict, now)
                 elif verdict is not Verdict.NOTHING:
                     self._count(verdict, now)
-        self._tell()
+            changes: Sequence[tuple[State, State]] = self._take_changes() if self._changes else ()
+        if changes:
+            self._tell(changes)
 
     def force_open(self) -> None:
         """Refuse every call until `reset`."""
         with self._lock:
             if self.state is not State.FORCED_OPEN:
                 self._go(State.FORCED_OPEN)
-        self._tell()
+            changes = self._take_changes()
+        self._tell(changes)
 
     def reset(self) -> None:
         """Closed, with nothing remembered; reports of calls under way are ignored."""
         with self._lock:
             self._open_for = self.settings.open_seconds
             self._go(State.CLOSED)
-        self._tell()
+            changes = self._take_changes()
+        self._tell(changes)
 
     def reading(self, now: float) -> BreakerReading:
         """The breaker now."""
@@ -250,24 +186,24 @@ class Breaker:
             calls, failures, slow = self._window.totals(now)
             return BreakerReading(self.state, self.generation, calls, failures, slow, self._retry_after(now))
 
-    def _decide(self, now: float, until: float | None) -> Permit | None:
-        if self.state is State.CLOSED:
-            return Permit(self.generation)
-        if self.state is State.OPEN and now >= self._open_until:
-            self._go(State.HALF_OPEN)
-        if self.state is State.HALF_OPEN and (self._lease == 0 or now >= self._lease_until):
-            self._leases += 1
-            self._lease = self._leases
-            self._lease_until = now + 60.0 if until is None else until + 1.0
-            return Permit(self.generation, self._lease)
-        return None
+    def _lets_through(self, now: float) -> bool:
+        if self.state is State.OPEN:
+            return now >= self._open_until
+        if self.state is State.HALF_OPEN:
+            return self._lease == 0 or now >= self._lease_until
+        return self.state is State.CLOSED
 
-    def _tell(self) -> None:
-        """Report the changes of state, outside the lock: whoever listens may ask the breaker."""
-        while self._changes:
-            before, after = self._changes.pop(0)
-            if self._changed is not None:
-                self._changed(self.name, before, after)
+    def _decide(self, now: float, until: float | None) -> Permit | None:
+        if not self._lets_through(now):
+            return None
+        if self.state is State.CLOSED:
+            return self._free
+        if self.state is State.OPEN:
+            self._go(State.HALF_OPEN)
+        self._leases += 1
+        self._lease = self._leases
+        self._lease_until = now + LEASE_SECONDS if until is None else until + 1.0
+        return Permit(self.generation, self._lease)
 
     def _probed(self, permit: Permit, verdict: Verdict, now: float) -> None:
         if permit.probe != self._lease:
@@ -283,8 +219,9 @@ class Breaker:
             self._open(now)
 
     def _count(self, verdict: Verdict, now: float) -> None:
-        self._window.add(verdict, now)
-        self._failures_in_row = self._failures_in_row + 1 if verdict is Verdict.FAILURE else 0
+        failed = verdict is Verdict.FAILURE
+        self._window.add(now, failed=failed, slow=verdict is Verdict.SLOW)
+        self._failures_in_row = self._failures_in_row + 1 if failed else 0
         if verdict is not Verdict.SUCCESS and self._is_too_much(now):
             self._open(now)
 
@@ -305,6 +242,7 @@ class Breaker:
     def _go(self, state: State) -> None:
         before, self.state = self.state, state
         self.generation += 1
+        self._free = Permit(self.generation) if state is State.CLOSED else None
         self._successes = 0
         self._failures_in_row = 0
         self._lease = 0
@@ -312,12 +250,24 @@ class Breaker:
         if before is not state:
             self._changes.append((before, state))
 
+    def _take_changes(self) -> list[tuple[State, State]]:
+        changes, self._changes = self._changes, []
+        return changes
+
+    def _tell(self, changes: Sequence[tuple[State, State]]) -> None:
+        """Report changes of state, outside the lock: whoever listens may ask the breaker."""
+        if self._changed is not None:
+            for before, after in changes:
+                self._changed(self.name, before, after)
+
     def _retry_after(self, now: float) -> float:
+        if self._lets_through(now):
+            return 0.0
         if self.state is State.OPEN:
-            return max(0.0, self._open_until - now)
-        if self.state is State.HALF_OPEN and self._lease:
-            return max(0.0, min(self._lease_until - now, self.settings.open_seconds))
-        return self.settings.longest_open_seconds if self.state is State.FORCED_OPEN else 0.0
+            return self._open_until - now
+        if self.state is State.HALF_OPEN:
+            return min(self._lease_until - now, self.settings.open_seconds)
+        return self.settings.longest_open_seconds
 
     def _refusal(self, now: float) -> CircuitOpen:
         after = self._retry_after(now)

@@ -1,12 +1,16 @@
-"""How many tokens a request will take, before anybody has counted them. Pure."""
+"""How many tokens a request will take, before anybody has counted them."""
 
 from __future__ import annotations
 
+from dspy_actors.lm.limiter import Need
 from dspy_actors.messages import LMRequest, Usage
 
 BYTES_A_TOKEN = 4.0
 ANSWER_TOKENS = 256
 """Tokens assumed for an answer whose request does not bound it."""
+
+WEIGHT = 0.1
+"""How much one answer changes the estimates for those that follow."""
 
 
 def prompt_tokens(request: LMRequest) -> int:
@@ -20,9 +24,35 @@ def answer_bound(request: LMRequest) -> int | None:
     return most if isinstance(most, int) and not isinstance(most, bool) else None
 
 
-def likely_usage(request: LMRequest) -> Usage:
-    """What a request may use: its prompt, and an answer as long as allowed, for every choice asked for."""
+def likely_usage(request: LMRequest, unbounded: int = ANSWER_TOKENS) -> Usage:
+    """What a request may use: its prompt, and an answer as long as allowed, for every choice asked for.
+
+    `unbounded` is the length assumed for an answer that the request does not bound.
+    """
     choices = request.options.get("n")
     count = choices if isinstance(choices, int) and choices > 0 else 1
     bound = answer_bound(request)
-    return Usage(prompt_tokens(request), count * (ANSWER_TOKENS if bound is None else bound), estimated=True)
+    return Usage(prompt_tokens(request), count * (unbounded if bound is None else bound), estimated=True)
+
+
+class Estimator:
+    """What requests to one model need, put right by what its answers have told. Lives on the io loop, outlives it."""
+
+    __slots__ = ("_answer", "_ratio")
+
+    def __init__(self) -> None:
+        self._ratio = 1.0  # tokens counted over tokens estimated
+        self._answer = float(ANSWER_TOKENS)
+
+    def need(self, request: LMRequest) -> Need:
+        """The tokens to reserve for `request`, as providers do: its prompt, and the longest answer it asks for."""
+        likely = likely_usage(request, int(self._answer))
+        return Need(int(likely.prompt_tokens * self._ratio) + 1, likely.completion_tokens)
+
+    def learn(self, request: LMRequest, usage: Usage) -> None:
+        """An answer to `request` took `usage`."""
+        if usage.estimated or usage.prompt_tokens <= 0:
+            return
+        told = usage.prompt_tokens / prompt_tokens(request)
+        self._ratio += WEIGHT * (min(max(told, 0.1), 10.0) - self._ratio)
+        self._answer += WEIGHT * (usage.completion_tokens - self._answer)

@@ -7,11 +7,14 @@ from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 from dspy_actors.lm.breaker import Breaker, BreakerReading, State
+from dspy_actors.lm.estimate import Estimator
 from dspy_actors.lm.gates import Gates
 from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.limiter import RateLimiter
-from dspy_actors.lm.providers.base import LMConfig
+from dspy_actors.lm.line import Line
+from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.lm.retry_budget import RetryBudget
+from dspy_actors.secret import Secret
 from supervisors.clock import Clock
 from supervisors.telemetry import Telemetry
 
@@ -19,6 +22,9 @@ T = TypeVar("T")
 
 STATE_CHANGED = ("breaker", "state")
 """Event of a change: measurements {}, metadata `name`, `before`, `after`."""
+
+QUEUES_SILENTLY = "local"
+"""The provider whose servers take any number of requests and let them wait without a word."""
 
 
 class Gatehouse:
@@ -29,23 +35,39 @@ class Gatehouse:
         self._clock = clock
         self._telemetry = telemetry
         self._lock = threading.Lock()
+        self._held: dict[Hashable, Gates] = {}
         self.breakers: dict[str, Breaker] = {}
-        self.limiters: dict[str, RateLimiter] = {}
+        self.limiters: dict[str, Line] = {}
         self.retry_budgets: dict[str, RetryBudget] = {}
+        self._estimators: dict[str, Estimator] = {}
 
-    def gates(self, config: LMConfig, key: Hashable) -> Gates:
-        """The gates of the worker for `config`; `key` tells its key apart from others."""
+    def gates(self, config: LMConfig, worker: Hashable = None) -> Gates:
+        """The gates of the worker for `config`. `worker` tells it from other workers for the same model and key.
+
+        A worker of one name is started only when its predecessor is dead: what that one's attempts held, on a loop that
+        may be gone too, is given back.
+        """
         place, model = _names(config)
         guarding = self.guarding
+        limited = model + _key(config.api_key)
         with self._lock:
             breakers = (
                 _once(self.breakers, place, lambda: Breaker(place, guarding.provider_breaker, changed=self._changed)),
                 _once(self.breakers, model, lambda: Breaker(model, guarding.breaker, changed=self._changed)),
             )
-            limited = model if key is None else f"{model} ({key})"
-            limiter = _once(self.limiters, limited, lambda: RateLimiter(guarding.limiter, self._clock.now()))
-            retries = _once(self.retry_budgets, place, lambda: RetryBudget(guarding.retry_budget))
-        return Gates(limiter, breakers, retries, self._clock)
+            gates = Gates(
+                _once(self.limiters, limited, lambda: self._line(limited, config)),
+                breakers,
+                _once(self.retry_budgets, place, lambda: RetryBudget(guarding.retry_budget)),
+                _once(self._estimators, model, Estimator),
+                self._clock,
+                self._telemetry,
+            )
+            predecessor = self._held.get((limited, worker))
+            self._held[limited, worker] = gates
+        if predecessor is not None:
+            predecessor.abandon()
+        return gates
 
     def breakers_of(self, config: LMConfig) -> tuple[Breaker, ...]:
         """The breakers a call to `config` meets, as far as there are any yet."""
@@ -57,6 +79,11 @@ class Gatehouse:
         now = self._clock.now()
         return {name: breaker.reading(now) for name, breaker in list(self.breakers.items())}
 
+    def _line(self, name: str, config: LMConfig) -> Line:
+        settings = self.guarding.limits_of(config.provider, config.model)
+        follows = config.provider == QUEUES_SILENTLY
+        return Line(name, RateLimiter(settings, self._clock.now(), follow_latency=follows), self._clock)
+
     def _changed(self, name: str, before: State, after: State) -> None:
         self._telemetry.execute(STATE_CHANGED, {}, {"name": name, "before": before.value, "after": after.value})
 
@@ -65,6 +92,17 @@ def _names(config: LMConfig) -> tuple[str, str]:
     """What the breakers of a config's endpoint and of its model are called."""
     where = f" at {config.base_url}" if config.base_url else ""
     return f"{config.provider}{where}", f"{config.provider}/{config.model}{where}"
+
+
+def _key(source: KeySource) -> str:
+    """Tells keys apart, which have limits of their own, without showing one."""
+    if source is None:
+        return ""
+    if isinstance(source, Secret):
+        return f" (key {source.key_id})"
+    if isinstance(source, tuple):
+        return f" (keys {', '.join(key.key_id for key in source)})"
+    return f" (key from callable {id(source):x})"
 
 
 def _once(table: dict[str, T], name: str, make: Callable[[], T]) -> T:

@@ -1,46 +1,51 @@
 """What every attempt passes on the io loop before it is sent, as one ordered list: limiter, then breakers.
 
-Rate is reserved before a probe's permit is taken, or a paused limiter would hold the only probe for a minute. Leases
-are settled exactly once, whatever becomes of the attempt.
+Rate is reserved before a probe's permit is taken, or a paused limiter would hold the only probe for a minute. What an
+attempt holds is settled exactly once, whatever becomes of it: its answer, its error, its cancellation, the death of its
+worker or of the io loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dspy_actors.envelope import Priority
-from dspy_actors.errors import DeadlineExceeded, LMError, LMRateLimitError, LMTimeoutError
+from dspy_actors.errors import CircuitOpen, LMError, LMRateLimitError, LMTimeoutError
 from dspy_actors.lm.breaker import Breaker, Permit, Verdict
 from dspy_actors.lm.classify import is_provider_failure
-from dspy_actors.lm.limiter import RateLimiter, Reservation
-from dspy_actors.lm.rate_headers import read_rate_headers
+from dspy_actors.lm.estimate import Estimator
+from dspy_actors.lm.limiter import Need, Reservation
+from dspy_actors.lm.line import Ending, Line
+from dspy_actors.lm.rate_headers import SILENT, read_rate_headers
 from dspy_actors.lm.retry_budget import RetryBudget
 from dspy_actors.messages import LMRequest, LMResponse
 from supervisors.clock import Clock
+from supervisors.reply import Reply
+from supervisors.telemetry import Telemetry
 
-_RANKS: Mapping[Priority, int] = {"interactive": 0, "batch": 1, "optimizer": 2}
-PAUSE_SECONDS = 1.0
-"""How long a limiter pauses after a 429 that does not say when to come back."""
-
-LOOK_AGAIN = 0.25
-"""Seconds after which whoever is first in line looks at the limits again, as they may have been learned meanwhile."""
+WAITED = ("limiter", "wait")
+"""Event of a wait for the rate limit that is over: measurements `seconds`; metadata `name`, `priority`."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Passing:
-    """One attempt on its way: what it may cost, by when it must be through, and what it holds."""
+    """One attempt on its way: what it may cost, by when it must be through, and what it holds.
 
-    tokens: int
+    `deadline` is an instant; `timeout` the seconds that the LM's owner gives each attempt, whatever the deadline.
+    """
+
+    request: LMRequest
+    need: Need
     priority: Priority
+    tenant: str
     deadline: float | None
-    began: float = 0.0
+    timeout: float | None
+    began: float
     was_sent: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
+    turn: Reply[Reservation] | None = None
     reservation: Reservation | None = None
     permits: list[tuple[Breaker, Permit]] = field(default_factory=list)
 
@@ -55,166 +60,148 @@ class Gates:
     Lives on the io loop with its worker; what it guards by is published and outlives both.
     """
 
-    def __init__(self, limiter: RateLimiter, breakers: tuple[Breaker, ...], retries: RetryBudget, clock: Clock) -> None:
-        self.limiter = limiter
+    __slots__ = ("_clock", "_open", "_telemetry", "breakers", "estimator", "line", "retries")
+
+    def __init__(
+        self,
+        line: Line,
+        breakers: tuple[Breaker, ...],
+        retries: RetryBudget,
+        estimator: Estimator,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self.line = line
         self.breakers = breakers
         self.retries = retries
+        self.estimator = estimator
         self._clock = clock
-        self._queue: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._numbers = itertools.count()
-        self._left: asyncio.Future[None] | None = None
-        self._estimate = TokenEstimate()
+        self._telemetry = telemetry
+        self._open: dict[Passing, None] = {}
 
-    def begin(self, request: LMRequest, priority: Priority, deadline: float | None) -> Passing:
+    def begin(
+        self,
+        request: LMRequest,
+        deadline: float | None = None,
+        *,
+        timeout: float | None = None,
+        priority: Priority = "interactive",
+        tenant: str = "",
+    ) -> Passing:
         """An attempt at `request`."""
-        tokens = 0 if self.limiter.tokens.per_minute is None else self._estimate.of(request)
-        return Passing(tokens, priority, deadline)
+        return Passing(request, self.estimator.need(request), priority, tenant, deadline, timeout, self._clock.now())
 
     async def enter(self, passing: Passing) -> None:
         """Wait for room and take the permits.
 
-        Raises `CircuitOpen` at once where a breaker refuses, `LMRateLimitError` where the wait would outlast the
-        deadline.
+        Raises `CircuitOpen` at once where a breaker refuses, `LMRateLimitError` where the wait for room would outlast
+        the deadline, and `DeadlineExceeded` where it did.
         """
         now = self._clock.now()
         for breaker in self.breakers:  # nobody waits for room only to be refused
             breaker.check(now)
-        passing.reservation = await self._room(passing)
+        found = self.line.enter(
+            passing.need, priority=passing.priority, tenant=passing.tenant, deadline=passing.deadline
+        )
+        self._open[passing] = None
         try:
+            if isinstance(found, Reply):
+                await self._wait(found, passing)
+                now = self._clock.now()
+            else:
+                passing.reservation = found
             for breaker in self.breakers:
-                permit = breaker.permit(self._clock.now(), passing.deadline)
-                passing.permits.append((breaker, permit))
+                passing.permits.append((breaker, breaker.permit(now, passing.deadline)))
         except BaseException:
             self.leave(passing, None, None)
             raise
-        passing.began = self._clock.now()
+        passing.began = now
 
     def leave(self, passing: Passing, response: LMResponse | None, error: BaseException | None) -> None:
         """The attempt has ended: in an answer, in an error, or (neither) cancelled. Settles everything it holds."""
+        if self._open.pop(passing, self) is self:
+            return
         now = self._clock.now()
-        took = now - passing.began if passing.began else 0.0
+        took = now - passing.began
         for breaker, permit in passing.permits:
-            breaker.report(permit, verdict_of(breaker, passing, response, error, took), now)
-        passing.permits.clear()
+            breaker.report(permit, verdict_of(breaker, passing, response, error, took, now), now)
         if response is not None:
             self.retries.answered()
-            self._estimate.learn(passing.tokens, response)
-            self.limiter.measured(took)
-        self._settle(passing, response, error, now)
+        if passing.turn is not None:
+            passing.turn.cancel()
+        if passing.reservation is not None:
+            self.line.settle(passing.reservation, self._ending(passing, response, error, took))
 
-    def _settle(self, passing: Passing, response: LMResponse | None, error: BaseException | None, now: float) -> None:
-        reservation, passing.reservation = passing.reservation, None
-        if reservation is None:
-            return
-        used = response.usage.total_tokens if response is not None and response.usage is not None else None
-        self.limiter.settle(reservation, used, now, sent=passing.was_sent)
-        if passing.headers:
-            self.limiter.learn(read_rate_headers(passing.headers), passing.began, now)
+    def abandon(self) -> None:
+        """The worker is gone and its io loop perhaps too: whatever its attempts still hold is given back."""
+        for passing in list(self._open):
+            self.leave(passing, None, None)
+
+    def may_retry(self, error: LMError) -> bool:
+        """Pay for another attempt; whether the provider's budget for such had enough.
+
+        Being too fast costs nothing: the limiter lets one through after the pause, and the others when that one was
+        answered, so nothing is multiplied.
+        """
         if isinstance(error, LMRateLimitError):
-            after = error.retry_after
-            self.limiter.pause(PAUSE_SECONDS if after is None else after, now)
-        if self._left is not None and not self._left.done():
-            self._left.set_result(None)
+            return True
+        return self.retries.spend(after_timeout=isinstance(error, LMTimeoutError))
 
-    async def _room(self, passing: Passing) -> Reservation:
-        """Room for the attempt: at once, or in its turn; urgent ones first, then in the order they came."""
-        if not self._queue:
-            found = self.limiter.reserve(passing.tokens, self._clock.now())
-            if isinstance(found, Reservation):
-                return found
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (_RANKS[passing.priority], next(self._numbers), turn)
-        heapq.heappush(self._queue, entry)
+    def _ending(
+        self, passing: Passing, response: LMResponse | None, error: BaseException | None, took: float
+    ) -> Ending:
+        limits = read_rate_headers(passing.headers) if passing.headers else SILENT
+        if response is not None:
+            usage = response.usage
+            if usage is None:
+                return Ending(answered=True, seconds=took, limits=limits)
+            self.estimator.learn(passing.request, usage)
+            used = Need(usage.prompt_tokens, usage.completion_tokens)
+            return Ending(answered=True, seconds=took, used=used, limits=limits)
+        sent = passing.was_sent or bool(passing.headers)
+        if isinstance(error, LMRateLimitError):
+            return Ending(sent=sent, refused=True, retry_after=error.retry_after, limits=limits)
+        return Ending(sent=sent, limits=limits)
+
+    async def _wait(self, turn: Reply[Reservation], passing: Passing) -> None:
+        """Wait for a place in the line to come up."""
+        passing.turn = turn
+        began = self._clock.now()
         try:
-            while self._queue[0] is not entry:
-                await self._until(passing, turn)
-            return await self._first_in_line(passing)
+            passing.reservation = await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:  # it came up at that very moment
+                passing.reservation = turn.take()
+            raise
         finally:
-            self._queue.remove(entry)
-            heapq.heapify(self._queue)
-            if self._queue and not self._queue[0][2].done():
-                self._queue[0][2].set_result(None)
-
-    async def _first_in_line(self, passing: Passing) -> Reservation:
-        while True:
-            now = self._clock.now()
-            found = self.limiter.reserve(passing.tokens, now)
-            if isinstance(found, Reservation):
-                return found
-            self._refuse_hopeless(found, passing, now)
-            if found is math.inf:
-                self._left = asyncio.get_running_loop().create_future()
-                await self._until(passing, self._left)
-            else:
-                await self._clock.sleep(min(found, LOOK_AGAIN))
-
-    async def _until(self, passing: Passing, turn: asyncio.Future[None]) -> None:
-        """Wait for `turn`, no longer than the deadline."""
-        if passing.deadline is None:
-            await turn
-            return
-        seconds = max(0.0, passing.deadline - self._clock.now())
-        late = asyncio.ensure_future(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait((turn, late), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            late.cancel()
-        if not turn.done():
-            raise self._too_late()
-
-    def _refuse_hopeless(self, wait: float, passing: Passing, now: float) -> None:
-        if passing.deadline is None:
-            return
-        if now >= passing.deadline:
-            raise self._too_late()
-        if wait is not math.inf and now + wait > passing.deadline:
-            msg = f"the rate limit leaves no room within the call's deadline; room is there in {wait:.1f} s"
-            raise LMRateLimitError(msg, retry_after=wait, phase="limiter")
-
-    @staticmethod
-    def _too_late() -> DeadlineExceeded:
-        return DeadlineExceeded("the call's deadline passed while it waited for the rate limit", phase="limiter")
+            waited = {"seconds": self._clock.now() - began}
+            self._telemetry.execute(WAITED, waited, {"name": self.line.name, "priority": passing.priority})
 
 
 def verdict_of(
-    breaker: Breaker, passing: Passing, response: LMResponse | None, error: BaseException | None, took: float
+    breaker: Breaker,
+    passing: Passing,
+    response: LMResponse | None,
+    error: BaseException | None,
+    took: float,
+    now: float,
 ) -> Verdict:
     """What an attempt says of its provider.
 
-    A timeout counts only where the attempt had the time to be slow: one impatient caller must not open the circuit
-    for everybody.
+    Where the caller's own deadline ended it, by a timeout or by a cancellation, the provider is to blame only if it had
+    had the patience of the breaker's settings, or all the time that the LM's owner gives an attempt.
     """
-    slow = breaker.settings.slow_seconds
+    settings = breaker.settings
     if response is not None:
-        return Verdict.SLOW if took > slow else Verdict.SUCCESS
-    if not isinstance(error, LMError) or not is_provider_failure(error):
+        return Verdict.SLOW if took > settings.slow_seconds else Verdict.SUCCESS
+    patience = min(settings.slow_seconds, settings.patience_seconds)
+    was_patient = took >= patience
+    if error is None:  # shared calls are cancelled when the last deadline of those who wait has passed
+        is_over = passing.deadline is not None and now >= passing.deadline
+        return Verdict.FAILURE if passing.was_sent and is_over and was_patient else Verdict.NOTHING
+    if not isinstance(error, LMError) or isinstance(error, CircuitOpen) or not is_provider_failure(error):
         return Verdict.NOTHING
-    if isinstance(error, LMTimeoutError) and passing.deadline is not None:
-        allowed = passing.deadline - passing.began
-        if allowed < min(slow, 30.0) and error.phase != "connect":
-            return Verdict.NOTHING
+    if isinstance(error, LMTimeoutError) and error.phase == "total" and error.status is None:
+        had_all = passing.timeout is not None and took >= 0.9 * passing.timeout
+        return Verdict.FAILURE if was_patient or had_all else Verdict.NOTHING
     return Verdict.FAILURE
-
-
-class TokenEstimate:
-    """Tokens a request will take: its bytes over four, put right by what answers have told, plus what it may answer."""
-
-    __slots__ = ("_answer", "_ratio")
-
-    def __init__(self) -> None:
-        self._ratio = 1.0
-        self._answer = 256.0
-
-    def of(self, request: LMRequest) -> int:
-        """The estimate for `request`, as the provider itself would reserve it."""
-        size = sum(len(message.text) for message in request.messages)
-        most = request.options.get("max_tokens") or request.options.get("max_completion_tokens")
-        answer = float(most) if isinstance(most, int) else self._answer
-        return int(size / 4.0 * self._ratio + answer) + 1
-
-    def learn(self, estimate: int, response: LMResponse) -> None:
-        """Move towards what the answer took."""
-        usage = response.usage
-        if usage is None or estimate <= 0:
-            return
-        self._answer += 0.1 * (usage.completion_tokens - self._answer)

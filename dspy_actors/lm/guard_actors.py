@@ -96,4 +96,4 @@ class LimiterManager(Actor):
     def readings(self) -> dict[str, dict[str, float | int | None]]:
         """Every limiter now."""
         now = self.clock.now()
-        return {name: limiter.reading(now) for name, limiter in list(self.gatehouse.limiters.items())}
+        return {name: line.reading(now) for name, line in list(self.gatehouse.limiters.items())}

@@ -105,7 +105,7 @@ class LMLayer:
                 name: {**asdict(reading), "state": reading.state.value}
                 for name, reading in gatehouse.readings().items()
             },
-            "limiters": {name: limiter.reading(now) for name, limiter in list(gatehouse.limiters.items())},
+            "limiters": {name: line.reading(now) for name, line in list(gatehouse.limiters.items())},
             "retry_budgets": {name: budget.left for name, budget in list(gatehouse.retry_budgets.items())},
             "budgets": self.book.readings(),
             "keys_set_aside": self.set_aside.snapshot(),
@@ -130,7 +130,8 @@ class LMLayer:
         """Whether the breakers of `lm` would let a call through now."""
         if lm is None:
             return True
-        return not any(
-            breaker.reading(self._clock.now()).state in (State.OPEN, State.FORCED_OPEN)
+        now = self._clock.now()  # a breaker that waits for its probe counts as closed: else nobody would send one
+        return all(
+            breaker.reading(now).state is State.HALF_OPEN or breaker.reading(now).retry_after == 0.0
             for breaker in self.gatehouse.breakers_of(lm.config)
         )

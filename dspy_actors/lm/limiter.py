@@ -1,181 +1,248 @@
-"""`RateLimiter`: requests and tokens a minute, reserved before a request and settled after it. Pure.
+"""`RateLimiter`: requests and tokens a minute, reserved before a request and settled after it. Pure, not locked.
 
 It needs no configuration: without limits it lets everything through, and it learns the limits, and what is left of
-them, from the headers of the first answers. Where a server sends no such headers, a limit on requests in flight can
-follow its latency instead. A `429` pauses everybody until the provider said to come back.
+them, from the headers of the first answers. Where a server sends no such headers, a bound on requests under way is
+found out instead. A `429` pauses everybody until the provider said to come back; then one request goes ahead, and the
+others follow in growing numbers, so that those who waited together do not arrive together.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from random import Random
 
 from dspy_actors.errors import LMConfigurationError
-from dspy_actors.lm.rate_headers import Quota, RateReading
+from dspy_actors.lm.bucket import MINUTE, Bucket
+from dspy_actors.lm.in_flight import InFlight
+from dspy_actors.lm.rate_headers import RateReading
 
-MINUTE = 60.0
+FIRST_PAUSE = 1.0
+"""Seconds to pause after a 429 that does not say when to come back; twice as long after each that follows."""
+
+LONGEST_UNASKED = 30.0
+"""The longest pause that the provider did not ask for."""
+
+LONGEST_PAUSE = 600.0
+"""A provider that asks for more is asked again after this: a wrong header must not lock a model for a day."""
+
+PAUSE_JITTER = 0.1
+"""The share of a pause that is added at random, for the sake of other processes with the same key."""
+
+RAMP_SECONDS = 1.0
+"""After a pause, the number of requests let through at once doubles this often, and with every answer."""
+
+RAMP_END = 256
 
 
 @dataclass(frozen=True, slots=True)
 class LimiterSettings:
     """Limits that are known beforehand; `None` is learned from headers, or unlimited where none come.
 
-    `max_concurrency` bounds requests in flight. With `follow_latency` that bound moves: it grows while answers come
-    as fast as the fastest did, and shrinks when they take twice as long (for servers that queue without a word).
+    A limit given here holds even where the provider allows more. `max_in_flight` bounds requests under way. With
+    `follow_latency` that bound moves: it grows while answers come as fast as the fastest did, and shrinks when they
+    take twice as long; for servers that queue without a word. `None` follows the latency of the provider `local`
+    only, whose servers are the ones that do.
 
     Raises `LMConfigurationError` for a value that makes no sense.
     """
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
-    max_concurrency: int | None = None
-    follow_latency: bool = False
+    max_in_flight: int | None = None
+    follow_latency: bool | None = None
 
     def __post_init__(self) -> None:
-        for name in ("requests_per_minute", "tokens_per_minute", "max_concurrency"):
+        for name in ("requests_per_minute", "tokens_per_minute", "max_in_flight"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 msg = f"LimiterSettings({name}={value!r}): more than 0, or None for no limit known"
                 raise LMConfigurationError(msg)
+        if self.max_in_flight is not None and self.max_in_flight != int(self.max_in_flight):
+            msg = f"LimiterSettings(max_in_flight={self.max_in_flight!r}): a whole number of requests"
+            raise LMConfigurationError(msg)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a request may take: tokens of its prompt, and of its answer at most."""
+
+    prompt: int = 0
+    answer: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Both together."""
+        return self.prompt + self.answer
+
+
+@dataclass(slots=True, eq=False)
 class Reservation:
-    """Room for one request: `tokens` expected, made at `at` (an instant)."""
+    """Room for one request, made at `at` (an instant). `marks` are what each bucket had given out by then."""
 
-    tokens: int
+    need: Need
     at: float
+    epoch: int
+    marks: tuple[float, float, float, float]
     settled: bool = False
 
 
-class Bucket:
-    """Refills by `per_minute` a minute, up to a minute's worth. `None` is no limit."""
-
-    __slots__ = ("_at", "_level", "per_minute")
-
-    def __init__(self, per_minute: float | None, now: float) -> None:
-        self.per_minute = per_minute
-        self._level = per_minute or 0.0
-        self._at = now
-
-    def level(self, now: float) -> float:
-        """What is there now."""
-        if self.per_minute is None:
-            return math.inf
-        self._level = min(self.per_minute, self._level + (now - self._at) * self.per_minute / MINUTE)
-        self._at = now
-        return self._level
-
-    def wait(self, amount: float, now: float) -> float:
-        """Seconds until `amount` is there; more than a minute's worth needs a full bucket."""
-        if self.per_minute is None:
-            return 0.0
-        missing = min(amount, self.per_minute) - self.level(now)
-        return max(0.0, missing * MINUTE / self.per_minute)
-
-    def take(self, amount: float, now: float) -> None:
-        """Take `amount`; a level below zero is a debt that refills first."""
-        if self.per_minute is not None:
-            self._level = self.level(now) - amount
-
-    def learn(self, quota: Quota, in_flight: float, now: float) -> None:
-        """Believe what the provider says: its limit, and what is left once what is under way has arrived."""
-        if quota.limit is not None:
-            self.per_minute = float(quota.limit)
-        if self.per_minute is not None and quota.remaining is not None:
-            self._level = min(self.level(now), quota.remaining - in_flight)
-
-
 class RateLimiter:
-    """The limits of one model at one endpoint with one key. Not locked: it lives on the io loop.
-
-    `in_flight`, `paused_until` and `limits` may be read from anywhere.
-    """
+    """The limits of one model at one endpoint with one key. `line.Line` locks it and lets callers wait for it."""
 
     __slots__ = (
-        "_fastest",
+        "_epoch",
         "_learned_at",
-        "_tokens_in_flight",
-        "concurrency",
+        "_out",
+        "_pauses",
+        "_ramp",
+        "_random",
+        "_resumed_at",
         "in_flight",
+        "input_tokens",
+        "output_tokens",
         "paused_until",
         "requests",
         "settings",
         "tokens",
     )
 
-    def __init__(self, settings: LimiterSettings, now: float) -> None:
+    def __init__(
+        self, settings: LimiterSettings, now: float, *, follow_latency: bool = False, rng: Random | None = None
+    ) -> None:
         self.settings = settings
         self.requests = Bucket(settings.requests_per_minute, now)
         self.tokens = Bucket(settings.tokens_per_minute, now)
-        self.concurrency: float | None = settings.max_concurrency
-        if settings.follow_latency and self.concurrency is None:
-            self.concurrency = 8.0
-        self.in_flight = 0
-        self.paused_until = 0.0
-        self._tokens_in_flight = 0
+        self.input_tokens = Bucket(None, now)
+        self.output_tokens = Bucket(None, now)
+        follows = follow_latency if settings.follow_latency is None else settings.follow_latency
+        self.in_flight = InFlight(settings.max_in_flight, follow_latency=follows)
+        self.paused_until = -math.inf
+        self._random = rng or Random()
         self._learned_at = -math.inf
-        self._fastest: float | None = None
+        self._pauses = 0  # in a row, without an answer between them
+        self._ramp: int | None = None  # how many may be out after a pause, None without one
+        self._resumed_at = 0.0
+        self._out = 0  # of those reserved since the last pause
+        self._epoch = 0
 
-    def reserve(self, tokens: int, now: float) -> Reservation | float:
-        """Room for a request of `tokens`, or the seconds after which to ask again.
+    def reserve(self, need: Need, now: float) -> Reservation | float:
+        """Room for a request, or the seconds after which to ask again.
 
         `math.inf` means: when a request now under way has ended.
         """
-        if self.concurrency is not None and self.in_flight >= int(self.concurrency):
+        if self.in_flight.full():
             return math.inf
-        wait = max(self.paused_until - now, self.requests.wait(1, now), self.tokens.wait(tokens, now))
+        wait = max(
+            self.paused_until - now,
+            self._ramp_wait(now) if self._ramp is not None else 0.0,
+            self.requests.wait(1, now),
+            self.tokens.wait(need.tokens, now),
+            self.input_tokens.wait(need.prompt, now),
+            self.output_tokens.wait(need.answer, now),
+        )
         if wait > 1e-9:
             return wait
-        self.requests.take(1, now)
-        self.tokens.take(tokens, now)
-        self.in_flight += 1
-        self._tokens_in_flight += tokens
-        return Reservation(tokens, now)
+        self._take(1, need.prompt, need.answer, now)
+        self.in_flight.begin()
+        self._out += 1
+        marks = (self.requests.taken, self.tokens.taken, self.input_tokens.taken, self.output_tokens.taken)
+        return Reservation(need, now, self._epoch, marks)
 
-    def settle(self, reservation: Reservation, used: int | None, now: float, *, sent: bool = True) -> None:
-        """The request has ended: put the tokens right, and give everything back where nothing was sent."""
+    def settle(self, reservation: Reservation, used: Need | None, now: float, *, sent: bool) -> None:
+        """The request has ended: put the tokens right, and give everything back where nothing was sent.
+
+        `used` is `None` where nobody counted: then what was reserved counts as used. A second settlement is ignored.
+        """
         if reservation.settled:
             return
         reservation.settled = True
-        self.in_flight -= 1
-        self._tokens_in_flight -= reservation.tokens
+        self.in_flight.end()
+        if reservation.epoch == self._epoch:
+            self._out -= 1
+        need = reservation.need
         if not sent:
-            self.requests.take(-1, now)
-            self.tokens.take(-reservation.tokens, now)
+            self._take(-1, -need.prompt, -need.answer, now)
         elif used is not None:
-            self.tokens.take(used - reservation.tokens, now)
+            self._take(0, used.prompt - need.prompt, used.answer - need.answer, now)
 
-    def learn(self, reading: RateReading, sent_at: float, now: float) -> None:
-        """Take over what an answer's headers say, unless those of a request sent later have said it already."""
-        if not reading or sent_at < self._learned_at:
+    def answered(self, reservation: Reservation, seconds: float) -> None:
+        """An answer came, `seconds` after its request; call before `settle`."""
+        if reservation.epoch == self._epoch:  # an answer from before the pause does not say that it is over
+            self._pauses = 0
+            if self._ramp is not None:
+                self._ramp *= 2
+                if self._ramp >= RAMP_END:
+                    self._ramp = None
+        self.in_flight.answered(seconds)
+
+    def learn(self, reservation: Reservation, reading: RateReading, now: float) -> None:
+        """Take over what an answer's headers say, unless those of a request sent later have said it already.
+
+        Call before `settle`.
+        """
+        if not reading or reservation.at < self._learned_at:
             return
-        self._learned_at = sent_at
-        self.requests.learn(reading.requests, max(0, self.in_flight - 1), now)
-        self.tokens.learn(reading.tokens, self._tokens_in_flight, now)
+        self._learned_at = reservation.at
+        self.in_flight.told()
+        quotas = (reading.requests, reading.tokens, reading.input_tokens, reading.output_tokens)
+        for bucket, quota, mark in zip(self._buckets(), quotas, reservation.marks, strict=True):
+            if quota:
+                bucket.learn(quota, mark, reservation.at, now)
 
-    def pause(self, seconds: float, now: float) -> None:
-        """Let nobody through for `seconds`: the provider said so."""
-        self.paused_until = max(self.paused_until, now + seconds)
+    def refused(self, reservation: Reservation, after: float | None, now: float) -> None:
+        """The provider called it too fast, and to come back `after` seconds: let nobody through until then.
 
-    def measured(self, seconds: float) -> None:
-        """An answer took `seconds`: move the bound on requests in flight, where it follows the latency."""
-        if not self.settings.follow_latency or self.concurrency is None:
-            return
-        self._fastest = seconds if self._fastest is None else min(self._fastest * 1.001, seconds)
-        if seconds > 2.0 * self._fastest:
-            self.concurrency = max(1.0, self.concurrency * 0.9)
-        elif self.in_flight + 1 >= int(self.concurrency):
-            self.concurrency += 1.0 / self.concurrency
+        Those refused together count as one. Call before `settle`.
+        """
+        if reservation.epoch == self._epoch:
+            if not self._knows_limits():
+                self.in_flight.refused()
+            self._epoch += 1
+            self._pauses += 1
+            self._out = 0
+            self._ramp = 1
+        pause = min(FIRST_PAUSE * 2.0 ** min(self._pauses - 1, 16), LONGEST_UNASKED) if after is None else after
+        pause = min(pause, LONGEST_PAUSE) * (1.0 + PAUSE_JITTER * self._random.random())
+        self.paused_until = max(self.paused_until, now + pause)
+        self._resumed_at = self.paused_until
 
     def reading(self, now: float) -> dict[str, float | int | None]:
         """The limits and levels now, as plain data."""
-        return {
-            "requests_per_minute": self.requests.per_minute,
-            "requests_left": None if self.requests.per_minute is None else round(self.requests.level(now), 2),
-            "tokens_per_minute": self.tokens.per_minute,
-            "tokens_left": None if self.tokens.per_minute is None else round(self.tokens.level(now), 1),
-            "concurrency": self.concurrency,
-            "in_flight": self.in_flight,
-            "paused_seconds": round(max(0.0, self.paused_until - now), 3),
-        }
+        found: dict[str, float | int | None] = {}
+        for name, bucket in zip(("requests", "tokens", "input_tokens", "output_tokens"), self._buckets(), strict=True):
+            if bucket.limit is not None or name in ("requests", "tokens"):
+                known = bucket.limit is not None
+                found[f"{name}_per_minute"] = round(bucket.rate * MINUTE, 3) if known else None
+                found[f"{name}_left"] = round(bucket.level(now), 2) if known else None
+        found["in_flight"] = self.in_flight.now
+        found["in_flight_limit"] = self.in_flight.limit
+        found["paused_seconds"] = round(max(0.0, self.paused_until - now), 3)
+        return found
+
+    def _buckets(self) -> tuple[Bucket, Bucket, Bucket, Bucket]:
+        return self.requests, self.tokens, self.input_tokens, self.output_tokens
+
+    def _knows_limits(self) -> bool:
+        return any(bucket.limit is not None for bucket in self._buckets())
+
+    def _take(self, requests: int, prompt: int, answer: int, now: float) -> None:
+        if requests:
+            self.requests.take(requests, now)
+        self.tokens.take(prompt + answer, now)
+        self.input_tokens.take(prompt, now)
+        self.output_tokens.take(answer, now)
+
+    def _ramp_wait(self, now: float) -> float:
+        """Seconds until one more may follow after a pause; nothing where it may now."""
+        assert self._ramp is not None
+        since = max(0.0, now - self._resumed_at)
+        doublings = int(since / RAMP_SECONDS)
+        allowed = self._ramp * 2 ** min(doublings, 16)
+        if allowed >= RAMP_END:
+            self._ramp = None
+            return 0.0
+        if self._out < allowed:
+            return 0.0
+        needed = math.ceil(math.log2((self._out + 1) / self._ramp))
+        return self._resumed_at + needed * RAMP_SECONDS - now

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
+from threading import Lock
 
 from dspy_actors.errors import LMConfigurationError
 
@@ -13,6 +15,8 @@ class RetryBudgetSettings:
 
     The proportions are those of the AWS SDKs' standard mode: during an outage the first callers still try again, and
     the rest fail at once instead of doubling the load.
+
+    Raises `LMConfigurationError` for a value that makes no sense.
     """
 
     capacity: float = 100.0
@@ -23,30 +27,35 @@ class RetryBudgetSettings:
     def __post_init__(self) -> None:
         for name in ("capacity", "cost", "timeout_cost", "refund"):
             value = getattr(self, name)
-            if not value >= 0:
+            if not (value >= 0 and isfinite(value)):
                 msg = f"RetryBudgetSettings({name}={value!r}): 0 or more"
                 raise LMConfigurationError(msg)
 
 
 class RetryBudget:
-    """What is left to try again with. Not locked: it lives on the io loop; `left` may be read from anywhere."""
+    """What is left to try again with. Safe from any thread; `left` and `refused` may be read at any time."""
 
-    __slots__ = ("left", "refused", "settings")
+    __slots__ = ("_lock", "left", "refused", "settings")
 
     def __init__(self, settings: RetryBudgetSettings | None = None) -> None:
         self.settings = settings or RetryBudgetSettings()
         self.left = self.settings.capacity
         self.refused = 0
+        self._lock = Lock()
 
-    def spend(self, *, after_timeout: bool) -> bool:
+    def spend(self, *, after_timeout: bool = False) -> bool:
         """Pay for one retry; whether there was enough."""
         price = self.settings.timeout_cost if after_timeout else self.settings.cost
-        if price > self.left:
-            self.refused += 1
-            return False
-        self.left -= price
-        return True
+        with self._lock:
+            if price > self.left:
+                self.refused += 1
+                return False
+            self.left -= price
+            return True
 
     def answered(self) -> None:
         """A request was answered: a little more may be tried again."""
-        self.left = min(self.settings.capacity, self.left + self.settings.refund)
+        if self.left >= self.settings.capacity:
+            return
+        with self._lock:
+            self.left = min(self.settings.capacity, self.left + self.settings.refund)

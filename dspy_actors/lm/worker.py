@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from random import Random
 
-from dspy_actors.errors import CircuitOpen, DeadlineExceeded, DspyActorsError, LMError, LMTimeoutError
+from dspy_actors.errors import DeadlineExceeded, DspyActorsError, LMError
 from dspy_actors.lm.estimate import prompt_tokens
 from dspy_actors.lm.gatehouse import Gatehouse
 from dspy_actors.lm.gates import Passing
@@ -49,8 +49,8 @@ class LMWorker(Actor):
         self.plan = plan
         self.counters = plan.counters
         self.random = Random()
+        self.provider = plan.open_provider(plan.config)  # first: it refuses a config that must not be published
         self.gates = plan.gatehouse.gates(plan.config, plan.key_mark)
-        self.provider = plan.open_provider(plan.config)
         self.start_task(self._keep_open())
 
     def complete(self, work: Work) -> Reply[Answer]:
@@ -83,31 +83,51 @@ class LMWorker(Actor):
         number = 0
         last: LMError | None = None
         while True:
+            passing = await self._enter(work, number, last)
             number += 1
             try:
-                response = await self._once(work, number)
-            except CircuitOpen as refusal:
-                if last is None:
-                    raise
-                raise last from refusal  # what the provider did says more than that it is not asked again
+                return Answer(await self._once(work, number, passing), attempts=number)
             except LMError as error:
                 last = error
                 error.attempts = number
-                if self._left(work) == 0.0:
-                    msg = f"the call's deadline passed while the model was asked ({error.phase or error.kind})"
-                    raise DeadlineExceeded(msg, phase=error.phase or "attempt") from error
-                wait = self._wait_before_retry(work, error, number)
-                if wait is None:
-                    raise
-            else:
-                return Answer(response, attempts=number)
-            await self.clock.sleep(wait)
-            self.counters.add("retries")
+            await self._back_off(work, number, last)
 
-    async def _once(self, work: Work, number: int) -> LMResponse:
-        """One attempt: through the gates, to the provider, and out again whatever came of it."""
-        passing = self.gates.begin(work.request, work.priority, work.until())
-        await self.gates.enter(passing)
+    async def _enter(self, work: Work, sent: int, last: LMError | None) -> Passing:
+        """Through the gates; an attempt that they refuse ends the call with what the one before it met, if any."""
+        passing = self.gates.begin(
+            work.request,
+            work.until(),
+            timeout=work.timeout,
+            priority=work.priority,
+            tenant=work.account.tenant,
+        )
+        try:
+            await self.gates.enter(passing)
+        except LMError as refusal:
+            if last is not None:  # what the provider did says more than that it is not asked again
+                last.retry_after = refusal.retry_after if last.retry_after is None else last.retry_after
+                raise last from refusal
+            config = self.plan.config
+            refusal.provider, refusal.model, refusal.attempts = config.provider, config.model, sent
+            raise
+        return passing
+
+    async def _back_off(self, work: Work, number: int, error: LMError) -> None:
+        """Wait until the next attempt; raises what ends the call where there is to be none."""
+        if self._left(work) == 0.0:
+            msg = f"the call's deadline passed while the model was asked ({error.phase or error.kind})"
+            raise DeadlineExceeded(msg, phase=error.phase or "attempt") from error
+        wait = RetryPolicy(work.num_retries).delay(number, error, self._left(work), self.random)
+        if wait is None or not self.gates.may_retry(error):
+            raise error
+        await self.clock.sleep(wait)
+        if self._left(work) == 0.0:
+            msg = "the call's deadline passed before the model could be asked again"
+            raise DeadlineExceeded(msg, phase="backoff") from error
+        self.counters.add("retries")
+
+    async def _once(self, work: Work, number: int, passing: Passing) -> LMResponse:
+        """One attempt, which has passed the gates: to the provider, and out again whatever came of it."""
         response: LMResponse | None = None
         failure: LMError | None = None
         heard = HEARD.set(passing.heard)
@@ -176,12 +196,6 @@ class LMWorker(Actor):
     def _sent(self, passing: Passing) -> None:
         passing.was_sent = True
         self.counters.add("sent")
-
-    def _wait_before_retry(self, work: Work, error: LMError, number: int) -> float | None:
-        wait = RetryPolicy(work.num_retries).delay(number, error, self._left(work), self.random)
-        if wait is None or not self.gates.retries.spend(after_timeout=isinstance(error, LMTimeoutError)):
-            return None
-        return wait
 
     def _left(self, work: Work) -> float | None:
         until = work.until()

@@ -1,0 +1,115 @@
+"""`Bucket`: one limit of a provider, tracked here, put right by what the provider says of it. Pure.
+
+Providers write a limit without its period. Most mean a minute, some a second or a day; the time until the bucket is
+full again tells which. A reading is put right for what was taken after the request that it belongs to was sent, so that
+a hundred answers in flight do not each bring an old state of things back.
+"""
+
+from __future__ import annotations
+
+import math
+
+from dspy_actors.lm.rate_headers import Quota
+
+MINUTE = 60.0
+PERIODS = (1.0, MINUTE, 3600.0, 86_400.0)
+"""What limits are written for: a second, a minute, an hour, a day."""
+
+
+class Bucket:
+    """Refills by `limit` a `period`, up to `limit`. A limit of `None` is none. Not locked.
+
+    `taken` counts all that was ever taken, less what was given back.
+    """
+
+    __slots__ = ("_at", "_full_at", "_full_from", "_guess", "_level", "configured", "limit", "period", "taken")
+
+    def __init__(self, configured: float | None, now: float) -> None:
+        self.configured = configured
+        self.limit = configured
+        self.period = MINUTE
+        self.taken = 0.0
+        self._level = configured or 0.0
+        self._at = now
+        self._full_at = math.inf
+        self._full_from = 0.0
+        self._guess = MINUTE
+
+    @property
+    def rate(self) -> float:
+        """What comes back a second."""
+        return math.inf if self.limit is None else self.limit / self.period
+
+    def level(self, now: float) -> float:
+        """What is there now; below zero is a debt that refills first."""
+        limit = self.limit
+        if limit is None:
+            return math.inf
+        if now > self._at:
+            self._level = min(limit, self._level + (now - self._at) * limit / self.period)
+            self._at = now
+        if now >= self._full_at:
+            self._full_at = math.inf
+            self._level = max(self._level, self._when_full(limit))
+        return self._level
+
+    def wait(self, amount: float, now: float) -> float:
+        """Seconds until `amount` is there; more than the limit needs a full bucket."""
+        limit = self.limit
+        if limit is None:
+            return 0.0
+        wanted = min(amount, limit)
+        level = self.level(now)
+        if level >= wanted:
+            return 0.0
+        refilled = (wanted - level) * self.period / limit
+        if self._full_at - now < refilled and self._when_full(limit) >= wanted:
+            return self._full_at - now
+        return refilled
+
+    def take(self, amount: float, now: float) -> None:
+        """Take `amount`, or give it back where it is negative."""
+        self.taken += amount
+        if self.limit is not None:
+            self._level = self.level(now) - amount
+
+    def learn(self, quota: Quota, mark: float, sent_at: float, now: float) -> None:
+        """Believe what an answer says: its request was sent at `sent_at`, when `taken` had come to `mark`."""
+        own = self.level(now)
+        if quota.limit is not None:
+            self.limit = float(quota.limit) if self.configured is None else min(self.configured, quota.limit)
+            self._at = now
+        limit = self.limit
+        if limit is None:
+            return
+        if self.configured is None:
+            self._learn_period(quota)
+        since = self.taken - mark
+        if quota.remaining is not None:
+            # what was taken since has come back meanwhile, as far as time allowed
+            there = quota.remaining - max(0.0, since - (now - sent_at) * limit / self.period)
+            self._level = min(limit, there if self.configured is None else min(own, there))
+        else:
+            self._level = min(limit, own) if own < math.inf else limit - since
+        if quota.reset is not None and self.configured is None:
+            self._full_at, self._full_from = now + quota.reset, mark
+
+    def _when_full(self, limit: float) -> float:
+        """The level at the instant that the provider names as full: without what was taken after it said so."""
+        return limit - max(0.0, self.taken - self._full_from)
+
+    def _learn_period(self, quota: Quota) -> None:
+        """Which period the limit is for: two readings in a row that agree. No bucket takes longer than that to fill."""
+        limit, reset = self.limit, quota.reset
+        assert limit is not None
+        if reset is None:
+            return
+        if reset > 1.2 * self.period:
+            self.period = self._guess = next((each for each in PERIODS if each >= reset / 1.2), PERIODS[-1])
+        elif quota.remaining is not None and quota.remaining < limit:
+            from_empty = limit * reset / (limit - quota.remaining)
+            guess = next((each for each in PERIODS if 0.8 * each <= from_empty <= 1.2 * each), None)
+            if guess is not None:
+                if guess == self._guess:
+                    self.period = guess
+                self._guess = guess

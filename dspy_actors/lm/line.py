@@ -1,0 +1,206 @@
+"""`Line`: a limiter, locked, and those who wait for it: urgent ones first, tenants in turn, then as they came.
+
+It takes no thread and no loop. Who must wait gets a reply, which somebody else's settlement, a timer of the clock or
+the deadline settles; so a line outlives workers and io loops, and a test drives it with a clock of its own.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+
+from dspy_actors.envelope import Priority
+from dspy_actors.errors import DeadlineExceeded, LMRateLimitError
+from dspy_actors.lm.limiter import Need, RateLimiter, Reservation
+from dspy_actors.lm.rate_headers import RateReading
+from supervisors.clock import Clock
+from supervisors.reply import Reply
+
+_RANKS: Mapping[Priority, int] = {"interactive": 0, "batch": 1, "optimizer": 2}
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Somebody's place in the line. `deadline` is an instant, `turn` gets the reservation."""
+
+    need: Need
+    deadline: float | None
+    turn: Reply[Reservation]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What became of a request: `answered` after `seconds`, or `refused` as too fast; `used` where it was counted."""
+
+    sent: bool = True
+    answered: bool = False
+    refused: bool = False
+    seconds: float = 0.0
+    retry_after: float | None = None
+    used: Need | None = None
+    limits: RateReading | None = None
+
+
+class Line:
+    """Gives out a limiter's reservations in order. Safe from any thread; the lock is held for microseconds."""
+
+    __slots__ = (
+        "_clock",
+        "_due",
+        "_heap",
+        "_length",
+        "_limiter",
+        "_lock",
+        "_number",
+        "_served",
+        "_turns",
+        "name",
+    )
+
+    def __init__(self, name: str, limiter: RateLimiter, clock: Clock) -> None:
+        self.name = name
+        self._limiter = limiter
+        self._clock = clock
+        self._lock = Lock()
+        self._heap: list[tuple[int, float, int, Place]] = []
+        self._length = 0
+        self._number = 0
+        self._turns: dict[str, float] = {}  # by tenant: how much it has asked for, in the line's own time
+        self._served = 0.0
+        self._due = math.inf
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return self._length
+
+    def enter(
+        self, need: Need, *, priority: Priority = "interactive", tenant: str = "", deadline: float | None = None
+    ) -> Reservation | Reply[Reservation]:
+        """A reservation, or where there is no room the reply that will hold one.
+
+        Cancelling the reply is leaving the line. The reply fails with `DeadlineExceeded` when the deadline passes in
+        the line, and with `LMRateLimitError` as soon as it is certain to.
+        """
+        now = self._clock.now()
+        with self._lock:
+            found = self._limiter.paused_until - now if self._length else self._limiter.reserve(need, now)
+            if isinstance(found, Reservation):
+                return found
+            if deadline is not None and deadline < now + found < math.inf:
+                return _failed(_hopeless(found))
+            place = self._queue(need, priority, tenant, deadline)
+        place.turn.on_settled(self._one_less)
+        if deadline is not None:
+            late = self._clock.call_at(deadline, lambda: place.turn.fail(_too_late()))
+            place.turn.on_settled(lambda: late.cancel())
+        self._serve()
+        return place.turn
+
+    def settle(self, reservation: Reservation, ending: Ending) -> None:
+        """A request has ended. Those who waited for it get their turn; a second settlement is ignored."""
+        now = self._clock.now()
+        limiter = self._limiter
+        with self._lock:
+            if reservation.settled:
+                return
+            if ending.limits:
+                limiter.learn(reservation, ending.limits, now)
+            if ending.answered:
+                limiter.answered(reservation, ending.seconds)
+            elif ending.refused:
+                limiter.refused(reservation, ending.retry_after, now)
+            limiter.settle(reservation, ending.used, now, sent=ending.sent)
+        if self._length:
+            self._serve()
+            if ending.refused:
+                self._dismiss()
+
+    def reading(self, now: float) -> dict[str, float | int | None]:
+        """The limiter's limits and levels, and how many wait."""
+        with self._lock:
+            return {**self._limiter.reading(now), "waiting": self._length}
+
+    def _queue(self, need: Need, priority: Priority, tenant: str, deadline: float | None) -> Place:
+        """Stand in line: by rank, then by how much the tenant has had, so that a flood of one does not bury others."""
+        if not self._length:
+            self._turns.clear()
+            self._served = 0.0
+        begin = max(self._served, self._turns.get(tenant, 0.0))
+        self._turns[tenant] = begin + 1.0 + need.tokens
+        self._number += 1
+        self._length += 1
+        place = Place(need, deadline, Reply())
+        heapq.heappush(self._heap, (_RANKS[priority], begin, self._number, place))
+        return place
+
+    def _one_less(self) -> None:
+        with self._lock:
+            self._length -= 1
+
+    def _serve(self) -> None:
+        """Give out what there is room for, in order; come back when there is more."""
+        while True:
+            now = self._clock.now()
+            with self._lock:
+                place = self._first()
+                if place is None:
+                    return
+                found = self._limiter.reserve(place.need, now)
+                if isinstance(found, Reservation):
+                    self._served = max(self._served, heapq.heappop(self._heap)[1])
+                elif now + found < self._due:
+                    self._due = now + found
+                else:
+                    return  # a timer is set, or a settlement will come by
+            if not isinstance(found, Reservation):
+                self._clock.call_at(now + found, partial(self._time_to_look, now + found))
+                return
+            if not place.turn.set(found):  # it has left at this very moment
+                with self._lock:
+                    self._limiter.settle(found, None, now, sent=False)
+
+    def _first(self) -> Place | None:
+        heap = self._heap
+        while heap:
+            place = heap[0][3]
+            if not place.turn.done():
+                return place
+            heapq.heappop(heap)
+        return None
+
+    def _time_to_look(self, due: float) -> None:
+        """A timer went off: the one that counts, unless an earlier one was set after it."""
+        with self._lock:
+            if due != self._due:
+                return
+            self._due = math.inf
+        self._serve()
+
+    def _dismiss(self) -> None:
+        """A pause has begun: those whose deadline comes before its end need not wait for it."""
+        now = self._clock.now()
+        with self._lock:
+            wait = self._limiter.paused_until - now
+            late = [place for *_, place in self._heap if place.deadline is not None and place.deadline < now + wait]
+        for place in late:
+            place.turn.fail(_hopeless(wait))
+
+
+def _failed(error: Exception) -> Reply[Reservation]:
+    reply: Reply[Reservation] = Reply()
+    reply.fail(error)
+    return reply
+
+
+def _hopeless(wait: float) -> LMRateLimitError:
+    msg = f"the rate limit leaves no room within the call's deadline; come back in {wait:.1f} s"
+    return LMRateLimitError(msg, retry_after=wait, phase="limiter")
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the call's deadline passed while it waited for the rate limit", phase="limiter")

@@ -1,0 +1,41 @@
+"""`Window`: calls, failures and slow calls of the last seconds. Pure."""
+
+from __future__ import annotations
+
+
+class Window:
+    """Counts in buckets of time that fall out one by one. Not locked."""
+
+    __slots__ = ("_counts", "_number", "_width")
+
+    def __init__(self, seconds: float, buckets: int) -> None:
+        self._width = seconds / buckets
+        self._counts = [[0, 0, 0] for _ in range(buckets)]
+        self._number = 0
+
+    def add(self, now: float, *, failed: bool = False, slow: bool = False) -> None:
+        """Count one call."""
+        counts = self._turn(now)
+        counts[0] += 1
+        counts[1] += failed
+        counts[2] += slow
+
+    def totals(self, now: float) -> tuple[int, int, int]:
+        """Calls, failures and slow calls."""
+        self._turn(now)
+        calls, failures, slow = (sum(column) for column in zip(*self._counts, strict=True))
+        return calls, failures, slow
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for counts in self._counts:
+            counts[:] = (0, 0, 0)
+
+    def _turn(self, now: float) -> list[int]:
+        number = int(now / self._width)
+        behind = number - self._number
+        if behind > 0:
+            for step in range(min(behind, len(self._counts))):
+                self._counts[(number - step) % len(self._counts)][:] = (0, 0, 0)
+            self._number = number
+        return self._counts[self._number % len(self._counts)]
