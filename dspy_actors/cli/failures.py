@@ -27,9 +27,14 @@ REMEDIES = {
 }
 
 
-def is_fatal(error: BaseException | None) -> bool:
-    """Whether a job whose first call ended in `error` should not begin."""
-    return isinstance(error, DspyActorsError) and error.kind in HOPELESS | UNREACHABLE
+def is_hopeless(error: BaseException | None) -> bool:
+    """Whether every row would end in `error`."""
+    return isinstance(error, DspyActorsError) and error.kind in HOPELESS
+
+
+def is_unreachable(error: BaseException | None) -> bool:
+    """Whether `error` says that no model answered."""
+    return isinstance(error, DspyActorsError) and error.kind in UNREACHABLE
 
 
 def one_line(error: BaseException) -> str:

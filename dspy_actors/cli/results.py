@@ -87,7 +87,7 @@ def as_record(mapped: Mapped) -> dict[str, Any]:
         record["outputs"] = dict(outcome.prediction.items())
     else:
         record["error"] = error_record(outcome.error)
-    record["attempts"] = max(outcome.attempts, getattr(outcome.error, "attempts", None) or 0)
+    record["attempts"] = outcome.attempts
     record["cached"] = outcome.cached
     record["seconds"] = round(outcome.seconds, 4)
     return record

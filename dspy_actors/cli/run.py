@@ -10,7 +10,7 @@ from typing import Any
 
 from dspy_actors.batch import Mapped
 from dspy_actors.cli.bars import VanishingBar
-from dspy_actors.cli.failures import is_fatal
+from dspy_actors.cli.failures import is_hopeless, is_unreachable
 from dspy_actors.cli.in_order import InOrder
 from dspy_actors.cli.programs import Inputs, inputs_of, open_program
 from dspy_actors.cli.results import ResultFile, check_out
@@ -20,10 +20,11 @@ from dspy_actors.errors import LMError
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.usage import LMNumbers
 from dspy_actors.modules.module import Module
+from dspy_actors.modules.outcome import Outcome
 from dspy_actors.runtime import Runtime
 
 MAX_UNPROVEN = 1000
-"""Rows that failed before a model was asked and wait, unwritten, for the first that asks one."""
+"""Rows that failed before a model answered and wait, unwritten, for the first that one answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def run(plan: RunPlan, stopping: Stopping) -> dict[str, Any]:
     """Run the job; its summary.
 
     Everything that can be known to be wrong is found before the result file exists: the program, the data, the key
-    and the server, which the first row that asks a model tries out. Raises what is wrong, and `Hurry` where a signal
+    and the server, which the first rows that ask a model try out. Raises what is wrong, and `Hurry` where a signal
     comes before the first row.
     """
     module = open_program(plan.program, plan.signature)
@@ -71,9 +72,17 @@ class _Work:
 
     def do(self, module: Module, inputs: Inputs) -> None:
         plan = self._plan
-        rows = self._stopping.until(itertools.islice(read_rows(plan.data), plan.limit))
+        rows = itertools.islice(read_rows(plan.data), plan.limit)
         program = self._rt.start(module, name="run")
-        in_order = InOrder(self._rt, program, rows, plan.concurrency, inputs.taken)
+        in_order = InOrder(
+            self._rt,
+            program,
+            rows,
+            inputs.taken,
+            self._stopping,
+            concurrency=plan.concurrency,
+            patience=plan.deadline,
+        )
         if self._bar is None:
             self._drain(in_order)
             return
@@ -88,18 +97,31 @@ class _Work:
                         self._take(one, in_order)
         except Hurry:
             self._write(in_order.early(self._results.written + len(self._unproven)))
+        if not self._stopping.asked and not in_order.has_success:
+            self._raise_unreachable(1)
         self._write(())
 
     def _take(self, one: Mapped, in_order: InOrder) -> None:
-        outcome = one.outcome
-        if self._results.written == 0:
-            if is_fatal(outcome.error) and not in_order.has_success():
-                outcome.unwrap()
-            asked_no_model = not outcome.ok and outcome.attempts == 0 and not isinstance(outcome.error, LMError)
-            if asked_no_model and len(self._unproven) < MAX_UNPROVEN:
-                self._unproven.append(one)
-                return
+        if self._results.written == 0 and self._is_unproven(one.outcome):
+            self._unproven.append(one)
+            if not in_order.has_success:
+                self._raise_unreachable(2)
+            return
         self._write([one])
+
+    def _is_unproven(self, outcome: Outcome) -> bool:
+        """Whether a first row tells nothing of the model; raises where it tells that no row will get an answer."""
+        if is_hopeless(outcome.error):
+            outcome.unwrap()
+        asked_no_model = outcome.attempts == 0 and not isinstance(outcome.error, LMError)
+        is_unproven = not outcome.ok and (asked_no_model or is_unreachable(outcome.error))
+        return is_unproven and len(self._unproven) < MAX_UNPROVEN
+
+    def _raise_unreachable(self, count: int) -> None:
+        """Raise where `count` first rows found no model."""
+        found = [one.outcome for one in self._unproven if is_unreachable(one.outcome.error)]
+        if len(found) >= count:
+            found[-1].unwrap()
 
     def _write(self, more: Any) -> None:
         due, self._unproven = [*self._unproven, *more], []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +19,9 @@ DRAIN_SECONDS = 10
 
 END_SECONDS = 15
 """For everything after them: closing files and connections and stopping the tree."""
+
+LOOK_SECONDS = 0.1
+"""How often a pause looks whether a signal has come."""
 
 _NOTE = b"\ndspy-actors: finishing the rows under way; once more to stop at once\n"
 
@@ -85,6 +89,12 @@ class Stopping:
             if self.asked:
                 return
             yield row
+
+    def pause(self, seconds: float) -> None:
+        """Wait in the main thread, no longer than until a signal comes."""
+        until = time.monotonic() + seconds
+        while not self.asked and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_SECONDS))
 
     def _come(self, number: int, frame: FrameType | None) -> None:
         is_first = not self.asked

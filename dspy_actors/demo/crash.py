@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from dspy_actors.lm.lm import LM
@@ -14,6 +15,9 @@ from dspy_actors.messages import LMRequest, LMResponse
 from dspy_actors.runtime import Runtime
 from supervisors.exits import Crash
 
+HOLD_SECONDS = 2.0
+"""How long an answer is held back for enough requests to be open."""
+
 
 class StagedCrash(RuntimeError):
     """The failure that the demo stages."""
@@ -22,21 +26,21 @@ class StagedCrash(RuntimeError):
 class WorkerCrash:
     """Crashes the worker of a model, once, at the moment at which `open_calls` requests are open.
 
-    Open is what was sent and is not answered. A model that answers faster than it is asked never has so many open:
-    after `patience` requests those that wait to be sent count as well, after half as many again one is enough. It
-    sees them by standing between the workers and their providers: give `open_provider` to the `Runtime`, then `arm`
-    it. `open_at_crash` says how many there were, `back_after` after how many seconds the worker's successor opened
-    its provider.
+    Open is what was sent and is not answered. Answers that are faster than the questions are held back until so many
+    are open, for two seconds at most; then the worker crashes with fewer. It sees and holds them by standing between
+    the workers and their providers: give `open_provider` to the `Runtime`, then `arm` it. `open_at_crash` says how
+    many there were, `back_after` after how many seconds the worker's successor opened its provider.
     """
 
-    def __init__(self, lm: LM, open_calls: int, patience: int) -> None:
+    def __init__(self, lm: LM, open_calls: int) -> None:
         self._lm = lm
         self._wanted = open_calls
-        self._patience = patience
         self._factory = choose("auto")
         self._settings = TransportSettings()
         self._runtime: Runtime | None = None
+        self._never = asyncio.Event()
         self._crashed_at = 0.0
+        self._open = 0
         self.open_at_crash = 0
         self.back_after: float | None = None
 
@@ -50,49 +54,66 @@ class WorkerCrash:
         """From now on the worker crashes as soon as it is busy enough."""
         self._runtime = runtime
 
-    def look(self, begun: int, held: int, sent: int) -> None:
-        """Called on the io loop whenever a request has begun or was sent."""
-        runtime = self._runtime
-        if runtime is None or self.open_at_crash:
-            return
-        found = held if begun >= self._patience else sent
-        wanted = 1 if begun >= 1.5 * self._patience else self._wanted
-        worker = runtime.registry.whereis(worker_name(self._lm.config)) if found >= wanted else None
+    @property
+    def is_due(self) -> bool:
+        """Whether the crash is still to come."""
+        return self._runtime is not None and not self.open_at_crash
+
+    def sent(self) -> None:
+        """A request was sent; called on the io loop."""
+        self._open += 1
+        if self._open >= self._wanted and self.is_due:
+            self._strike()
+
+    def ended(self) -> None:
+        """A request that was sent has ended; called on the io loop."""
+        self._open -= 1
+
+    async def hold(self) -> None:
+        """Hold an answer back until the crash, which cancels whoever waits here."""
+        try:
+            async with asyncio.timeout(HOLD_SECONDS):
+                await self._never.wait()
+        except TimeoutError:
+            if self.is_due:
+                self._strike()
+
+    def _strike(self) -> None:
+        assert self._runtime is not None
+        worker = self._runtime.registry.whereis(worker_name(self._lm.config))
         if worker is not None:
-            self.open_at_crash = found
-            self._crashed_at = runtime.system.clock.now()
+            self.open_at_crash = self._open
+            self._crashed_at = self._runtime.system.clock.now()
             worker.exit(Crash(StagedCrash("staged by the demo: the worker fails under load")))
 
 
 class _Watched:
-    """A provider whose requests are counted: those begun, those under way, and those of them that were sent."""
+    """A provider that tells the crash about its requests."""
 
     def __init__(self, provider: Provider, crash: WorkerCrash) -> None:
         self.name = provider.name
         self.endpoint = provider.endpoint
         self._provider = provider
         self._crash = crash
-        self._begun = self._held = self._sent = 0
 
     async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
-        was_sent = 0
+        was_sent = False
 
         def on_sent() -> None:
             nonlocal was_sent
-            was_sent = 1
-            self._sent += 1
+            was_sent = True
             if attempt.on_sent is not None:
                 attempt.on_sent()
-            self._crash.look(self._begun, self._held, self._sent)
+            self._crash.sent()
 
-        self._begun += 1
-        self._held += 1
-        self._crash.look(self._begun, self._held, self._sent)
         try:
-            return await self._provider.complete(request, replace(attempt, on_sent=on_sent))
+            response = await self._provider.complete(request, replace(attempt, on_sent=on_sent))
+            if self._crash.is_due:
+                await self._crash.hold()
+            return response
         finally:
-            self._held -= 1
-            self._sent -= was_sent
+            if was_sent:
+                self._crash.ended()
 
     async def aclose(self) -> None:
         await self._provider.aclose()

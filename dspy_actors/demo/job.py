@@ -102,8 +102,8 @@ class DemoReport:
 
 def run_demo(plan: DemoPlan, stage: Stage) -> DemoReport:
     """Run the job in a runtime of its own. Raises what the first call raises, before anything else is done."""
-    half = max(1, len(plan.table.held_out) // 2)
-    crash = WorkerCrash(plan.lm, min(MIN_OPEN, plan.concurrency, half), patience=half)
+    rows = max(1, len(plan.table.held_out) // 2)
+    crash = WorkerCrash(plan.lm, min(MIN_OPEN, plan.concurrency, rows))
     with Runtime(lm=plan.lm, deadline=plan.deadline, name="demo", open_provider=crash.open_provider) as rt:
         return _Demo(plan, stage, rt, crash).run()
 

@@ -192,14 +192,36 @@ def test_a_row_that_fails_is_a_typed_error_in_its_place(here: Path, stub: StubSe
 def test_a_first_row_that_cannot_be_answered_does_not_keep_the_others_from_running(
     here: Path, stub: StubServer
 ) -> None:
-    stub.control(plan=[{"match": "number 0", "fault": "reset"}])
+    stub.control(plan=[{"match": "number 0", "fault": "malformed"}])
     ended = dspy_actors(
         "run", "ticket -> category", "--data", "rows.jsonl", *openai(stub), "--out", "out.jsonl", cwd=here
     )
     assert ended.code == 0
     lines = results(here / "out.jsonl")
-    assert [line.get("error", {}).get("kind") for line in lines] == ["lm_transport", None, None]
-    assert [line["attempts"] for line in lines] == [4, 1, 1]
+    assert [line.get("error", {}).get("kind") for line in lines] == ["lm_unexpected", None, None]
+    assert [line["attempts"] for line in lines] == [1, 1, 1]
+
+
+def test_a_row_that_the_server_dropped_again_and_again_runs_once_more_a_little_later(
+    here: Path, stub: StubServer
+) -> None:
+    stub.control(plan=[{"match": "number 7", "times": 4, "fault": "status=503"}])
+    tickets(here / "rows.jsonl", 10)
+    arguments = ("--data", "rows.jsonl", "--out", "out.jsonl", "--json")
+    summary = dspy_actors("run", "ticket -> category", *arguments, *openai(stub), cwd=here).summary
+    assert summary["succeeded"] == 10
+    assert [line["attempts"] for line in results(here / "out.jsonl")] == [1, 1, 1, 1, 1, 1, 1, 5, 1, 1]
+    assert summary["sent"] == stub.stats()["requests"] == 14
+
+
+def test_rows_that_an_open_breaker_refuses_run_again_when_the_server_is_back(here: Path, stub: StubServer) -> None:
+    stub.control(plan=[{"times": 1}, {"times": 15, "fault": "status=503"}])
+    tickets(here / "rows.jsonl", 40)
+    arguments = ("--data", "rows.jsonl", "--out", "out.jsonl", "--concurrency", 16, "--json")
+    summary = dspy_actors("run", "ticket -> category", *arguments, *openai(stub), cwd=here).summary
+    assert (summary["succeeded"], summary["failed"]) == (40, 0)
+    assert [line["index"] for line in results(here / "out.jsonl")] == list(range(40))
+    assert summary["sent"] == stub.stats()["requests"] == 55
 
 
 def test_an_exception_of_the_program_is_the_error_of_its_row(here: Path) -> None:

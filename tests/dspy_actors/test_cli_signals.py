@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -163,5 +164,5 @@ def _until_there(path: Path) -> None:
     for _ in range(2000):
         if path.exists():
             return
-        signal.sigtimedwait([], 0.01)
+        threading.Event().wait(0.01)
     pytest.fail(f"{path} was not made")
