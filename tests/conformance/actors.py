@@ -98,6 +98,9 @@ class OwnThreadWorker(Worker):
 
 KINDS: tuple[type[Worker], ...] = (Worker, InlineWorker, LoopWorker, OwnThreadWorker)
 
+ENDS = [(Worker, how) for how in EXITS] + [(cls, how) for cls in KINDS[1:] for how in ("crash", "killed")]
+"""Every end of one kind, and of the other kinds those that differ."""
+
 
 class BadEnd(Worker):
     """Its `terminate` raises."""

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from supervisors.dynamic import DynamicSupervisor
-from supervisors.errors import StartFailed
 from supervisors.kernel import Kernel
 from supervisors.ref import Ref
 from supervisors.spec import AutoShutdown, ChildSpec, Restart
@@ -22,6 +21,7 @@ from tests.conformance.actors import (
     alive,
     child,
     end_child,
+    finish,
     fresh,
     letters,
     spec,
@@ -122,6 +122,18 @@ def test_z08_an_auto_shutdown_climbs_through_significant_supervisors(kernel: Ker
     assert {"inner": ended, "outer": "alive" if alive(sup) else down(sup)} == recorded("Z08")[kind]
 
 
-def test_z09_a_dynamic_supervisor_refuses_an_auto_shutdown_as_elixirs_does(kernel: Kernel) -> None:
-    with pytest.raises(StartFailed, match="auto_shutdown"):
-        kernel.spawn(DynamicSupervisor, auto_shutdown=ANY)
+@pytest.mark.parametrize("mode", [ANY, EVERY])
+def test_z09_a_dynamic_supervisor_ends_with_the_first_or_with_the_last_of_its_children(
+    kernel: Kernel, mode: AutoShutdown
+) -> None:
+    log = Log()
+    sup = kernel.spawn(DynamicSupervisor, auto_shutdown=mode)
+    made = [spec(name, log, significant=True, restart=TEMPORARY) for name in "ab"]
+    a, b = [sup.call(DynamicSupervisor.start_child, each) for each in made]
+    log.clear()
+    finish(a, "normal")
+    after_one = alive(sup)
+    if after_one:
+        finish(b, "normal")
+
+    assert {"after_one": after_one, "exit": down(sup), "log": log.events} == recorded("Z09")[mode.value]

@@ -16,11 +16,11 @@ from supervisors.ref import Ref
 from supervisors.registry import Registry
 from supervisors.reply import Reply
 from supervisors.testing import Log
-from tests.conformance.actors import KINDS, Gate, Worker, finish, queued, worker
+from tests.conformance.actors import ENDS, KINDS, Gate, Worker, finish, queued, worker
 from tests.conformance.words import BOOM, EXITS, down, recorded, word
 
 kinds = pytest.mark.parametrize("cls", KINDS)
-ways = pytest.mark.parametrize("how", EXITS)
+ends = pytest.mark.parametrize(("cls", "how"), ENDS)
 
 
 class Watcher(Worker):
@@ -54,14 +54,12 @@ def heard(kernel: Kernel, target: Ref[Any], how: str | None = None, times: int =
     return log.events
 
 
-@kinds
-@ways
+@ends
 def test_k01_a_monitor_tells_the_end_once_with_its_reason(kernel: Kernel, cls: type[Worker], how: str) -> None:
     assert heard(kernel, worker(kernel, cls=cls), how) == [recorded("K01")[how]]
 
 
-@kinds
-@ways
+@ends
 def test_k01_an_end_is_told_once(kernel: Kernel, cls: type[Worker], how: str) -> None:
     log = Log()
     ref = worker(kernel, cls=cls)
@@ -260,8 +258,7 @@ def test_k14_a_caller_has_its_answer_before_the_notice(kernel: Kernel, cls: type
     assert log == ["bye", "normal"]
 
 
-@kinds
-@ways
+@ends
 def test_k15_the_registry_has_forgotten_the_dead_before_its_end_is_told(
     kernel: Kernel, cls: type[Worker], how: str
 ) -> None:
@@ -274,8 +271,7 @@ def test_k15_the_registry_has_forgotten_the_dead_before_its_end_is_told(
     assert log == ["Registered", "Unregistered", "down"]
 
 
-@kinds
-@ways
+@ends
 def test_k15_the_name_is_free_before_the_end_is_told(kernel: Kernel, cls: type[Worker], how: str) -> None:
     name, seen = Registry().via("named"), []
     ref = kernel.spawn(cls, "a", Log(), name=name)

@@ -11,10 +11,11 @@ from supervisors.errors import ActorDied, AlreadyRegistered, NotRegistered, Spec
 from supervisors.kernel import Kernel
 from supervisors.registry import Registered, Registry, Unregistered
 from supervisors.testing import Log, wait_until
-from tests.conformance.actors import KINDS, Background, Gate, Worker, answer, finish, worker
-from tests.conformance.words import BOOM, EXITS, down, recorded, word
+from tests.conformance.actors import ENDS, KINDS, Background, Gate, Worker, answer, finish, worker
+from tests.conformance.words import BOOM, down, recorded, word
 
 kinds = pytest.mark.parametrize("cls", KINDS)
+ends = pytest.mark.parametrize(("cls", "how"), ENDS)
 
 
 def values(registry: Registry, key: Any) -> list[Any]:
@@ -70,8 +71,7 @@ def test_g04_a_crash_frees_all_keys_of_the_dead(kernel: Kernel, cls: type[Worker
     assert [len(registry.lookup(key)) for key in ("x", "y")] == recorded("G04")
 
 
-@kinds
-@pytest.mark.parametrize("how", EXITS)
+@ends
 def test_g04_nothing_of_the_dead_is_kept(kernel: Kernel, cls: type[Worker], how: str) -> None:
     registry, a = Registry("duplicate"), worker(kernel, cls=cls)
     registry.register("k", a, 1)
@@ -80,8 +80,7 @@ def test_g04_nothing_of_the_dead_is_kept(kernel: Kernel, cls: type[Worker], how:
     assert registry._table == {}
 
 
-@kinds
-@pytest.mark.parametrize("how", EXITS)
+@ends
 def test_g05_no_lookup_ever_gives_the_dead_once_its_end_is_told(kernel: Kernel, cls: type[Worker], how: str) -> None:
     registry, seen = Registry("duplicate"), []
     a = worker(kernel, cls=cls)

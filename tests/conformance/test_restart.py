@@ -15,7 +15,7 @@ from supervisors.errors import ActorDied
 from supervisors.exits import NoProc
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
-from supervisors.spec import Restart
+from supervisors.spec import ChildSpec, Restart
 from supervisors.supervisor import Supervisor
 from supervisors.testing import Log
 from tests.conformance.actors import (
@@ -38,10 +38,14 @@ from tests.conformance.actors import (
     supervise,
     worker,
 )
+from tests.conformance.test_start import tells_more
 from tests.conformance.words import CRASH, EXITS, down, recorded
 
 ends = pytest.mark.parametrize("restart", list(Restart))
-kinds = pytest.mark.parametrize("cls", KINDS)
+children = pytest.mark.parametrize(
+    ("cls", "restart"),
+    [*((Worker, restart) for restart in Restart), *((cls, Restart.PERMANENT) for cls in KINDS[1:])],
+)
 
 
 def became(kernel: Kernel, cls: type[Worker], restart: Restart, how: str) -> dict[str, Any]:
@@ -53,32 +57,27 @@ def became(kernel: Kernel, cls: type[Worker], restart: Restart, how: str) -> dic
     return {"became": {"running": "restarted", None: "kept"}.get(now, now), "log": log.events}
 
 
-@kinds
-@ends
+@children
 def test_r01_after_a_normal_exit(kernel: Kernel, cls: type[Worker], restart: Restart) -> None:
     assert became(kernel, cls, restart, "normal") == recorded("R01")[restart.value]
 
 
-@kinds
-@ends
+@children
 def test_r02_after_a_shutdown(kernel: Kernel, cls: type[Worker], restart: Restart) -> None:
     assert became(kernel, cls, restart, "shutdown") == recorded("R02")[restart.value]
 
 
-@kinds
-@ends
+@children
 def test_r03_after_a_shutdown_with_a_detail(kernel: Kernel, cls: type[Worker], restart: Restart) -> None:
     assert became(kernel, cls, restart, "shutdown done") == recorded("R03")[restart.value]
 
 
-@kinds
-@ends
+@children
 def test_r04_after_a_crash(kernel: Kernel, cls: type[Worker], restart: Restart) -> None:
     assert became(kernel, cls, restart, "crash") == recorded("R04")[restart.value]
 
 
-@kinds
-@ends
+@children
 def test_r05_after_it_was_killed(kernel: Kernel, cls: type[Worker], restart: Restart) -> None:
     assert became(kernel, cls, restart, "killed") == recorded("R05")[restart.value]
 
@@ -184,6 +183,16 @@ def test_r13_a_restart_that_ignores_is_no_failure_and_is_not_tried_again(kernel:
     seen = states(sup)
 
     assert {"states": seen, "again": api(sup, Supervisor.restart_child, "a"), "log": log.events} == recorded("R13")
+
+
+def test_r14_a_restart_may_tell_more_than_the_child(kernel: Kernel) -> None:
+    log = Log()
+    sup = fresh(kernel, log, [ChildSpec("a", tells_more, (log,))])
+    sup.call(Supervisor.terminate_child, "a")
+    answered: Any = sup.call(Supervisor.restart_child, "a")
+    end_child(sup, "a")
+
+    assert {"restart_child": answered[1], "states": states(sup), "log": log.events} == recorded("R14")
 
 
 def test_r15_word_of_a_stranger_or_of_an_earlier_life_is_ignored(kernel: Kernel) -> None:

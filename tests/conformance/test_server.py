@@ -22,6 +22,7 @@ from supervisors.system import System
 from supervisors.tasks import Tasks, TaskSupervisor
 from supervisors.testing import Log, wait_until
 from tests.conformance.actors import (
+    ENDS,
     KINDS,
     Background,
     BadEnd,
@@ -42,6 +43,7 @@ from tests.conformance.test_restart import written as written  # the fixture
 from tests.conformance.words import BOOM, EXITS, down, recorded, word
 
 kinds = pytest.mark.parametrize("cls", KINDS)
+ends = pytest.mark.parametrize(("cls", "how"), ENDS)
 
 
 def told(ref: Ref[Any], method: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -92,8 +94,7 @@ def test_v03_a_server_that_is_killed_fails_the_call_in_hand_at_once(kernel: Kern
     wait_until(lambda: kernel.zombies == 0)
 
 
-@kinds
-@pytest.mark.parametrize("how", EXITS)
+@ends
 def test_v03_a_server_that_dies_fails_the_calls_it_has_with_its_exit(
     kernel: Kernel, cls: type[Worker], how: str
 ) -> None:
@@ -247,7 +248,7 @@ def test_v13_a_method_it_does_not_have_is_refused_in_the_caller(kernel: Kernel, 
     assert ref.is_alive()
 
 
-ENDS: dict[str, Any] = {
+WAYS: dict[str, Any] = {
     "stop": lambda ref: ref.cast(Worker.end, Normal()),
     "crash": lambda ref: ref.cast(Worker.crash),
     "kill": lambda ref: ref.fence(),
@@ -255,11 +256,11 @@ ENDS: dict[str, Any] = {
 
 
 @kinds
-@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("how", WAYS)
 def test_v14_terminate_runs_at_every_end_but_a_kill(kernel: Kernel, cls: type[Worker], how: str) -> None:
     log = Log()
     ref = worker(kernel, log, cls)
-    ENDS[how](ref)
+    WAYS[how](ref)
     down(ref)
 
     assert log == recorded("V14")[how]
@@ -317,8 +318,7 @@ def test_v18_an_init_that_raises_fails_the_start_and_leaves_nothing(kernel: Kern
     assert (caught.value.cause, kernel.live()) == (BOOM, [])
 
 
-@kinds
-@pytest.mark.parametrize("how", EXITS)
+@ends
 def test_v19_the_name_of_the_dead_is_free_at_once(kernel: Kernel, cls: type[Worker], how: str) -> None:
     name = Registry().via("reborn")
     finish(kernel.spawn(cls, "a", Log(), name=name), how)

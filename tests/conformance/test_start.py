@@ -28,6 +28,7 @@ from tests.conformance.actors import (
     api,
     child,
     counts,
+    end_child,
     finish,
     ids,
     let_time_pass,
@@ -128,6 +129,11 @@ def test_s07_an_ignoring_child_is_kept_unless_it_is_temporary(kernel: Kernel, re
     assert (states(sup), counts(sup)) == (otp["states"], otp["counts"])
 
 
+def tells_more(kernel: Kernel, log: Log) -> tuple[Ref[Worker], str]:
+    """A start function that gives the child and something beside it."""
+    return kernel.spawn(Worker, "a", log), "info"
+
+
 STARTS: dict[str, BaseException | None] = {
     "raises": ValueError("no"),
     "exits": SystemExit(1),
@@ -149,6 +155,16 @@ def test_s08_a_start_function_gone_wrong_harms_nobody(kernel: Kernel, how: str) 
         sup.call(Supervisor.start_child, ChildSpec("a", start))
 
     assert (alive(sup), ids(sup)) == (recorded("S08")[how]["alive"], recorded("S08")[how]["ids"])
+
+
+def test_s09_a_start_function_may_tell_more_than_the_child(kernel: Kernel) -> None:
+    log = Log()
+    sup = supervise(kernel)
+    answered: Any = sup.call(Supervisor.start_child, ChildSpec("a", tells_more, (log,)))
+    end_child(sup, "a")
+
+    assert states(sup) == {"a": "running"}
+    assert {"info": answered[1], "log": log.events} == recorded("S09")
 
 
 def test_s10_a_start_child_that_fails_leaves_nothing_and_does_not_count(kernel: Kernel) -> None:

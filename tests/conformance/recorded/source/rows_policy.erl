@@ -6,7 +6,7 @@
 rows() ->
     [{r01, fun(L) -> r(L, normal) end}, {r02, fun(L) -> r(L, shutdown) end}, {r03, fun(L) -> r(L, {shutdown, done}) end},
      {r04, fun(L) -> r(L, boom) end}, {r05, fun(L) -> r(L, killed) end}, {r06, fun r06/1}, {r07, fun r07/1},
-     {r08, fun r08/1}, {r11, fun r11/1}, {r12, fun r12/1}, {r13, fun r13/1}, {r15, fun r15/1}, {r16, fun r16/1},
+     {r08, fun r08/1}, {r11, fun r11/1}, {r12, fun r12/1}, {r13, fun r13/1}, {r14, fun r14/1}, {r15, fun r15/1}, {r16, fun r16/1},
      {r17, fun r17/1},
      {t01, fun(L) -> t(L, one_for_one) end}, {t02, fun(L) -> t(L, one_for_all) end},
      {t03, fun(L) -> t(L, rest_for_one) end}, {t04, fun t04/1}, {t05, fun t05/1}, {t06, fun t06/1}, {t07, fun t07/1},
@@ -67,6 +67,13 @@ r13(Log) ->
     end_child(Sup, a, boom),
     S = tree:states(Sup),
     #{states => S, again => tree:answer(supervisor:restart_child(Sup, a)), log => log:take(Log)}.
+r14(Log) ->
+    F = fun() -> {ok, Pid} = worker:start_link(#{name => "a", log => Log}), {ok, Pid, info} end,
+    Sup = fresh(#{}, [#{id => a, start => {erlang, apply, [F, []]}}], Log),
+    supervisor:terminate_child(Sup, a),
+    {ok, _, Info} = supervisor:restart_child(Sup, a),
+    end_child(Sup, a, boom),
+    #{restart_child => Info, states => tree:states(Sup), log => log:take(Log)}.
 r15(Log) ->
     Sup = fresh(#{intensity => 1}, [spec("a", Log)], Log),
     Old = tree:child(Sup, a),

@@ -11,7 +11,7 @@ rows() ->
      {m07, fun m07/1}, {m08, fun m08/1}, {m09, fun m09/1}, {m10, fun m10/1}, {m11, fun m11/1}, {m13, fun m13/1},
      {m14, fun m14/1}, {m15, fun m15/1},
      {z01, fun z01/1}, {z02, fun z02/1}, {z03, fun z03/1}, {z04, fun z04/1}, {z05, fun z05/1}, {z06, fun z06/1},
-     {z07, fun z07/1}, {z08, fun z08/1},
+     {z07, fun z07/1}, {z08, fun z08/1}, {z09, fun z09/1},
      {n01, fun n01/1}, {n02, fun n02/1}, {n03, fun n03/1}, {n04, fun n04/1}].
 
 fresh(Flags, Specs, Log) ->
@@ -207,6 +207,19 @@ nested(Log, Significant) ->
     tree:sync(Sup),
     #{inner => W, outer => case is_process_alive(Sup) of true -> alive; false -> tree:exit_of(Sup) end}.
 z08(Log) -> #{significant => nested(Log, true), other => nested(Log, false)}.
+
+%% A supervisor of many of a kind ends with the last of them, or with the first.
+z09(Log) ->
+    maps:from_list([begin
+        {ok, Sup} = supervisor:start_link(tree, {#{strategy => simple_one_for_one, auto_shutdown => Mode, intensity => 3, period => 5},
+            [#{id => a, start => {worker, start_link, []}, restart => temporary, significant => true}]}),
+        [A, B] = [begin {ok, P} = supervisor:start_child(Sup, [#{name => N, log => Log}]), P end || N <- ["a", "b"]],
+        log:take(Log),
+        tree:finish(A, normal), tree:sync(Sup),
+        First = is_process_alive(Sup),
+        case First of true -> tree:finish(B, normal), tree:sync(Sup); false -> ok end,
+        {Mode, #{after_one => First, exit => tree:exit_of(Sup), log => log:take(Log)}}
+    end || Mode <- [any_significant, all_significant]]).
 
 inner(Log, Flags, Names) ->
     #{id => inner, type => supervisor, start => {supervisor, start_link,
