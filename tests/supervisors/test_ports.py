@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import doctest
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisors import ports
 from supervisors.clock import ManualClock
 from supervisors.deadline import deadline_at
 from supervisors.errors import ActorDied, CallTimeout, MailboxFull, SpecError, StartFailed
@@ -144,6 +146,11 @@ def test_a_function_that_no_other_process_finds_is_refused(function: Callable[[]
 def test_calls_are_made_one_after_the_other_in_their_order(port: Ref[Port]) -> None:
     replies = [request(port, "note", name) for name in "abc"]
     assert [reply.get(5) for reply in replies] == [["a"], ["a", "b"], ["a", "b", "c"]]
+
+
+def test_the_example_of_the_package_runs() -> None:
+    failed, tried = doctest.testmod(ports)
+    assert (failed, tried > 0) == (0, True)
 
 
 def test_a_call_is_awaited_on_a_loop(port: Ref[Port]) -> None:

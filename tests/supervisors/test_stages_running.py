@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import doctest
 import logging
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from supervisors import stages
 from supervisors.exits import Crash, Normal
 from supervisors.kernel import Kernel
 from supervisors.ref import Ref
@@ -185,6 +187,11 @@ def test_what_is_produced_is_said_before_the_start_is_over(kernel: Kernel) -> No
             return str(caught.value)
 
     assert "call produces(...) in init" in kernel.spawn(Late).call(Late.change)
+
+
+def test_the_example_of_the_package_runs() -> None:
+    failed, tried = doctest.testmod(stages)
+    assert (failed, tried > 0) == (0, True)
 
 
 @pytest.mark.parametrize("cls", [Producer, Consumer, ProducerConsumer])
