@@ -106,9 +106,12 @@ _CONTEXT = re.compile(
     re.IGNORECASE,
 )
 _NO_MONEY = re.compile(r"credit balance|spend(ing)? limit|usage limits?\b.*regain|billing|out of credit", re.IGNORECASE)
-_NO_MODEL = re.compile(r"\bmodels?\b.*(not (found|exist|supported)|unknown|does ?n[o']t exist)|^model:", re.IGNORECASE)
+_NO_MODEL = re.compile(
+    r"\bmodels?\b.*(not (found|exist|supported)|unknown|does ?n[o']t exist)|^model:|invalid model name", re.IGNORECASE
+)
 _NO_FEATURE = re.compile(
-    r"does not support|not supported (by|with) this model|is unsupported|is deprecated for this model", re.IGNORECASE
+    r"does(n't| not) support|not supported (by|with) this model|is unsupported|is deprecated for this model",
+    re.IGNORECASE,
 )
 _WRONG_KEY = re.compile(r"api[ _-]?key (is )?(not valid|invalid)|(invalid|incorrect) api[ _-]?key", re.IGNORECASE)
 _NOT_READY = re.compile(r"\bloading (the )?model|model is (still |currently )?loading", re.IGNORECASE)

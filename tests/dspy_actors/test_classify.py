@@ -111,6 +111,18 @@ ROWS: list[tuple[LMError, type[LMError], bool, bool]] = [
         False,
         False,
     ),
+    (
+        openai(400, "400", "None", "litellm.UnsupportedParamsError: m doesn't support `reasoning.effort`"),
+        LMUnsupportedFeatureError,
+        False,
+        False,
+    ),
+    (
+        openai(400, "400", "None", "/chat/completions: Invalid model name passed in model=m"),
+        LMUnsupportedModelError,
+        False,
+        False,
+    ),
     (anthropic(401, "authentication_error"), LMAuthError, False, False),
     (anthropic(402, "billing_error"), LMBillingError, False, False),
     (anthropic(403, "permission_error"), LMAuthError, False, False),
