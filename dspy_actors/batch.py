@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -65,9 +65,8 @@ class _Mapping:
         self._job = Job(program, settings, Feed(closed=False), self._deliver, host.clock)
         self._concurrency = concurrency
 
-    async def _deliver(self, row: Row, outcome: Outcome) -> float | None:
-        self._ended.put(Mapped(row.index, row.source, outcome))
-        return None
+    async def _deliver(self, row: Row, outcome: Outcome) -> Callable[[], object]:
+        return lambda: self._ended.put(Mapped(row.index, row.source, outcome))
 
     def run(self, rows: Iterable[Mapping[str, Any]], inputs: Sequence[str] | None) -> Iterator[Mapped]:
         fan_out(self._host, self._job, self._concurrency)

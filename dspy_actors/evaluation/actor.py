@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dspy_actors.evaluation.job import Job, Row
+from dspy_actors.evaluation.job import Hand, Job
 from supervisors.actor import Actor
 from supervisors.reply import Reply
 
@@ -13,21 +13,21 @@ class EvaluationActor(Actor):
     What brings a row's program down (a `SystemExit`, say) brings this actor down; its rows go back to the job, and
     another actor takes its place.
 
-    Messages: `work(job, slots, held)`: settles when there are no more rows.
+    Messages: `work(job, slots, hand)`: settles when there are no more rows.
     """
 
     dispatcher = "loop"
 
-    def work(self, job: Job, slots: int, held: set[Row]) -> Reply[None]:
-        """Begin; the reply settles at the end. `held` is published: it outlives this actor."""
+    def work(self, job: Job, slots: int, hand: Hand) -> Reply[None]:
+        """Begin; the reply settles at the end."""
         reply: Reply[None] = self.defer()
         self.busy = slots
         for _ in range(slots):
-            self.start_task(self._slot(job, held, reply))
+            self.start_task(self._slot(job, hand, reply))
         return reply
 
-    async def _slot(self, job: Job, held: set[Row], reply: Reply[None]) -> None:
-        await job.work(held)
+    async def _slot(self, job: Job, hand: Hand, reply: Reply[None]) -> None:
+        await job.work(hand)
         self.busy -= 1
         if self.busy == 0:
             reply.set(None)

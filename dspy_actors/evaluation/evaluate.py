@@ -186,15 +186,15 @@ class _Run:
         self.keys = self._known_keys(rows, metric, settings) if plan.reuse else {}
         self.job = Job(self.own, settings, Feed(self._unknown(rows)), self.deliver, host.clock)
 
-    async def deliver(self, row: Row, outcome: Outcome) -> float | None:
+    async def deliver(self, row: Row, outcome: Outcome) -> float | Callable[[], object]:
         """Judge one row's outcome, or ask for another try where the infrastructure failed it."""
         if outcome.fault is not None and row.tries < len(RETRY_WAITS) and not self.job.stopped:
             asked = outcome.fault.retry_after if isinstance(outcome.fault, LMError) else None
             wait = max(RETRY_WAITS[row.tries], asked or 0.0)
             if passes(outcome.fault) and self.job.fits(row, wait):
                 return wait
-        self._keep(await self._judged(row, outcome))
-        return None
+        scored = await self._judged(row, outcome)
+        return lambda: self._keep(scored)
 
     async def _judged(self, row: Row, outcome: Outcome) -> Scored:
         example: Example = row.source

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from dspy_actors.errors import Busy, DspyActorsError
+from dspy_actors.errors import Busy, DspyActorsError, EvaluationError
 from dspy_actors.evaluation.actor import EvaluationActor
-from dspy_actors.evaluation.job import Job, Row
+from dspy_actors.evaluation.job import Hand, Job
 from supervisors.actor import Ref
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.errors import ActorDied, SystemStopped
@@ -20,6 +20,9 @@ MAX_ACTORS = 8
 
 PAUSE = 0.05
 """Seconds between two looks for the supervisor of evaluation actors, while it is being replaced."""
+
+MAX_REFUSED = 100
+"""Starts in a row that may fail, over all actors of a job, before the job is given up."""
 
 _NUMBERS = itertools.count(1)
 
@@ -52,6 +55,7 @@ class _FanOut:
         self._crew = crew
         self._job = job
         self._alive: set[int] = set()
+        self._refused = 0
 
     def begin(self, concurrency: int) -> None:
         actors = min(MAX_ACTORS, concurrency)
@@ -85,29 +89,34 @@ class _FanOut:
 
     def _started(self, started: Reply[Any], number: int, slots: int) -> None:
         error = started.exception()
-        if isinstance(error, ActorDied):
-            self._start_later(number, slots)
-            return
         if error is not None:
-            self._job.done.fail(error)
+            self._refused += 1
+            if self._refused < MAX_REFUSED:
+                self._start_later(number, slots)
+            else:
+                msg = f"evaluation actors do not start: {error!r}"
+                failure = EvaluationError(msg)
+                failure.__cause__ = error
+                self._job.done.fail(failure)
             return
+        self._refused = 0
         ref: Ref[EvaluationActor] = started.get(0)
         self._job.actors.append(ref)
-        held: set[Row] = set()
+        hand = Hand()
         try:
-            working = ref.send_request(EvaluationActor.work, self._job, slots, held)
+            working = ref.send_request(EvaluationActor.work, self._job, slots, hand)
         except SystemStopped:
             self._start_later(number, slots)
             return
-        working.add_done_callback(lambda reply: self._ended(reply, ref, number, slots, held))
+        working.add_done_callback(lambda reply: self._ended(reply, ref, number, slots, hand))
 
-    def _ended(self, working: Reply[Any], ref: Ref[EvaluationActor], number: int, slots: int, held: set[Row]) -> None:
+    def _ended(self, working: Reply[Any], ref: Ref[EvaluationActor], number: int, slots: int, hand: Hand) -> None:
         error = working.exception()
         self._job.actors.remove(ref)
         if error is not None and not self._job.stopped:
             cause = error.__cause__ if isinstance(error, ActorDied) and error.__cause__ is not None else error
             try:
-                for row in list(held):
+                for row in hand.revoke():
                     self._crew.run_on_loop(self._job.lost(row, cause))
             except DspyActorsError as ended:
                 self._job.done.fail(ended)

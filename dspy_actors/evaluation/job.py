@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -25,8 +26,7 @@ class Row:
     """One row of a job.
 
     `tries` counts the outcomes thrown away, `crashes` the actors that died over it. `until` is when its time is over,
-    all tries together: an instant of the runtime's clock in seconds, `None` before the first try. `turn` counts how
-    often it was taken from a dead actor: what that one still does with it does not count.
+    all tries together: an instant of the runtime's clock in seconds, `None` before the first try.
     """
 
     index: int
@@ -35,11 +35,47 @@ class Row:
     tries: int = 0
     crashes: int = 0
     until: float | None = None
-    turn: int = 0
 
 
-Deliver: TypeAlias = Callable[[Row, Outcome], Coroutine[Any, Any, float | None]]
-"""Takes a row's outcome, on the programs loop. Returns `None` when done, or seconds after which to try again."""
+class Hand:
+    """The rows that one evaluation actor works on. Published: it outlives the actor.
+
+    A row is in one hand at most, and only whoever takes it out of there decides what becomes of it: the slot that has
+    an outcome, or whoever revokes the hand of a dead actor, in whose name code may still run.
+    """
+
+    __slots__ = ("_lock", "_revoked", "_rows")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: set[Row] = set()
+        self._revoked = False
+
+    def hold(self, row: Row) -> bool:
+        """Take a row into the hand; False where the hand was revoked."""
+        with self._lock:
+            if not self._revoked:
+                self._rows.add(row)
+            return not self._revoked
+
+    def drop(self, row: Row) -> bool:
+        """Take a row out of the hand; False where it was taken away."""
+        with self._lock:
+            here = row in self._rows
+            self._rows.discard(row)
+            return here
+
+    def revoke(self) -> list[Row]:
+        """Take all rows out of the hand, for others to try."""
+        with self._lock:
+            self._revoked = True
+            rows = list(self._rows)
+            self._rows.clear()
+            return rows
+
+
+Deliver: TypeAlias = Callable[[Row, Outcome], Coroutine[Any, Any, float | Callable[[], object]]]
+"""Judges a row's outcome, on the programs loop: seconds after which to try again, or what books the result."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,24 +91,25 @@ class Job:
     stopped: bool = False
     actors: list[Ref[Any]] = field(default_factory=list)
 
-    async def work(self, held: set[Row]) -> None:
+    async def work(self, hand: Hand) -> None:
         """Take rows until there are no more: what one slot of an evaluation actor does.
 
-        `held` shows which rows are in this actor's hands, to whoever has to give them back if it dies.
+        `hand` shows which rows it works on, to whoever has to give them back if the actor dies.
         """
         while (row := await self.feed.take()) is not None:
-            held.add(row)
-            turn = row.turn
+            if not hand.hold(row):
+                self.feed.put_back(row)
+                return
             try:
                 outcome = await self.program.outcome(dict(row.inputs), self._settings_for(row))
-                if row.turn == turn:
-                    await self._delivered(row, outcome)
+                verdict = await self.deliver(row, outcome)
+                if hand.drop(row):
+                    self._conclude(row, verdict)
             except asyncio.CancelledError:
                 raise
             except BaseException:  # this row is what brings the actor down, not its neighbours in other slots
                 row.crashes += 1
                 raise
-            held.discard(row)
 
     def _settings_for(self, row: Row) -> Settings:
         if row.until is None:
@@ -80,13 +117,15 @@ class Job:
             return self.settings
         return self.settings.bind(deadline=max(0.0, row.until - self.clock.now()))
 
-    async def _delivered(self, row: Row, outcome: Outcome) -> None:
-        again = await self.deliver(row, outcome)
-        if again is None or self.stopped:
+    def _conclude(self, row: Row, verdict: float | Callable[[], object]) -> None:
+        if callable(verdict):
+            verdict()
             self.feed.settle()
-            return
-        row.tries += 1
-        self.clock.call_at(self.clock.now() + again, lambda: self.feed.put_back(row))
+        elif self.stopped:
+            self.feed.settle()
+        else:
+            row.tries += 1
+            self.clock.call_at(self.clock.now() + verdict, lambda: self.feed.put_back(row))
 
     def fits(self, row: Row, wait: float) -> bool:
         """Whether a further try after `wait` seconds would begin within the row's time."""
@@ -94,7 +133,6 @@ class Job:
 
     async def lost(self, row: Row, cause: BaseException) -> None:
         """A row whose actor died: given back, unless it was this row that brought actors down, twice."""
-        row.turn += 1
         if row.crashes < CRASH_TRIES and not self.stopped:
             self.feed.put_back(row)
             return
@@ -102,7 +140,7 @@ class Job:
         error = ProgramError(msg, error_type=type(cause).__name__)
         error.__cause__ = cause
         try:
-            await self._delivered(row, Outcome(call_id="", error=error))
+            self._conclude(row, await self.deliver(row, Outcome(call_id="", error=error)))
         except Exception as failure:
             self.done.fail(failure)
             raise

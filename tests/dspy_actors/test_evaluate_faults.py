@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from typing import Any
 
@@ -20,6 +21,7 @@ from dspy_actors.lm.lm import LM
 from dspy_actors.messages import LMRequest
 from dspy_actors.modules.module import Module
 from dspy_actors.runtime import Runtime
+from supervisors.actor import Ref
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.exits import Crash
 from supervisors.testing import wait_until
@@ -232,6 +234,22 @@ def test_rows_of_an_evaluation_actor_that_was_killed_are_taken_over() -> None:
             child.ref.fence()
         gate.open()
         assert (running.get(PATIENCE).score, len(running.get(0).rows)) == (100.0, 8)
+
+
+@pytest.mark.parametrize("end", [Ref.fence, lambda ref: ref.exit(Crash(RuntimeError("killed by the test")))])
+def test_no_row_is_lost_or_counted_twice_while_evaluation_actors_die(end: Any) -> None:
+    asked_so_far = itertools.count(1)
+
+    def deadly(request: LMRequest) -> str:
+        if next(asked_so_far) % 15 == 0:
+            end(next(ref for ref in rt.system.kernel.live() if ref.snapshot()["class"] == "EvaluationActor"))
+        return echo(request)
+
+    with runtime(deadly) as rt:
+        result = evaluate(150, num_threads=16)(qa())
+        mapped = list(rt.map(qa(), ({"question": f"m{n}"} for n in range(150))))
+    assert (result.score, result.coverage, len(result.rows)) == (100.0, 1.0, 150)
+    assert [each.outcome.ok for each in mapped] == [True] * 150
 
 
 def test_an_evaluation_outlives_the_supervisor_of_its_actors() -> None:
