@@ -148,10 +148,10 @@ class Producer(Producing):
                 self.next += demand
                 return events
 
-    `init` may call `produces` to choose who gets which event and what is kept (the class attribute `dispatcher` is
-    another matter: as for every actor, it says which threads run the stage). A producer that has fewer events than it was asked
-    for gives what it has, remembers the difference and sends the rest with `emit` when it comes; what it emits beyond
-    what was asked for is kept in the buffer.
+    `init` may call `produces` to choose who gets which event and what is kept. (The class attribute `dispatcher` is
+    another matter: as for every actor, it says which threads run the stage.) A producer that has fewer events than it
+    was asked for gives what it has, remembers the difference and sends the rest with `emit` when it comes; what it
+    emits beyond what was asked for is kept in the buffer.
     """
 
     def produces(

@@ -26,8 +26,8 @@ from supervisors.stages.errors import NotAProducer
 from supervisors.stages.from_iterable import FromIterable, from_iterable
 from supervisors.stages.stream import stream
 from supervisors.stages.subscription import To
-from supervisors.testing import Log
-from tests.conformance.stages import Counting, Logging, Times, feed, of, quiet, sink, source, times
+from supervisors.testing import Log, wait_until
+from tests.conformance.stages import Counting, Logging, Source, Times, feed, of, quiet, sink, source, times
 from tests.conformance.words import BOOM, CRASH, EXITS, down, word
 
 
@@ -230,6 +230,7 @@ def test_an_iterable_can_be_supervised_and_begins_anew(kernel: Kernel) -> None:
 
     assert (first, list(stream([until_done(name)]))) == ([1, 2], [1, 2])
     sup.exit(Shutdown())
+    sup.down().get(5)
 
 
 def test_without_a_system_there_is_nowhere_to_start() -> None:
@@ -241,6 +242,37 @@ async def _in_a_new_context() -> None:
     from contextvars import Context
 
     Context().run(from_iterable, [])
+
+
+class Chunks(Source):
+    """Reads from somewhere in a task beside its mailbox, as a model's answer is streamed."""
+
+    dispatcher = "loop"
+
+    def init(self, log: Log, label: str = "p", **options: Any) -> None:
+        super().init(log, label, **options)
+        self.start_task(self.read())
+
+    async def read(self) -> None:
+        for number in range(5):
+            await asyncio.sleep(0)
+            self.emit([number])
+        self.info("end of stream")
+
+    def on_info(self, message: Any) -> None:
+        self.stop()
+
+
+def test_w25_what_a_task_of_a_stage_reads_comes_from_the_stage(kernel: Kernel, log: Log) -> None:
+    p = source(kernel, log, Chunks)
+    assert list(stream([until_done(p, max_demand=2)])) == [0, 1, 2, 3, 4]
+
+
+def test_w25_it_waits_in_the_one_buffer_of_the_stage(kernel: Kernel, log: Log) -> None:
+    p = source(kernel, log, Chunks, buffer_size=2)
+    wait_until(lambda: p.call(Chunks.count_discarded) == 3)
+
+    assert list(stream([until_done(p)])) == [3, 4]
 
 
 # --- a child for each event -------------------------------------------------------------------------------------------
