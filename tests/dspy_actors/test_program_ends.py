@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from dspy_actors.modules.module import Module
 from supervisors.errors import AlreadyStarted
 from supervisors.reply import Reply
 from supervisors.testing import wait_until
-from tests.dspy_actors.programs import PATIENCE, SOON, Ask, AskLater, Blocks, Gate, let_go, qa, runtime
+from tests.dspy_actors.programs import PATIENCE, SOON, Ask, AskLater, Blocks, Gate, begin, let_go, qa, runtime
 
 
 class Nested(Module):
@@ -188,6 +190,26 @@ def test_cancelling_a_submitted_call_gives_up_the_request(make: Any) -> None:
         gate.wait_for()
         reply.cancel()
         gate.wait_for_cancel()
+
+
+@pytest.mark.parametrize("make", [qa, Ask, AskLater])
+def test_ctrl_c_gives_up_the_request_and_the_place(make: Any) -> None:
+    gate = Gate()
+
+    def interrupt() -> None:
+        gate.wait_for()
+        ident = threading.main_thread().ident
+        assert ident is not None
+        signal.pthread_kill(ident, signal.SIGINT)
+
+    with runtime(gate) as rt:
+        program = rt.start(make())
+        interrupting = begin(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            program(question="blue")
+        interrupting.get(PATIENCE)
+        gate.wait_for_cancel()
+        wait_until(lambda: program.metrics()["inflight"] == 0)
 
 
 def test_a_cancelled_call_frees_its_place() -> None:

@@ -1,0 +1,32 @@
+"""What calls and runtimes leave in memory when they have ended: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+
+from dspy_actors.envelope import Envelope
+from dspy_actors.lm.guards import LMCall
+from supervisors.testing import wait_until
+from tests.dspy_actors.programs import PATIENCE, Ask, AskLater, qa, runtime
+
+
+def test_nothing_is_kept_of_calls_that_have_ended() -> None:
+    with runtime(max_inflight=2) as rt:
+        for make in (qa, Ask, AskLater):
+            program = rt.start(make())
+            for reply in [program.submit(question=f"q{n}") for n in range(20)]:
+                reply.get(PATIENCE)
+            program(question="blue")
+            asyncio.run(program.acall(question="red"))
+        wait_until(lambda: gc.collect() >= 0 and not [x for x in gc.get_objects() if isinstance(x, (Envelope, LMCall))])
+
+
+def test_nothing_is_kept_of_a_runtime_that_has_ended() -> None:
+    with runtime() as rt:
+        rt.start(Ask())(question="blue")
+        qa()(question="blue")
+    kept = weakref.ref(rt)
+    del rt
+    wait_until(lambda: gc.collect() >= 0 and kept() is None)
