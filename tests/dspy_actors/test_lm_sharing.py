@@ -130,8 +130,20 @@ def test_a_question_that_differs_in_anything_is_asked_anew(
     assert not program.using(**changes)(question="blue").cached
 
 
-def test_an_error_is_not_kept(fast: Runtime, stub: StubServer) -> None:
+def test_a_failure_of_the_server_is_not_kept(fast: Runtime, stub: StubServer) -> None:
+    stub.control(plan=[{"times": 8, "fault": "status=501"}])
+    program = fast.start(qa())
+    first = ends([program.submit(question="blue")])
+    stub.control()
+
+    assert first != ["ok"]
+    assert program(question="blue").answer
+
+
+def test_a_request_that_is_invalid_is_refused_again_without_asking(fast: Runtime, stub: StubServer) -> None:
     stub.control(plan=[{"times": 1, "fault": "status=400"}])
     program = fast.start(qa())
+
     assert ends([program.submit(question="blue")]) == ["lm_invalid_request"]
-    assert program(question="blue").answer
+    assert ends([program.submit(question="blue")]) == ["lm_invalid_request"]
+    assert stub.stats()["requests"] == 1
