@@ -44,6 +44,7 @@ from dspy_actors.evaluation.result import EvaluationResult
 from dspy_actors.example import Example, Prediction
 from dspy_actors.lm.lm import LM
 from dspy_actors.modules.chain_of_thought import ChainOfThought
+from dspy_actors.modules.embedder import Embedder
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.predict import Predict
@@ -68,6 +69,7 @@ __all__ = [
     "ChatAdapter",
     "DeadlineExceeded",
     "DspyActorsError",
+    "Embedder",
     "Evaluate",
     "EvaluationResult",
     "Example",

@@ -155,22 +155,3 @@ class LMResponse:
         calls = self.tool_calls[choice] if self.tool_calls else ()
         text = (TextPart(self.texts[choice]),) if self.texts[choice] or not calls else ()
         return Message("assistant", (*text, *calls))
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingRequest:
-    """Texts to be turned into vectors by one HTTP request. `dimensions` cuts the vectors where the model can."""
-
-    model: str
-    texts: tuple[str, ...]
-    dimensions: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingResponse:
-    """A vector for each text, in the order of the texts."""
-
-    vectors: tuple[tuple[float, ...], ...]
-    model: str
-    usage: Usage | None = None
-    request_id: str | None = None

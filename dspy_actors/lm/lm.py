@@ -93,6 +93,9 @@ class LM:
         own = {name: getattr(self, name) for name in ("api_key", "base_url", "cache", "num_retries", "timeout")}
         return LM(**{"model": self.name, **own, **self.options, **changes})
 
+    def __deepcopy__(self, memo: dict[int, object]) -> LM:
+        return self  # nothing in it changes
+
     def to_state(self) -> dict[str, object] | None:
         """What a saved program says of its LM: never a key, and nothing at all of one with an endpoint of its own.
 

@@ -96,7 +96,7 @@ def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("kind", ["text", 7, ["chat"]])
 def test_an_unknown_model_type_names_the_known_ones(stub: StubServer, kind: object) -> None:
-    with pytest.raises(LMConfigurationError, match="'chat' or 'responses'"):
+    with pytest.raises(LMConfigurationError, match="'chat', 'responses' or 'embeddings'"):
         ask_in("chat", stub.base_url, model_type=kind)
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.transports.base import OnSent, Transport
-from dspy_actors.messages import EmbeddingRequest, EmbeddingResponse, LMRequest, LMResponse
+from dspy_actors.messages import LMRequest, LMResponse
 from dspy_actors.secret import Secret
 
 KeySource: TypeAlias = Secret | tuple[Secret, ...] | Callable[[], str] | None
@@ -64,15 +64,6 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Close what the provider opened; closing twice is fine."""
-        ...
-
-
-@runtime_checkable
-class Embeds(Protocol):
-    """What a provider has beside `complete` where it can turn texts into vectors."""
-
-    async def embed(self, request: EmbeddingRequest, attempt: Attempt) -> EmbeddingResponse:
-        """The vectors of the request's texts, in their order, by one HTTP request. Raises as `complete` does."""
         ...
 
 

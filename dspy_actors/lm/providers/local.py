@@ -15,8 +15,8 @@ from typing import Literal, TypeAlias
 from dspy_actors.errors import LMServerError, LMUnsupportedFeatureError
 from dspy_actors.lm.classify import NOT_READY, classify
 from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, checked_base_url
-from dspy_actors.lm.providers.openai import bearer_wire, dialect_of, embed
-from dspy_actors.messages import EmbeddingRequest, EmbeddingResponse, ImagePart, LMRequest, LMResponse
+from dspy_actors.lm.providers.openai import bearer_wire, dialect_of
+from dspy_actors.messages import ImagePart, LMRequest, LMResponse
 
 SERVERS: Mapping[str, str] = {
     "vllm": "http://localhost:8000/v1",
@@ -57,9 +57,8 @@ class LocalProvider:
         """See `base.Provider.complete`; waits while the server loads its model."""
         if self._ollama:
             _check_ollama(request)
-        given = {name: value for name, value in request.options.items() if value is not None}
-        sent = replace(request, options={**SAMPLING, **given})
         dialect = dialect_of(request, self.name)
+        sent = request if request.options.get("model_type") == "embeddings" else _with_sampling(request)
         loop = asyncio.get_running_loop()
         until = loop.time() + COLD_SECONDS if attempt.deadline is None else attempt.deadline
         while True:
@@ -70,10 +69,6 @@ class LocalProvider:
                     raise
             if attempt.on_ready is not None:
                 attempt.on_ready()
-
-    async def embed(self, request: EmbeddingRequest, attempt: Attempt) -> EmbeddingResponse:
-        """See `base.Embeds.embed`."""
-        return await embed(self._wire, request, attempt)
 
     async def health(self, deadline: float | None = None) -> Health:
         """Ask the server how it is, by `GET /health` or, where there is none, by `GET /v1/models`. Costs no tokens.
@@ -108,6 +103,11 @@ class LocalProvider:
         except TimeoutError:
             return False
         return True
+
+
+def _with_sampling(request: LMRequest) -> LMRequest:
+    given = {name: value for name, value in request.options.items() if value is not None}
+    return replace(request, options={**SAMPLING, **given})
 
 
 def _check_ollama(request: LMRequest) -> None:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dspy_actors.errors import LMConfigurationError, LMError
+from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, checked_base_url
 from dspy_actors.lm.providers.chat import ChatCompletions
 from dspy_actors.lm.providers.dialect import Dialect
 from dspy_actors.lm.providers.keys import KeyRing
 from dspy_actors.lm.providers.responses import Responses
-from dspy_actors.lm.providers.vectors import PATH, embeddings_body, read_embeddings
-from dspy_actors.lm.providers.wire import JSON_HEADERS, Wire, request_id_of
+from dspy_actors.lm.providers.vectors import Embeddings
+from dspy_actors.lm.providers.wire import JSON_HEADERS, Wire
 from dspy_actors.lm.transports.base import is_loopback
-from dspy_actors.messages import EmbeddingRequest, EmbeddingResponse, LMRequest, LMResponse
+from dspy_actors.messages import LMRequest, LMResponse
 
 _HOME = "https://api.openai.com/v1"
 _VARIABLE = "OPENAI_API_KEY"
-_DIALECTS: Mapping[object, Dialect] = {None: ChatCompletions(), "chat": ChatCompletions(), "responses": Responses()}
+_DIALECTS: Mapping[str, Dialect] = {"chat": ChatCompletions(), "responses": Responses(), "embeddings": Embeddings()}
 
 
 class OpenAIProvider:
-    """`Provider` for chat completions, for `model_type="responses"` the responses API, and embeddings."""
+    """`Provider` for chat completions; the option `model_type` makes it `responses` or `embeddings`."""
 
     name = "openai"
 
@@ -34,10 +34,6 @@ class OpenAIProvider:
     async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
         """See `base.Provider.complete`."""
         return await self._wire.complete(dialect_of(request, self.name), request, attempt)
-
-    async def embed(self, request: EmbeddingRequest, attempt: Attempt) -> EmbeddingResponse:
-        """See `base.Embeds.embed`."""
-        return await embed(self._wire, request, attempt)
 
     async def aclose(self) -> None:
         """See `base.Provider.aclose`."""
@@ -54,22 +50,12 @@ def bearer_wire(
 
 def dialect_of(request: LMRequest, provider: str) -> Dialect:
     """The dialect that the option `model_type` names, as DSPy has it. Raises `LMConfigurationError`."""
-    kind = request.options.get("model_type")
-    found = _DIALECTS.get(kind) if kind is None or isinstance(kind, str) else None
+    kind = request.options.get("model_type") or "chat"
+    found = _DIALECTS.get(kind) if isinstance(kind, str) else None
     if found is None:
-        msg = f"model_type is 'chat' or 'responses', not {kind!r:.40}"
+        msg = f"model_type is 'chat', 'responses' or 'embeddings', not {kind!r:.40}"
         raise LMConfigurationError(msg, provider=provider, model=request.model)
     return found
-
-
-async def embed(wire: Wire, request: EmbeddingRequest, attempt: Attempt) -> EmbeddingResponse:
-    """See `base.Embeds.embed`."""
-    body = await wire.written(embeddings_body(request), request.model, big=sum(map(len, request.texts)) > 1_000_000)
-    answer, data = await wire.post(PATH, body, attempt, request.model)
-    try:
-        return read_embeddings(data, request, request_id_of(answer))
-    except LMError as error:
-        raise wire.unexpected(error.message, answer, request.model) from None
 
 
 def _bearer(key: str) -> Mapping[str, str]:

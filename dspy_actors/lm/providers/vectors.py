@@ -1,4 +1,8 @@
-"""The dialect of OpenAI's embeddings, which local servers speak too."""
+"""The dialect of OpenAI's embeddings, which local servers speak too: `model_type="embeddings"`.
+
+Each turn of the request is a text, each text of the answer a vector: its 32-bit floats in base64, little end first. So
+vectors take the way of every answer, through cache, limits and retries; `unpack` makes numbers of them.
+"""
 
 from __future__ import annotations
 
@@ -7,55 +11,70 @@ import binascii
 import struct
 from collections.abc import Mapping
 
-from dspy_actors.lm.providers.dialect import JSONObject, count, objects, text_or, unexpected
-from dspy_actors.messages import EmbeddingRequest, EmbeddingResponse, Usage
-
-PATH = "/embeddings"
+from dspy_actors.errors import LMConfigurationError
+from dspy_actors.lm.providers.dialect import JSONObject, count, objects, options_of, text_or, unexpected
+from dspy_actors.messages import LMRequest, LMResponse, Usage
 
 MAX_TEXTS = 2048
 """How many texts one request may hold. Source: OpenAI's API description."""
 
-
-def embeddings_body(request: EmbeddingRequest) -> JSONObject:
-    """The request as JSON data. Vectors are asked for in base64: 4 bytes a number instead of about 11."""
-    body: JSONObject = {"model": request.model, "input": list(request.texts), "encoding_format": "base64"}
-    if request.dimensions is not None:
-        body["dimensions"] = request.dimensions
-    return body
+_FLOAT = 4
 
 
-def read_embeddings(data: Mapping[str, object], request: EmbeddingRequest, request_id: str | None) -> EmbeddingResponse:
-    """The vectors in the order of the texts, by each one's `index`. Raises `LMUnexpectedError`."""
-    found = objects(data.get("data"))
-    if found is None or len(found) != len(request.texts):
-        said = "no" if found is None else len(found)
-        raise unexpected(f"{said} vectors for {len(request.texts)} texts")
-    placed: list[tuple[float, ...] | None] = [None] * len(found)
-    for place, one in enumerate(found):
-        index = one.get("index", place)
-        if not isinstance(index, int) or not 0 <= index < len(placed) or placed[index] is not None:
-            raise unexpected(f"a vector for text {index!r:.20}, of which there is not exactly one")
-        placed[index] = _vector(one.get("embedding"))
-    vectors = tuple(vector for vector in placed if vector is not None)
-    if len({len(vector) for vector in vectors}) > 1:
-        raise unexpected("vectors of different lengths")
-    usage = data.get("usage")
-    return EmbeddingResponse(
-        vectors,
-        text_or(data.get("model"), request.model),
-        Usage(prompt_tokens=count(usage.get("prompt_tokens"))) if isinstance(usage, dict) else None,
-        request_id,
-    )
+class Embeddings:
+    """`POST /embeddings`."""
+
+    path = "/embeddings"
+
+    def body(self, request: LMRequest) -> JSONObject:
+        """See `Dialect.body`. Vectors are asked for in base64: 4 bytes a number instead of about 11."""
+        options = options_of(request, ("model", "input", "encoding_format"))
+        if len(request.messages) > MAX_TEXTS:
+            msg = f"{len(request.messages)} texts in one request; at most {MAX_TEXTS}"
+            raise LMConfigurationError(msg)
+        texts = [message.text for message in request.messages]
+        return {"model": request.model, "input": texts, "encoding_format": "base64", **options}
+
+    def read(self, data: Mapping[str, object], request: LMRequest, request_id: str | None) -> LMResponse:
+        """See `Dialect.read`. The vectors come in the order of the texts, by each one's `index`."""
+        found = objects(data.get("data"))
+        wanted = len(request.messages)
+        if found is None or len(found) != wanted:
+            raise unexpected(f"{'no' if found is None else len(found)} vectors for {wanted} texts")
+        placed: list[str] = [""] * wanted
+        for place, one in enumerate(found):
+            index = one.get("index", place)
+            if not isinstance(index, int) or not 0 <= index < wanted or placed[index]:
+                raise unexpected(f"a vector for text {index!r:.20}, of which there is not exactly one")
+            placed[index] = _packed(one.get("embedding"))
+        if len(set(map(len, placed))) > 1:
+            raise unexpected("vectors of different lengths")
+        usage = data.get("usage")
+        return LMResponse(
+            tuple(placed),
+            text_or(data.get("model"), request.model),
+            Usage(prompt_tokens=count(usage.get("prompt_tokens"))) if isinstance(usage, dict) else None,
+            request_id=request_id,
+        )
 
 
-def _vector(value: object) -> tuple[float, ...]:
-    """Little-endian 32-bit floats in base64, or a list of numbers from a server that does not know base64."""
-    if isinstance(value, str):
-        try:
-            raw = base64.b64decode(value, validate=True)
-            return struct.unpack(f"<{len(raw) // 4}f", raw)
-        except (binascii.Error, struct.error, ValueError):
-            raise unexpected("a vector that is no base64 of 32-bit floats") from None
-    if isinstance(value, list) and all(isinstance(one, (int, float)) for one in value):
-        return tuple(map(float, value))
-    raise unexpected("a vector that is no list of numbers")
+def unpack(vector: str) -> list[float]:
+    """The numbers of one text of an answer. Raises `ValueError` where it is no vector."""
+    raw = base64.b64decode(vector, validate=True)
+    if not raw or len(raw) % _FLOAT:
+        msg = f"{len(raw)} bytes are no 32-bit floats"
+        raise ValueError(msg)
+    return list(struct.unpack(f"<{len(raw) // _FLOAT}f", raw))
+
+
+def _packed(value: object) -> str:
+    """The vector in base64, also from a server that sends a list of numbers. Raises `LMUnexpectedError`."""
+    try:
+        if isinstance(value, str):
+            unpack(value)
+            return value
+        if isinstance(value, list) and value:
+            return base64.b64encode(struct.pack(f"<{len(value)}f", *value)).decode()
+    except (binascii.Error, struct.error, ValueError, OverflowError):
+        pass
+    raise unexpected("a vector that is no list of 32-bit floats")
