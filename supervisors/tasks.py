@@ -53,13 +53,14 @@ Outcome: TypeAlias = Ok[T] | Failed
 class Job(Generic[T]):
     """One function with its arguments, on its way from the caller to the actor that runs it."""
 
-    __slots__ = ("args", "context", "fn", "kwargs", "ref", "reply", "started", "unwanted")
+    __slots__ = ("args", "context", "fn", "kwargs", "owner", "ref", "reply", "started", "unwanted")
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.fn, self.args, self.kwargs = fn, args, kwargs
         self.context = copy_context()
         self.reply: Reply[T]
         self.ref: Ref[Any] | None = None
+        self.owner: Ref[Any] | None = None  # the actor that it ends with
         self.unwanted = False
         self.started: Reply[None] = Reply()
 
@@ -142,12 +143,22 @@ class TaskSupervisor(DynamicSupervisor):
         """Start a task; its value is the answer. Answers `MaxChildren` if there are `max_children` already."""
         self.check_room()
         job.reply = self.defer()
-        cls = LoopTaskActor if inspect.iscoroutinefunction(job.fn) else TaskActor
-        entry = Entry(_SPEC)
-        job.ref = ref = self.keep(entry, self._children.launch(entry, cls, job))
-        _bind(job, ref)
+        _bind(job, self._launch(job))
         job.started.set(None)
         return job.reply
+
+    @answer
+    def run_alone(self, job: Job[Any]) -> Ref[Any]:
+        """Start a task whose value nobody wants; its ref is the answer, or `MaxChildren`."""
+        self.check_room()
+        job.reply = Reply()
+        return self._launch(job)
+
+    def _launch(self, job: Job[Any]) -> Ref[Any]:
+        cls = LoopTaskActor if inspect.iscoroutinefunction(job.fn) else TaskActor
+        entry = Entry(_SPEC)
+        job.ref = self.keep(entry, self._children.launch(entry, cls, job))
+        return job.ref
 
 
 def _bind(job: Job[Any], ref: Ref[Any]) -> None:
@@ -260,7 +271,12 @@ class Task(Generic[T]):
         return None if is_clean(exit) or isinstance(timeout, BrutalKill) else Failed(exit)
 
     def ignore(self) -> Outcome[T] | None:
-        """Stop caring: its outcome if it has finished, else None. The task goes on, and what comes of it is dropped."""
+        """Stop caring: its outcome if it has finished, else None. The task goes on, also beyond the end of the actor
+        it was tied to by `async_`, and what comes of it is dropped.
+        """
+        owner, self._job.owner = self._job.owner, None
+        if owner is not None and self.ref is not None:
+            owner.mailbox.unwatch(self.ref.mailbox)
         return self.outcome() if self.done() else None
 
     def abandon(self) -> None:
@@ -300,9 +316,26 @@ class Tasks:
         me: Any = CURRENT.get()
         job = task._job
         if me is not None:
-            kernel = current_kernel()
-            job.started.add_done_callback(lambda _: None if job.ref is None else kernel.bind(job.ref, me.ref))
+            kernel, job.owner = current_kernel(), me.ref
+
+            def tie(_: object) -> None:
+                if job.ref is not None and job.owner is not None:
+                    kernel.bind(job.ref, job.owner)
+
+            job.started.add_done_callback(tie)
         return task
+
+    def start_child(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Ref[Any]:
+        """Run `fn` beside the caller for what it does and not for its value; the actor that runs it.
+
+        Never restarted; has five seconds to stop when it is told to. Its crash is reported. Raises `MaxChildren`, and
+        `BlockingCallOnLoop` on a running asyncio loop, where `astart_child` is for.
+        """
+        return self.ref.call(TaskSupervisor.run_alone, Job(fn, args, kwargs))
+
+    async def astart_child(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Ref[Any]:
+        """As `start_child`, on a loop."""
+        return await self.ref.acall(TaskSupervisor.run_alone, Job(fn, args, kwargs))
 
     @overload
     def async_nolink(
