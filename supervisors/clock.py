@@ -10,6 +10,7 @@ import asyncio
 import heapq
 import threading
 import time
+import weakref
 from _thread import LockType
 from collections.abc import Callable
 from itertools import count
@@ -62,9 +63,10 @@ class _Entry:
 class _Timers:
     """A heap of entries. Cancelled ones stay in it, and are swept out when they are the majority."""
 
-    __slots__ = ("_cancelled", "_heap", "_lock", "_now", "_numbers")
+    __slots__ = ("__weakref__", "_cancelled", "_heap", "_lock", "_now", "_numbers")
 
     def __init__(self, now: Callable[[], float]) -> None:
+        _TIMERS.add(self)
         self._heap: list[tuple[float, int, _Entry]] = []  # tuples, so that C code compares them
         self._lock = Lock()
         self._numbers = count()
@@ -92,6 +94,11 @@ class _Timers:
                 self._cancelled = 0
         return max(0.0, entry.when - self._now())
 
+    def waiting(self) -> list[Callable[[], object]]:
+        """What is to be called, in no order."""
+        with self._lock:
+            return [fn for _, _, entry in self._heap if (fn := entry.fn) is not None]
+
     def first(self) -> float | None:
         """When the next live entry is due."""
         with self._lock:
@@ -117,6 +124,14 @@ class _Timers:
         while self._heap and self._heap[0][2].fn is None:
             heapq.heappop(self._heap)
             self._cancelled -= 1
+
+
+_TIMERS: weakref.WeakSet[_Timers] = weakref.WeakSet()
+
+
+def waiting_timers() -> list[Callable[[], object]]:
+    """What the timers of every clock in the process are to call. For tests that look for what was left behind."""
+    return [fn for timers in list(_TIMERS) for fn in timers.waiting()]
 
 
 class SystemClock:

@@ -319,6 +319,11 @@ class Kernel:
             HOME.reset(token)
 
 
+def kernels() -> list[Kernel]:
+    """Every kernel in the process that anybody still knows, closed ones too."""
+    return list(_KERNELS)
+
+
 def current_kernel() -> Kernel:
     """The kernel of the actor whose code runs here, else of the system entered here. Raises NoSystem."""
     me = CURRENT.get()

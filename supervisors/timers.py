@@ -19,6 +19,10 @@ class MessageTimer:
         self._message = message
         self._timer: Timer
 
+    def __repr__(self) -> str:
+        said = self._message[0] if isinstance(self._message, tuple) else self._message
+        return f"<MessageTimer of {self._life.name}: {said}>"
+
     def begin(self, clock: Clock, seconds: float) -> None:
         """Be due in `seconds`."""
         if self._life.timers is None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.leaks import left, seen
 from tests.server.client import StubServer
 
-if TYPE_CHECKING:
-    from supervisors.clock import ManualClock
-    from supervisors.system import System
+pytest_plugins = ("supervisors.pytest_plugin", "pytester")
+"""The first has `clock`, `system` and `start_supervised`; where we are installed pytest has loaded it already."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,20 +35,3 @@ def stub(server: StubServer) -> StubServer:
     """The provider, reset: it has seen nothing and answers in good health."""
     server.reset()
     return server
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """A clock that stands still until the test advances it."""
-    from supervisors.clock import ManualClock
-
-    return ManualClock()
-
-
-@pytest.fixture
-def system() -> Iterator[System]:
-    """A running system, shut down after the test."""
-    from supervisors.system import System
-
-    with System() as running:
-        yield running

@@ -16,7 +16,7 @@ ROOMS = {
         "keylock registry via brief lastwords stopping zombies",
         "spec strategies intensity backoff",
         "reports child writer children supervisor dynamic partition tasks task_stream many_tasks",
-        "sys tree system testing stages ports",
+        "sys tree system leaks testing stages ports pytest_plugin",
     ],
     "dspy_actors": [
         "errors messages secret example envelope",
