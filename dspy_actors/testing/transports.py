@@ -210,12 +210,12 @@ async def it_does_not_try_again_on_a_new_connection(factory: TransportFactory) -
     assert len(peer.seen) == 1
 
 
-async def it_says_sent_once_although_it_tried_again(factory: TransportFactory) -> None:
+async def it_says_sent_as_often_as_the_server_saw_the_request(factory: TransportFactory) -> None:
     sent: list[int] = []
     async with Peer(reply(), CLOSE, reply()) as peer, opened(factory, peer) as transport:
         await transport.send(_request(peer))
         await transport.send(_request(peer), on_sent=lambda: sent.append(1))
-    assert sent == [1]
+    assert len(sent) == len(peer.seen) - 1 == 2
 
 
 async def it_does_not_try_again_once_the_answer_began(factory: TransportFactory) -> None:

@@ -70,8 +70,8 @@ class Transport(Protocol):
         """Send `request`, return the whole response whatever its status.
 
         `deadline` is an instant of `loop.time()` and covers the wait for a free connection too. `on_sent` is called
-        once, on the loop, when the whole request has been handed to the socket; when it was not called the server has
-        not seen a complete request. Raises `LMTimeoutError` with the `phase` it was in (queue, connect, write,
+        on the loop when the whole request has been handed to the socket: once, and once more where a connection that
+        the server had dropped cost a second try. When it was not called the server has not seen a complete request. Raises `LMTimeoutError` with the `phase` it was in (queue, connect, write,
         first_byte, body, or total when the deadline passed) and `LMTransportError` for everything else.
         """
         ...

@@ -88,17 +88,18 @@ class Trip:
         self._watch(self._loop.time() + limit)
 
     def attempt(self) -> None:
-        """The request tries its luck on a connection."""
+        """The request tries its luck on a connection; a second try is sent, and told, once more."""
         self.fresh = False
+        self.sent = False
         self.enter("connect")
 
     def written(self) -> None:
-        """The whole request is with the socket; tells the caller, once, and waits for the first byte."""
+        """The whole request is with the socket; tells the caller, once a try, and waits for the first byte."""
         self.enter("first_byte")
         self.tell()
 
     def tell(self) -> None:
-        """Tell the caller, once, that the request was sent."""
+        """Tell the caller, once a try, that the request was sent."""
         if not self.sent:
             self.sent = True
             if self._on_sent is not None:
