@@ -71,8 +71,9 @@ class Transport(Protocol):
 
         `deadline` is an instant of `loop.time()` and covers the wait for a free connection too. `on_sent` is called
         on the loop when the whole request has been handed to the socket: once, and once more where a connection that
-        the server had dropped cost a second try. When it was not called the server has not seen a complete request. Raises `LMTimeoutError` with the `phase` it was in (queue, connect, write,
-        first_byte, body, or total when the deadline passed) and `LMTransportError` for everything else.
+        the server had dropped cost a second try. When it was not called the server has not seen a complete request.
+        Raises `LMTimeoutError` with the `phase` it was in (queue, connect, write, first_byte, body, or total when the
+        deadline passed) and `LMTransportError` for everything else.
         """
         ...
 
