@@ -60,14 +60,23 @@ class ChatCompletions:
         wanted = count(request.options.get("n"))
         if len(choices) < wanted:  # Ollama and others take `n` and do not heed it
             raise unexpected(f"{len(choices)} of the {wanted} choices that n asked for")
-        calls = tuple(_calls(choice) for choice in choices)
+        texts: list[str] = []
+        reasons: list[str] = []
+        calls: list[tuple[ToolCall, ...]] = []
+        for choice in choices:
+            message = choice.get("message")
+            if not isinstance(message, dict):
+                raise unexpected("a choice without a message")
+            reasons.append(text_or(choice.get("finish_reason"), ""))
+            calls.append(_calls(message.get("tool_calls")))
+            texts.append(_text(message, reasons[-1], calls[-1]))
         return LMResponse(
-            tuple(_text(choice, mute) for choice, mute in zip(choices, calls, strict=True)),
+            tuple(texts),
             text_or(data.get("model"), request.model),
             read_usage(data.get("usage")),
-            tuple(text_or(choice.get("finish_reason"), "") for choice in choices),
+            tuple(reasons),
             request_id or text_or(data.get("id"), "") or None,
-            calls if any(calls) else (),
+            tuple(calls) if any(calls) else (),
         )
 
 
@@ -119,15 +128,7 @@ def _call_json(call: ToolCall) -> JSONObject:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def _message(choice: Mapping[str, object]) -> Mapping[str, object]:
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        raise unexpected("a choice without a message")
-    return message
-
-
-def _calls(choice: Mapping[str, object]) -> tuple[ToolCall, ...]:
-    asked = _message(choice).get("tool_calls")
+def _calls(asked: object) -> tuple[ToolCall, ...]:
     if not asked:
         return ()
     found = objects(asked)
@@ -143,8 +144,7 @@ def _read_call(one: Mapping[str, object]) -> ToolCall:
     return tool_call(one.get("id"), function.get("name"), function.get("arguments"))
 
 
-def _text(choice: Mapping[str, object], calls: tuple[ToolCall, ...]) -> str:
-    message = _message(choice)
+def _text(message: Mapping[str, object], reason: str, calls: tuple[ToolCall, ...]) -> str:
     content = message.get("content")
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict))
@@ -156,6 +156,6 @@ def _text(choice: Mapping[str, object], calls: tuple[ToolCall, ...]) -> str:
     refusal = text_or(message.get("refusal"), "")
     if refusal:
         raise withheld(f"the model refused: {refusal[:500]}", "refusal")
-    if choice.get("finish_reason") == "content_filter":
+    if reason == "content_filter":
         raise withheld("the provider's content filter took the whole answer away", "content_filter")
     return ""

@@ -45,6 +45,8 @@ class KeyRing:
         Raises `LMNotConfiguredError` where it is needed and missing, `LMConfigurationError` if it cannot be sent, and
         the error that set the keys aside where all of them are.
         """
+        if self._known and self._set_aside.empty and not self._doubted:
+            return self._known[0]
         if not self._known:
             await self._read_again(None)
         if not self._known:

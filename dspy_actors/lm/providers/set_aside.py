@@ -41,9 +41,14 @@ class SetAside:
                 self._keys.pop(name, None)
         self._keys[endpoint, key_id] = SetAsideKey(endpoint, key_id, _copy(error), now + self._seconds)
 
+    @property
+    def empty(self) -> bool:
+        """Whether no key is set aside; those whose time is over may still count."""
+        return not self._keys
+
     def find(self, endpoint: str, key_id: str) -> SetAsideKey | None:
         """The key, if it is set aside now."""
-        found = self._keys.get((endpoint, key_id)) if self._keys else None
+        found = self._keys.get((endpoint, key_id))
         return found if found is not None and found.until > self._now() else None
 
     def left(self, key: SetAsideKey) -> float:

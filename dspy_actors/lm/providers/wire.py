@@ -26,6 +26,8 @@ from dspy_actors.secret import Secret
 _BIG = 1_000_000
 """Bytes of JSON above which it is read and written on a helper thread, not on the io loop."""
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
 KeyHeaders: TypeAlias = Callable[[str], Mapping[str, str]]
 """The headers that carry a key."""
 
@@ -50,8 +52,7 @@ class Wire:
             data = dialect.body(request)
         except LMError as error:
             raise self._placed(error, request.model) from None
-        size = sum(len(part.url) for turn in request.messages for part in turn.parts if isinstance(part, ImagePart))
-        body = await self.written(data, request.model, big=size > _BIG)
+        body = await self._written(data, request)
         answer, data = await self.post(dialect.path, body, attempt, request.model)
         try:
             return dialect.read(data, request, request_id_of(answer))
@@ -84,15 +85,15 @@ class Wire:
             error.provider, error.model = self.name, model
             raise
 
-    async def written(self, data: Mapping[str, object], model: str, *, big: bool = False) -> bytes:
-        """`data` as JSON. Raises `LMConfigurationError` for an option that JSON cannot hold."""
-        if big:
-            return await asyncio.to_thread(self._dumps, data, model)
-        return self._dumps(data, model)
-
-    def unexpected(self, what: str, answer: HTTPResponse, model: str) -> LMError:
-        """The error for an answer that is `what`, which is none."""
-        return self._placed(LMUnexpectedError(what), model, answer)
+    async def _written(self, data: Mapping[str, object], request: LMRequest) -> bytes:
+        size = 0
+        for turn in request.messages:
+            for part in turn.parts:
+                if isinstance(part, ImagePart):
+                    size += len(part.url)
+        if size > _BIG:
+            return await asyncio.to_thread(self._dumps, data, request.model)
+        return self._dumps(data, request.model)
 
     async def _send(self, path: str, body: bytes, attempt: Attempt, model: str, key: Secret | None) -> HTTPResponse:
         headers = {**self.headers, "x-request-id": attempt.request_id}
@@ -109,7 +110,7 @@ class Wire:
         status = answer.status
         if status == 200:
             if not isinstance(data, dict):
-                return self.unexpected("something that is no JSON object", answer, model)
+                return self._placed(LMUnexpectedError("something that is no JSON object"), model, answer)
             status = _status_in(data["error"]) or 200
         body = answer.body
         if key is not None:  # some servers repeat the key they refuse
@@ -129,7 +130,7 @@ class Wire:
 
     def _dumps(self, body: Mapping[str, object], model: str) -> bytes:
         try:
-            text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            text = _encode(body)
         except (TypeError, ValueError) as error:
             wrong = next((name for name, value in body.items() if not _is_json(value)), "options")
             msg = f"option {wrong!r} cannot be sent as JSON: {error}"
