@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 
 from dspy_actors.errors import LMError, LMServerError, LMTransportError, LMUnsupportedFeatureError
+from dspy_actors.lm.breaker_settings import BreakerSettings
 from dspy_actors.lm.classify import is_provider_failure, is_retryable
+from dspy_actors.lm.guarding import Guarding
+from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.providers.local import LocalProvider
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse, Message
+from dspy_actors.runtime import Runtime
 from dspy_actors.secret import Secret
 from dspy_actors.testing.peer import Peer, reply
+from tests.dspy_actors.programs import qa
 from tests.dspy_actors.providing import TURNS, ask, ask_in, opened, using
 from tests.server.client import StubServer
 
@@ -183,3 +188,13 @@ def test_fewer_choices_than_asked_for_are_an_error() -> None:
 
     with pytest.raises(LMError, match="1 of the 2 choices"):
         asyncio.run(use())
+
+
+def test_a_cold_start_does_not_open_a_breaker(stub: StubServer) -> None:
+    stub.control(plan=[{"times": 3, "fault": LOADING}])
+    quick = BreakerSettings(minimum=1, slow_seconds=0.2)
+    guarding = Guarding(breaker=quick, provider_breaker=quick)
+    with Runtime(lm=LM("local/m", base_url=stub.base_url), guarding=guarding) as rt:
+        assert qa()(question="a").answer
+        states = [reading["state"] for reading in rt.health()["breakers"].values()]  # type: ignore[attr-defined]
+    assert (states, stub.stats()["requests"]) == (["closed", "closed"], 5)
