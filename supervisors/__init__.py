@@ -1,25 +1,21 @@
 """Erlang/OTP's supervision for Python, on pykka: actors that crash, and supervisors that bring them back.
 
-A counter that crashes and comes back:
+**A counter** that crashes and comes back:
 
-    >>> from supervisors import Actor, ActorDied, ChildSpec, Supervisor, System
+    >>> from supervisors import Actor, ActorDied, Supervisor, System
     >>> class Counter(Actor):
-    ...     def init(self, start=0):
-    ...         self.value = start
+    ...     value = 42
     ...     def divide(self, by):
     ...         self.value //= by
     ...         return self.value
-    >>> with System() as system:
-    ...     counter = system.start_child(ChildSpec("counter", Counter, args=(42,)))
-    ...     before = counter.call(Counter.divide, 2)
-    ...     try:
-    ...         counter.call(Counter.divide, 0)
-    ...     except ActorDied as died:
-    ...         why = died.exit
-    ...     counter = system.root.call(Supervisor.which_child, "counter").ref
-    ...     after = counter.call(Counter.divide, 1)
-    >>> before, why, after
-    (21, Crash(error=ZeroDivisionError('integer division or modulo by zero')), 42)
+    >>> with System(children=[Counter]) as system:
+    ...     for by in (2, 0, 1):
+    ...         counter = system.root.call(Supervisor.which_child, "Counter").ref
+    ...         try: print(counter.call(Counter.divide, by))
+    ...         except ActorDied as died: print(died.exit)
+    21
+    Crash(error=ZeroDivisionError('integer division or modulo by zero'))
+    42
 
 The crash ended that one actor and told its caller; the supervisor started it again from its spec, with fresh
 state. A `Ref` is one life and never points to a successor; a name (`Via`) is whoever holds it now.
@@ -44,24 +40,52 @@ More than `max_restarts` within `max_seconds`: it stops its children in reverse 
 `Shutdown("max_restarts")`, which goes up the tree as any other exit. A failed start counts and is tried again by a
 message to itself, so a supervisor answers while a child does not come up.
 
-`DynamicSupervisor` has children that come and go, `TaskSupervisor` (through `Tasks`) runs functions and gives their
-values back; `async_stream` runs one over many items. `System` holds a tree; `system.draw()` shows it.
+**Where this departs from OTP**, and why. The first column names the rows of the catalogue in `tests/conformance`:
 
-**Where this departs from OTP**, and why:
+    C03                  3 restarts in 5 seconds are the default           Elixir's numbers, not Erlang's 1 in 5
+    C09                  `start` is a class or a function                  Python has no module, function and arguments
+    C10 V22 Z10          no hot upgrade, hibernation, other nodes          there is no virtual machine to do it
+    C11 C18              unknown fields and options are errors             a slip of the pen must not become a default
+    C17 I03 I04          the window counts floats, inclusive               OTP's seconds make it T to T + 1 s, by chance
+    C19 T12 T13          DynamicSupervisor, by ref, for one spec of many   Elixir's way; the ref of the dead is NotFound
+    S06                  an odd value of `init` is a TypeError             Python has no throw
+    S14 S15              `start_timeout` is 30 s                           OTP waits for ever, and the tree with it
+    S17 H12 H15          a child ends with its parent, Normal too          nobody outlives who answers for it
+    I12                  backoff, the state `waiting`                      off unless a spec asks for it
+    H04 V14              `terminate` runs at every cooperative stop        a thread is not ended without its consent
+    H05 H07 K03          Killed means fenced                               what the old thread sends is refused
+    H13                  `ref.exit` is an order, from anybody              `links.exit` is the signal, which is ignored
+    H18                  a supervisor's short `shutdown` is only logged    its children end with it: none is orphaned
+    M01                  which_children is in start order                  OTP's is the reverse
+    M11 V02 V11          noproc is ActorDied(NoProc); a cast is dropped    callers catch one error, whatever the exit
+    M12                  calls to a supervisor have a finite timeout       as every call; `within` gives another
+    K05                  demonitor always takes a queued Down back         OTP's `flush`: it asked for no more of them
+    V07                  a late reply is a `Reply`, settled by anybody     pykka's futures, which can be awaited
+    V13                  an unknown method is refused in the caller        a slip of the caller must not end the server
+    V20                  exits and `continue_with` overtake                a stop must not wait behind a backlog
+    G12                  keys are compared with their type                 to a dict 1, 1.0 and True are one key
+    G16                  matches are functions                             Python has no match specifications
+    G18 G19              a registry is a table, not a process              it can neither die nor be unknown
+    J02 J04              a task can be awaited by anybody, and again       pykka's futures can
+    J06 J07              a tied task ends with its caller, not he with it  the caller learns of its crash when it waits
+    J09                  a function that does not stop is fenced           as H05
+    J18                  a failed item is a value of the stream            nothing is linked to it
+    Q01                  partitions by a stable hash                       Python's hash of a str differs by process
+    Z09                  auto_shutdown for dynamic supervisors             a batch is over when its last job is
 
-    the window of restarts counts floats, inclusive         OTP's whole seconds make it T to T + 1 s, by chance
-    3 restarts in 5 seconds are the default                 Elixir's, not Erlang's 1 in 5
-    which_children is in start order                        OTP's is the reverse
-    unknown fields of a spec are errors                     a typing error must not become a default
-    calls to a supervisor have a finite timeout             as every call; `within` gives another
-    start_timeout is 30 s                                   OTP waits for ever, and the tree with it
-    terminate runs at every cooperative stop                a thread cannot be ended without its consent
-    Killed means fenced                                     what the old thread still sends or registers is refused
-    ref.exit stops a supervisor, whoever calls it           OTP ignores it from others than the parent
-    a task can be awaited by anybody, and again             pykka's futures can
-    backoff, the state `waiting`                            not in OTP; off unless a spec asks for it
+**Beyond OTP**, each switched on by its option: `Backoff` between the attempts to restart a child; `budget_key`, so that
+unrelated failures do not use up one budget; `max_zombies`, so that threads which do not come back end who lost them.
+And always: who calls himself, directly or in a ring, is told at once (`CallCycle`), as is who would wait for his own
+end (`StopFromBelow`); answers that come too late are dropped and counted.
 
-Supervision and crash reports go through structlog, loaded when the first one is written.
+`DynamicSupervisor` has children that come and go, `PartitionSupervisor` one for each part of the keys, `TaskSupervisor`
+(through `Tasks`) runs functions and gives their values back; `async_stream` runs one over many items. `System` holds a
+tree; `system.draw()` shows it. `supervisors.sys` looks into running actors, `supervisors.links` ties them together,
+`supervisors.ports` runs functions in processes that can be killed, `supervisors.stages` moves events on demand, and
+`supervisors.pytest_plugin` gives tests a system and finds what they leave behind.
+
+pykka's refs, `ask`, `tell` and proxies keep working, but for this: an exception in a handler ends the actor, also when
+it was asked. Supervision and crash reports go through structlog, loaded when the first one is written.
 """
 
 from __future__ import annotations
@@ -92,6 +116,7 @@ from supervisors.errors import (
     Running,
     SpecError,
     StartFailed,
+    StopFromBelow,
     SupervisorsError,
     SystemStopped,
     UnknownMessage,
@@ -99,10 +124,12 @@ from supervisors.errors import (
 )
 from supervisors.exits import Crash, Exit, Killed, NoProc, Normal, Shutdown, is_clean
 from supervisors.kernel import Kernel
+from supervisors.links import ExitSignal, link, unlink
 from supervisors.many_tasks import aawait_many, await_many, yield_many
 from supervisors.monitors import Down, Monitor
+from supervisors.partition import PartitionSupervisor
 from supervisors.ref import Ref
-from supervisors.registry import Registry
+from supervisors.registry import Registered, Registry, Unregistered
 from supervisors.reply import Reply
 from supervisors.spec import (
     BRUTAL_KILL,
@@ -114,6 +141,7 @@ from supervisors.spec import (
     check_childspecs,
     child_spec,
 )
+from supervisors.stopping import astop, stop
 from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
 from supervisors.system import System
@@ -146,6 +174,7 @@ __all__ = [
     "Down",
     "DynamicSupervisor",
     "Exit",
+    "ExitSignal",
     "Failed",
     "Fenced",
     "Kernel",
@@ -160,7 +189,9 @@ __all__ = [
     "NotFound",
     "NotRegistered",
     "Ok",
+    "PartitionSupervisor",
     "Ref",
+    "Registered",
     "Registry",
     "Reply",
     "Restart",
@@ -169,6 +200,7 @@ __all__ = [
     "Shutdown",
     "SpecError",
     "StartFailed",
+    "StopFromBelow",
     "Strategy",
     "Supervisor",
     "SupervisorsError",
@@ -181,9 +213,11 @@ __all__ = [
     "Telemetry",
     "Timer",
     "UnknownMessage",
+    "Unregistered",
     "UsedAfterFork",
     "Via",
     "aawait_many",
+    "astop",
     "async_stream",
     "await_many",
     "blocking",
@@ -193,5 +227,8 @@ __all__ = [
     "deadline_at",
     "draw",
     "is_clean",
+    "link",
+    "stop",
+    "unlink",
     "yield_many",
 ]
