@@ -4,7 +4,7 @@
 
 `rows.json` lists the rows: D applies to us as it is, A with an adaptation, N not at all. A test has the id of its row
 in its name. A row of `missing.json` does not hold, and says why. A departure is a line of the table in the docstring
-of `supervisors`. The exit code is 1 when a D or A row has neither test nor departure.
+of `supervisors`. Exit code 1 when a D or A row has neither test nor departure.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import ast
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -45,43 +46,40 @@ def tests() -> dict[str, list[str]]:
 
 
 def departures() -> dict[str, str]:
-    """What departs from OTP, by row: the table in the package's docstring, which has the rows in its first column."""
+    """The table in the package's docstring: what is said of each row that it names."""
     doc = ast.get_docstring(ast.parse(FACE.read_text(encoding="utf-8"))) or ""
     table = doc.partition(HEADING)[2].split("\n\n")[1]
-    lines = [re.split(r"\s{2,}", line.strip()) for line in table.splitlines() if line.strip()]
-    return {row: line[1] for line in lines for row in line[0].split()}
+    found: dict[str, str] = {}
+    for line in table.splitlines():
+        names, what, *_ = re.split(r"\s{2,}", line.strip())
+        found |= dict.fromkeys(names.split(), what)
+    return found
 
 
 def problems(known: dict[str, dict[str, str]]) -> list[str]:
     """What does not fit together."""
-    tested, told, gone = tests(), departures(), missing()
-    wrong = [
-        f"{row} is tested by {names[0]} and is not in rows.json" for row, names in tested.items() if row not in known
-    ]
-    wrong += [f"{row} is missing and tested" for row in gone if row in tested and "partly" not in gone[row]]
-    wrong += [f"{row} is in the docstring of supervisors and not in rows.json" for row in told if row not in known]
-    return wrong
+    named: dict[str, Iterable[str]] = {
+        "tests": tests(),
+        "missing.json": missing(),
+        "the docstring of supervisors": departures(),
+    }
+    wrong = [f"{row} of {where} is no row" for where, rows in named.items() for row in rows if row not in known]
+    return wrong + [f"{row} is in missing.json and has a test" for row in missing() if row in tests()]
 
 
 def main() -> int:
-    known, tested, gone = rows(), tests(), missing()
-    wanted = {row: fact for row, fact in known.items() if fact["class"] in ("D", "A")}
-    told = departures()
-    by_word = [row for row in wanted if row in told]
+    known, tested, told, gone = rows(), tests(), departures(), missing()
+    wanted = [row for row, fact in known.items() if fact["class"] in ("D", "A")]
     without = [row for row in wanted if row not in tested and row not in told]
     number = sum(len(names) for names in tested.values())
-    print(f"{len(known)} rows, {len(wanted)} of them for us")
-    print(f"{len([row for row in wanted if row in tested])} have a test ({number} tests)")
-    print(f"{len(by_word)} depart on purpose:")
-    for row in by_word:
+    print(f"{len(known)} rows, {len(wanted)} of them for us (D and A)")
+    print(f"{sum(row in tested for row in wanted)} have a test ({number} tests)")
+    print(f"{sum(row in told for row in wanted)} depart from OTP as the docstring of supervisors says:")
+    for row in filter(told.__contains__, wanted):
         print(f"  {row}  {told[row]}{'' if row in tested else '  (no test)'}")
-    print(f"{len(without)} are missing:")
+    print(f"{len(without)} are missing{':' if without else ''}")
     for row in without:
         print(f"  {row}  {known[row]['situation']}: {gone.get(row, 'no test and no reason')}")
-    partly = [row for row in gone if row in tested]
-    print(f"{len(partly)} hold only in part:")
-    for row in partly:
-        print(f"  {row}  {known[row]['situation']}: {gone[row]}")
     wrong = problems(known)
     for problem in wrong:
         print(f"wrong: {problem}")

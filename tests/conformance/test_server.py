@@ -339,6 +339,20 @@ def test_v20_the_messages_of_one_sender_are_handled_in_order(kernel: Kernel, cls
     assert log == recorded("V20")
 
 
+@pytest.mark.parametrize("cls", [cls for cls in KINDS if not cls.inline])
+def test_v20_an_exit_overtakes_what_is_queued(kernel: Kernel, cls: type[Worker]) -> None:
+    log = Log()
+    ref = worker(kernel, log, cls)
+    with Gate() as gate:
+        ref.cast(Worker.hold, gate)
+        gate.reached()
+        ref.cast(Worker.note, "never")
+        ref.exit(EXITS["shutdown"])
+    down(ref)
+
+    assert log == ["-a shutdown"]
+
+
 @pytest.mark.parametrize("cls", [Worker, InlineWorker])
 def test_v23_a_call_does_not_cost_more_where_the_caller_has_a_backlog(kernel: Kernel, cls: type[Worker]) -> None:
     class Asks(Worker):

@@ -274,6 +274,13 @@ def test_h17_a_stop_from_below_is_refused_at_once(kernel: Kernel, way: Any) -> N
     assert outer.is_alive()
 
 
+def test_h18_a_short_shutdown_of_a_supervisor_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "supervisors"):
+        ChildSpec("inner", Supervisor, kwargs={"strategy": ONE}, shutdown=1.0)
+
+    assert "'inner' is a supervisor" in caplog.text
+
+
 def test_h18_a_supervisor_beyond_its_time_leaves_no_orphans(still: Kernel, clock: ManualClock) -> None:
     log, gate = Log(), Gate()
     children = [spec("x", log), spec("y", log, SlowEnd, gate=gate, shutdown=INFINITY)]

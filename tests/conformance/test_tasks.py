@@ -26,11 +26,11 @@ from tests.conformance.actors import (
     Background,
     Gate,
     Worker,
+    answer,
     api,
     counts,
     finish,
     let_time_pass,
-    spec,
     worker,
 )
 from tests.conformance.words import BOOM, down, recorded, word
@@ -400,8 +400,7 @@ def test_j20_a_task_is_never_restarted_and_forgotten_when_it_ended(tasks: Tasks)
         log.add("ran")
         crash()
 
-    task = tasks.async_nolink(run)
-    task.yield_()
+    down(tasks.start_child(run))
     wait_until(lambda: counts(tasks.ref)["specs"] == 0)
 
     assert {"ran": len(log), "children": counts(tasks.ref)["specs"]} == recorded("J20")
@@ -413,13 +412,11 @@ def test_j21_more_tasks_than_max_children_are_refused(kernel: Kernel) -> None:
     with pytest.raises(MaxChildren):
         tasks.async_nolink(lambda: 1)
 
-    assert api(tasks.ref, TaskSupervisor.start_child, spec("a", Log())) == recorded("J21")["start_child"]
+    assert answer(tasks.start_child, lambda: 1) == recorded("J21")["start_child"]
 
 
 def test_j22_a_task_can_be_terminated_by_its_ref(tasks: Tasks) -> None:
-    task = tasks.async_nolink(forever)
-    ref = task.ref
-    assert ref is not None
+    ref = tasks.start_child(forever)
     seen = {
         "known": api(tasks.ref, TaskSupervisor.terminate_child, ref),
         "alive": ref.is_alive(),
