@@ -20,6 +20,7 @@ from supervisors.current import BESIDE, CURRENT
 from supervisors.deadline import current_deadline
 from supervisors.errors import ActorDied, BlockingCallOnLoop, CallCycle, CallTimeout, Fenced, UnknownMessage
 from supervisors.exits import NoProc
+from supervisors.mailbox import Mailbox
 from supervisors.reply import Reply
 
 CALL_TIMEOUT = 5.0
@@ -132,18 +133,47 @@ def _run_here(cell: Cell, message: Any, reply: Reply[Any]) -> bool:
     if not cell.own.acquire(False):
         return False
     if me is None:
-        _run_owned(cell, message, reply, depth)
+        heir = _run_owned(cell, message, reply, depth)
+        if heir is not None:
+            _run_heir(*heir, depth)
     else:
         reply._caller = me
         before, me.waiting = me.waiting, reply
         try:
-            _run_owned(cell, message, reply, depth)
+            heir = _run_owned(cell, message, reply, depth)
+            if heir is not None:
+                me.waiting = Reply(heir[0])
+                _run_heir(*heir, depth)
         finally:
             me.waiting = before
     return True
 
 
-def _run_owned(cell: Cell, message: Any, reply: Reply[Any], depth: int) -> None:
+def _run_heir(heir: Mailbox, is_quick: Callable[[], bool], depth: int) -> None:
+    """The actor ended in the caller's place; its supervisor restarts it there too, if that takes no time.
+
+    Only that one message, and only where it cannot block: everything else is for the pool.
+    """
+    if len(heir.q) != 1 or heir.sysq or _get_running_loop() is not None or not heir.own.acquire(False):
+        heir.dispatcher.submit(heir)
+        return
+    heir.sched = False
+    heir.depth = depth
+    try:
+        if is_quick():
+            heir.ctx.run(heir.drain, 1)
+    finally:
+        if steps.hook is not None:
+            steps.hook("own:releasing", heir)
+        heir.own.release()
+        if heir.released() and not heir.sched:
+            heir.sched = True
+            heir.dispatcher.submit(heir)
+
+
+def _run_owned(cell: Cell, message: Any, reply: Reply[Any], depth: int) -> tuple[Mailbox, Callable[[], bool]] | None:
+    """Run the handler here. If the actor ended in it: its heir, who is to be run next."""
+    heir = None
     cell.depth = depth
     try:
         if cell.q or cell.sysq:
@@ -152,12 +182,15 @@ def _run_owned(cell: Cell, message: Any, reply: Reply[Any], depth: int) -> None:
         else:
             cell.ctx.run(cell.handle, message)
     finally:
+        if cell.heir is not None:
+            heir = cell.take_heir()
         if steps.hook is not None:
             steps.hook("own:releasing", cell)
         cell.own.release()
         if cell.released() and not cell.sched:
             cell.sched = True
             cell.dispatcher.submit(cell)
+    return heir
 
 
 def method_name(cell: Cell, method: Callable[..., Any]) -> str:

@@ -17,6 +17,7 @@ from supervisors.errors import CallTimeout
 from supervisors.exits import Crash, Exit, Normal
 from supervisors.holding import HOLD, SystemMessage, is_held
 from supervisors.mailbox import Mailbox, Message
+from supervisors.pause import Pause
 from supervisors.reply import UNSET, Reply
 
 GRACE = 5.0
@@ -69,6 +70,29 @@ class Cell(Mailbox):
         if not self.own.acquire(False):
             return False
         self.depth = 0
+        pause: Any = None
+        more = False
+        try:
+            pause = self.ctx.run(self.drain, budget)
+        finally:
+            host, self.host = self.host, None
+            if pause is None:
+                if self.heir is not None and host is not None:
+                    host.inherit(self.take_heir())
+                if steps.hook is not None:
+                    steps.hook("own:releasing", self)
+                self.own.release()
+                more = bool(self.q or self.sysq or self.fenced) and self.released()
+        if type(pause) is Pause:
+            pause.begin(host)
+            return False
+        return more
+
+    def run_first(self, budget: int = BUDGET) -> bool:
+        """Handle `init`, and what came meanwhile, in this thread, for a life that was made with `own` held.
+
+        True if there is more to do.
+        """
         try:
             self.ctx.run(self.drain, budget)
         finally:
@@ -76,8 +100,23 @@ class Cell(Mailbox):
             if steps.hook is not None:
                 steps.hook("own:releasing", self)
             self.own.release()
-            more = bool(self.q or self.sysq or self.fenced) and self.released()
+            more = self.released()
         return more
+
+    def pause(self, pause: Pause) -> None:
+        """Let the handler in hand, which is about to return, be continued by `pause`. Owner only, on the pool."""
+        self.lane().appendleft(pause)
+
+    def resume(self, rest: Callable[[Pause], object], pause: Pause) -> None:
+        """The rest of a handler, after its pause. Owner only, inside `ctx`."""
+        if self.dead:
+            return
+        try:
+            rest(pause)
+        except BaseException as error:  # as in `handle`
+            self.die(Crash(error), None)
+        else:
+            self._conclude(None, None)
 
     def drain(self, budget: int, until: Reply[Any] | None = None) -> Coroutine[Any, Any, None] | None:
         """Handle up to `budget` messages, or up to the one whose reply is `until`. Owner only, inside `ctx`."""
@@ -207,6 +246,8 @@ class Cell(Mailbox):
                 self.finish(message.exit, None)
                 return None
             return self.die(message.exit, None)
+        if type(message) is Pause:
+            return message  # type: ignore[return-value]  # which only `activate` meets: it is for the pool
         if type(message) is tuple and is_held(self):
             self.q.appendleft(message)  # what comes first comes first when it is resumed
             return None
@@ -276,7 +317,7 @@ class Cell(Mailbox):
             self.actor.terminate(exit)
         except BaseException as error:  # a failing end is still an end, with another reason
             exit = Crash(error)  # noqa: A001
-        self.finish(exit, last)
+        self.finish(exit, last, is_owner=True)
         return None
 
     async def _die_on_loop(self, exit: Exit, last: Reply[Any] | None) -> None:

@@ -8,22 +8,23 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ClassVar, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from supervisors import reports
 from supervisors.actor import Actor
-from supervisors.cell import Cell, Ignore
+from supervisors.cell import Ignore
 from supervisors.child import Entry, is_expected
-from supervisors.errors import AlreadyStarted, CallTimeout, StartFailed, SupervisorsError
+from supervisors.errors import AlreadyStarted, StartFailed, SupervisorsError
 from supervisors.exits import Crash, Exit, Killed, Shutdown
 from supervisors.intensity import Budgets, Intensity
 from supervisors.lineage import refuse_from_below
 from supervisors.links import ExitSignal
 from supervisors.mailbox import Mailbox
 from supervisors.ref import Ref
-from supervisors.reply import Reply
 from supervisors.spec import BRUTAL_KILL, ChildType
+from supervisors.starter import Starter
+from supervisors.strategies import Strategy
 from supervisors.writer import Writer
 from supervisors.zombies import Zombies
 
@@ -32,6 +33,8 @@ R = TypeVar("R")
 S = TypeVar("S", bound="Parent")
 
 _SHUTDOWN: Final = Shutdown()
+_NOTHING: Final[dict[str, Any]] = {}
+_ALONE: Final = frozenset({Strategy.ONE_FOR_ONE.value, "dynamic"})
 _START: Final = ("supervisor", "child", "start")
 _RESTART: Final = ("supervisor", "child", "restart")
 _TERMINATE: Final = ("supervisor", "child", "terminate")
@@ -43,6 +46,8 @@ class Parent(Actor):
 
     child_type: ClassVar[ChildType] = ChildType.SUPERVISOR
     trap_exit = True
+    _restarting: ClassVar[tuple[Any, ...]] = ()
+    """The handlers that restart children, as they are here. In a subclass that has others nothing is done by halves."""
     _children: Children
 
     def on_info(self, message: object) -> None:
@@ -79,6 +84,9 @@ class Children:
         self.report, self.flush = self.writer.report, self.writer.flush
         self.budgets = Budgets(window.max_restarts, window.max_seconds)
         self.zombies = Zombies(None)
+        self._starter = Starter(owner, self, self._count_zombie)
+        kind: Any = type(owner)
+        self._is_plain = kind._restarting == (kind.child_ended, kind.try_again)
         self.is_overrun = False
         """More zombies than there may be: the supervisor is ending."""
 
@@ -106,19 +114,22 @@ class Children:
         Blocks until `init` is done, at most `start_timeout` seconds. Raises `StartFailed`, whatever went wrong.
         """
         self._forget_retry(entry)
-        ref = self._spawn(entry)
+        ref = self._starter.spawn(entry)
+        self._take(entry, ref)
+        return ref
+
+    def _take(self, entry: Entry, ref: Ref[Any] | Ignore) -> None:
         if isinstance(ref, Ref):
             self._up(entry, ref)
         else:
             entry.ref, entry.state = None, "stopped"
-        return ref
 
     def launch(self, entry: Entry, cls: type[Actor], *args: Any) -> Ref[Any]:
         """As `start`, without waiting for `init`, which must be one that cannot fail; `args` are not kept."""
         cell, _ = self._kernel.begin(cls, *args, parent=self._owner.ref, on_down=self)
         ref: Ref[Any] = cell.ref
         self._up(entry, ref)
-        self._watch(ref)  # `on_down` is for those whose init was done; this one may be fenced before
+        self._starter.watch(ref)  # `on_down` is for those whose init was done; this one may be fenced before
         return ref
 
     def _up(self, entry: Entry, ref: Ref[Any]) -> None:
@@ -141,74 +152,26 @@ class Children:
     def restart(self, entry: Entry) -> None:
         """As `start`, counted as a restart of this child."""
         self.start(entry)
+        self._count(entry)
+
+    def restart_last(self, entry: Entry, then: Callable[[StartFailed | None], object]) -> None:
+        """As `restart`, for the last that a handler does, which may pause for it; `then` is told whether it failed."""
+
+        def started(found: Ref[Any] | Ignore | StartFailed) -> None:
+            if isinstance(found, StartFailed):
+                then(found)
+            else:
+                self._take(entry, found)
+                self._count(entry)
+                then(None)
+
+        self._forget_retry(entry)
+        self._starter.spawn_last(entry, started, self._is_plain)
+
+    def _count(self, entry: Entry) -> None:
         entry.restarts += 1
         if self._telemetry.attached(_RESTART):
             self._telemetry.execute(_RESTART, {"restarts": entry.restarts}, self._about(entry))
-
-    def _spawn(self, entry: Entry) -> Ref[Any] | Ignore:
-        spec, entry.info = entry.spec, ()
-        # Whatever the start callable raises, SystemExit included, is the failure of this child and not of its
-        # supervisor: this is the one broad `except` of the trees.
-        try:
-            if not isinstance(spec.start, type):
-                return self._adopt(entry, spec.start(self._kernel, *spec.args, **spec.kwargs))
-            started = self._spawn_class(spec.start, entry)
-        except StartFailed as failed:
-            raise StartFailed(spec.id, failed.cause) from failed.cause
-        except BaseException as error:
-            raise StartFailed(spec.id, error) from error
-        failure = started.exception()
-        if failure is not None:
-            cause = failure.__cause__ or failure
-            raise StartFailed(spec.id, cause) from cause
-        return started.take()
-
-    def _spawn_class(self, cls: type[Actor], entry: Entry) -> Reply[Ref[Any] | Ignore]:
-        """Start an actor and wait until its `init` is done, for better or worse."""
-        spec = entry.spec
-        cell, started = self._kernel.begin(
-            cls, *spec.args, name=spec.name, parent=self._owner.ref, on_down=self, **spec.kwargs
-        )
-        if cell.inline:
-            self._run_here(cell, started)
-        try:
-            in_time = started.wait(spec.start_timeout, self._clock)
-        except BaseException:
-            cell.fence()
-            raise
-        if not in_time:
-            cell.fence()
-            self._count_zombie(entry, cell)
-            raise CallTimeout(cell.name, spec.start_timeout)
-        return started
-
-    def _run_here(self, cell: Cell, started: Reply[Any]) -> None:
-        """An inline class promises never to block, so its init runs here and no other thread need be woken."""
-        me = self._mailbox
-        before, me.waiting = me.waiting, started  # so that a child which calls us from its init is told at once
-        try:
-            if cell.activate():
-                cell.kick()
-        finally:
-            me.waiting = before
-
-    def _adopt(self, entry: Entry, given: Any) -> Ref[Any] | Ignore:
-        """What a start function gave; from now on it ends with its supervisor, as a spawned child does."""
-        if isinstance(given, Ignore):
-            return given
-        if isinstance(given, tuple) and len(given) == 2:
-            given, entry.info = given[0], given[1:]
-        if not isinstance(given, Ref):
-            raise TypeError(f"the start function gave {given!r}; it must give a Ref, (Ref, info) or IGNORE")
-        self._kernel.bind(given, self._owner.ref)
-        self._watch(given)
-        return given
-
-    def _watch(self, ref: Ref[Any]) -> None:
-        # Its death may be older than this line; then its exit is told at once, so no death is lost.
-        cell = ref.mailbox
-        if not cell.watch(self, lambda life: self(life.ref, life.exit or Killed())):
-            self(ref, cell.exit or Killed())
 
     # --- down ---------------------------------------------------------------------------------------------------
 
@@ -264,7 +227,18 @@ class Children:
         """A child died. In the thread that finishes it: leave word in the supervisor's queue, behind what is there."""
         if type(exit) is Crash:
             self.writer.remember(ref)
-        self._mailbox.post(("child_ended", (ref, exit), {}, None))
+        message = ("child_ended", (ref, exit), _NOTHING, None)
+        ref.mailbox.bequeath(self._mailbox, message, partial(self._is_quick, ref, exit))
+
+    def _is_quick(self, ref: Ref[Any], exit: Exit) -> bool:
+        """Whether the end of `ref` leads to one restart, at once, of a class that promises never to block."""
+        entry = self._living.get(ref)
+        if entry is None or self._strategy not in _ALONE or not self._is_plain:
+            return False
+        spec = entry.spec
+        is_inline = isinstance(spec.start, type) and getattr(spec.start, "inline", False)
+        is_plain = spec.restarts_after(exit) and spec.backoff is None and spec.budget_key is None
+        return is_inline and is_plain and not self.is_overrun and self._window.has_room(self._clock.now())
 
     def ended(self, ref: Ref[Any], exit: Exit) -> Entry | None:
         """The child that `ref` is the present life of, from now on not running; None for any other ref."""

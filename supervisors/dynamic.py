@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, cast
 
 from supervisors import reports
@@ -137,6 +138,8 @@ class DynamicSupervisor(Parent):
         if entry is not None and self._children.is_due(entry, number):
             self._attempt(entry, ref)
 
+    _restarting = (child_ended, try_again)
+
     def _attempt(self, entry: Entry, old: Ref[Any]) -> None:
         """One restart; it counts, whatever comes of it. Until it succeeds the child is known by its old ref."""
         key = entry.spec.budget_key
@@ -163,9 +166,11 @@ class DynamicSupervisor(Parent):
 
     def _perform(self, entry: Entry, old: Ref[Any]) -> None:
         entry.attempts += 1
-        try:
-            self._children.restart(entry)
-        except StartFailed as failed:
+        self._children.restart_last(entry, partial(self._restarted, entry, old))
+
+    def _restarted(self, entry: Entry, old: Ref[Any], failed: StartFailed | None) -> None:
+        """What became of a restart: one that failed is tried again."""
+        if failed is not None:
             self._children.report(reports.START_ERROR, failed.cause, entry)
             self._children.later(entry, DynamicSupervisor.try_again, old)
             return

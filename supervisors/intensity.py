@@ -37,6 +37,11 @@ class Intensity:
         instants.append(now)
         return len(instants) <= self.max_restarts
 
+    def has_room(self, now: float) -> bool:
+        """Whether a restart at `now` would be admitted; books nothing."""
+        self._forget(now)
+        return len(self._instants) < self.max_restarts
+
     @property
     def recent(self) -> int:
         """Restarts which counted when the last one was booked. May be read from any thread."""

@@ -167,9 +167,13 @@ class Kernel:
         name: Name | None = None,
         parent: Ref[Any] | None = None,
         on_down: Callable[[Ref[A], Exit], object] | None = None,
+        owned: bool = False,
         **kwargs: Any,
     ) -> tuple[Cell, Reply[Ref[A] | Ignore]]:
-        """The first half of `spawn`: the actor is made and `init` is its first message; nobody waits."""
+        """The first half of `spawn`: the actor is made and `init` is its first message; nobody waits.
+
+        With `owned` nobody runs it either but the caller, by `cell.run_first()`.
+        """
         me = CURRENT.get()
         if me is not None and me.fenced:
             raise Fenced(me.name)
@@ -178,6 +182,8 @@ class Kernel:
         starter: Any = parent.mailbox if parent is not None else me
         if starter is not None:
             cell.above = starter.as_ancestor()
+        if owned:
+            cell.own.acquire(False)
         started: Reply[Ref[A] | Ignore] = Reply(cell)
         # `init` is the first message also for those who find the name at once; nobody runs it before all is in place.
         cell.q.append((INIT, args, kwargs, started))
@@ -194,8 +200,11 @@ class Kernel:
         if on_down is not None:
             started.add_done_callback(lambda reply: _tell(cell, reply, on_down))
         cell.sched = False
-        cell.actor._start_actor_loop()
+        if not owned:
+            cell.actor._start_actor_loop()
         if self._closed:  # look again: `close` may have missed it
+            if owned:
+                cell.own.release()
             cell.fence()
             self._refuse_if_closed()
         return cell, started

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Hashable
 from contextvars import Context
 from itertools import count
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any
 
 from pykka.messages import _ActorStop
@@ -55,6 +55,7 @@ class Mailbox:
         "exit",
         "fenced",
         "handled",
+        "heir",
         "home",
         "host",
         "incarnation",
@@ -104,6 +105,7 @@ class Mailbox:
         self.waiting: Reply[Any] | None = None
         self.depth = 0
         self.host: Any = None  # the pool's worker that runs it
+        self.heir: Any = None  # while its owner finishes it: that thread; then who is to be run next, if somebody is
         self.work: Any = None  # the asyncio task that runs its coroutine handlers
         self.handled = 0
         self.since: float | None = None
@@ -162,12 +164,16 @@ class Mailbox:
 
     def post_first(self, message: Any) -> None:
         """Leave a message that overtakes all others."""
+        self.lane().append(message)
+        self.kick()
+
+    def lane(self) -> deque[Any]:
+        """The queue of what overtakes, made on demand."""
         if self.sysq is None:
             with _FINISH:
                 if self.sysq is None:
                     self.sysq = deque()
-        self.sysq.append(message)
-        self.kick()
+        return self.sysq
 
     def kick(self) -> None:
         """Have the actor look at its queues, unless somebody is at it."""
@@ -193,6 +199,8 @@ class Mailbox:
             self.home.zombie_cells.pop(self, None)
         if self.dead:
             self.reject()
+            if self.heir is not None:
+                self.hand_on(self.take_heir())
             return False
         lane = self.sysq
         if lane:
@@ -210,6 +218,38 @@ class Mailbox:
     def interrupt(self) -> None:
         """Cancel what runs on a loop for this actor."""
         raise NotImplementedError
+
+    # the heir: who takes care of a death is run by the thread that has just lost its work by it
+
+    def bequeath(self, heir: Mailbox, message: Message, is_quick: Callable[[], bool]) -> None:
+        """Leave `message` with `heir`, about the end of this life.
+
+        In the thread that finishes this life as its owner, `heir` is not given to its dispatcher: that thread runs it
+        next, or gives it away, when it lets go of this life. `is_quick()`, asked by who then owns `heir`, tells
+        whether all that comes of the message never blocks, so that it may be run in a caller's place.
+        """
+        if self.heir != get_ident():
+            heir.post(message)
+            return
+        if steps.hook is not None:
+            steps.hook("put:appending", heir)
+        heir.q.append(message)
+        if heir.dead:
+            heir.reject()
+        elif not heir.sched and not heir.own.locked():
+            heir.sched = True
+            self.heir = (heir, is_quick)
+
+    def take_heir(self) -> tuple[Mailbox, Callable[[], bool]] | None:
+        """The heir of a finished life, once; whoever takes it sees to it that it is run."""
+        heir, self.heir = self.heir, None
+        return heir if type(heir) is tuple else None
+
+    @staticmethod
+    def hand_on(heir: tuple[Mailbox, Callable[[], bool]] | None) -> None:
+        """Give the heir to its dispatcher."""
+        if heir is not None:
+            heir[0].dispatcher.submit(heir[0])
 
     # watchers
 
@@ -246,11 +286,12 @@ class Mailbox:
             else:
                 self.home.zombie_cells.pop(self, None)
 
-    def finish(self, exit: Exit, last: Reply[Any] | None = None) -> bool:
+    def finish(self, exit: Exit, last: Reply[Any] | None = None, is_owner: bool = False) -> bool:
         """The one place where a life ends; the first caller does it all, later ones get False.
 
         Close the mailbox, drop the names, fail what is unanswered, tell the watchers, and then `last`: the caller
-        of the message that ended it learns of the death when it is official.
+        of the message that ended it learns of the death when it is official. `is_owner` if this thread holds `own`
+        and is going to release it.
         """
         with _FINISH:
             if self.exit is not None:
@@ -269,6 +310,8 @@ class Mailbox:
         for timer in list(self.timers or ()):
             timer.cancel()
         self.dispatcher.detach(self)
+        if is_owner:
+            self.heir = get_ident()
         while self.watchers:
             for key in list(self.watchers):
                 tell = self.watchers.pop(key, None)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections import deque
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 from supervisors.errors import StartFailed
@@ -23,6 +25,9 @@ SHUTDOWN = "shutdown"
 """OTP's error contexts: a child ended by itself; a start failed; a child did not stop cleanly; we gave up."""
 GIVEN_UP = "given_up"
 """Beyond OTP: the child's budget is used up, and it is stopped for good."""
+
+FRAMES = 40
+"""Lines of a traceback that a report shows. An exception that is raised again and again grows without end."""
 
 
 def supervisor_report(
@@ -87,8 +92,18 @@ def describe(reason: object) -> str:
 
 
 def render(error: BaseException) -> str:
-    """The traceback of `error` as text, without the values of local variables."""
-    return "".join(traceback.format_exception(error)).rstrip()
+    """The traceback of `error` as text, without the values of local variables; of a long one the last `FRAMES`."""
+    lines = traceback.format_exception(type(error), error, _last(error.__traceback__), limit=-FRAMES)
+    return "".join(lines).rstrip()
+
+
+def _last(tb: TracebackType | None) -> TracebackType | None:
+    """The last `FRAMES` of a traceback. Found by hand: the standard library looks at the text of every line first."""
+    last = deque[TracebackType](maxlen=FRAMES)
+    while tb is not None:
+        last.append(tb)
+        tb = tb.tb_next
+    return last[0] if last else None
 
 
 def _error_of(reason: object) -> BaseException | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, cast
 
 from supervisors import reports
@@ -199,6 +200,8 @@ class Supervisor(Parent):
         if entry is not None and self._children.is_due(entry, number):
             self._attempt(entry)
 
+    _restarting = (child_ended, try_again)
+
     def _attempt(self, entry: Entry) -> None:
         """One restart of the group of `entry`; it counts once, whatever comes of it."""
         key = entry.spec.budget_key
@@ -226,14 +229,23 @@ class Supervisor(Parent):
 
     def _perform(self, entry: Entry) -> None:
         entry.attempts += 1
-        for each in self._stop_group(entry):
+        group = self._stop_group(entry)
+        if len(group) == 1:
+            self._children.restart_last(group[0], partial(self._restarted, group[0]))
+            return
+        for each in group:
             try:
                 self._children.restart(each)
             except StartFailed as failed:
-                self._children.report(reports.START_ERROR, failed.cause, each)
-                each.attempts = max(1, each.attempts)
-                self._children.later(each, Supervisor.try_again, each.spec.id)
+                self._restarted(each, failed)
                 return
+
+    def _restarted(self, entry: Entry, failed: StartFailed | None) -> None:
+        """What became of a restart: one that failed is tried again, with those that were to follow."""
+        if failed is not None:
+            self._children.report(reports.START_ERROR, failed.cause, entry)
+            entry.attempts = max(1, entry.attempts)
+            self._children.later(entry, Supervisor.try_again, entry.spec.id)
 
     def _stop_group(self, failed: Entry) -> list[Entry]:
         """Stop those who go along with `failed`; gives those to start again, in start order.

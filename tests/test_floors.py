@@ -12,10 +12,10 @@ from tests.floors import arrows, circle, is_face, sources
 ROOMS = {
     "supervisors": [
         "errors exits clock telemetry deadline steps blocking awaiting current lineage hashing",
-        "reply dispatchers holding mailbox cell watched timers calls ref links monitors kernel actor",
+        "reply dispatchers holding mailbox pause cell watched timers calls ref links monitors kernel actor",
         "keylock registry via brief lastwords stopping zombies",
         "spec strategies intensity backoff",
-        "reports child writer children supervisor dynamic partition tasks task_stream many_tasks",
+        "reports child writer starter children supervisor dynamic partition tasks task_stream many_tasks",
         "sys tree system leaks testing stages ports pytest_plugin",
     ],
     "dspy_actors": [

@@ -31,11 +31,21 @@ SURPLUS_IDLE = 2.0
 class _Worker:
     """One thread of the pool: `abandoned` while it sits in a fenced actor, and is made up for."""
 
-    __slots__ = ("abandoned", "thread")
+    __slots__ = ("abandoned", "following", "pool", "thread")
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
         self.abandoned = False
+        self.following: Any = None  # what this thread runs next, before anything else
         self.thread: Thread
+
+    def inherit(self, heir: Any) -> None:
+        """Run the heir of an actor that this thread has just finished, before anything else."""
+        if heir is not None:
+            if heir[0].dispatcher is self.pool:
+                self.following = heir[0]
+            else:
+                heir[0].hand_on(heir)
 
 
 class Pool:
@@ -129,7 +139,7 @@ class Pool:
             with self._lock:
                 if self._stopped or len(self._workers) - self._blocked >= unblocked:
                     return
-                worker = _Worker()
+                worker = _Worker(self)
                 worker.thread = self._thread(self._work, str(next(self._numbers)), worker)
                 self._workers[worker] = None
                 if steps.hook is not None:
@@ -169,7 +179,9 @@ class Pool:
     ) -> None:
         """Run one actor after the other until this thread is to end. Written flat: every line costs every ask."""
         while True:
-            if queue.empty():
+            if worker.following is not None:
+                cell, worker.following = worker.following, None
+            elif queue.empty():
                 if self._stopped:  # a thread that `stop` took for lost has come back
                     return
                 idle[worker] = None
