@@ -86,9 +86,12 @@ class Bucket:
             self._learn_period(quota)
         since = self.taken - mark
         if quota.remaining is not None:
-            # what was taken since has come back meanwhile, as far as time allowed
-            there = quota.remaining - max(0.0, since - (now - sent_at) * limit / self.period)
-            self._level = min(limit, there if self.configured is None else min(own, there))
+            # what was taken since then is missing, what has come back since then is there, if the server looked then
+            there = quota.remaining + (now - sent_at) * limit / self.period - since
+            if self.configured is not None:
+                self._level = min(own, there, limit)
+            else:
+                self._level = min(there, max(own if own < math.inf else 0.0, min(quota.remaining, there)), limit)
         else:
             self._level = min(limit, own) if own < math.inf else limit - since
         if quota.reset is not None and self.configured is None:

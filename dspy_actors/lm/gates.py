@@ -7,7 +7,6 @@ worker or of the io loop.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -127,10 +126,9 @@ class Gates:
             breaker.report(permit, verdict_of(breaker, passing, response, error, took, now), now)
         if response is not None:
             self.retries.answered()
-        if passing.turn is not None:
-            passing.turn.cancel()
-        if passing.reservation is not None:
-            self.line.settle(passing.reservation, self._ending(passing, response, error, took))
+        reservation = _taken(passing)
+        if reservation is not None:
+            self.line.settle(reservation, self._ending(passing, response, error, took))
 
     def abandon(self) -> None:
         """The worker is gone and its io loop perhaps too: whatever its attempts still hold is given back."""
@@ -169,13 +167,17 @@ class Gates:
         began = self._clock.now()
         try:
             passing.reservation = await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:  # it came up at that very moment
-                passing.reservation = turn.take()
-            raise
         finally:
             waited = {"seconds": self._clock.now() - began}
             self._telemetry.execute(WAITED, waited, {"name": self.line.name, "priority": passing.priority})
+
+
+def _taken(passing: Passing) -> Reservation | None:
+    """What the attempt holds of the limiter, also where its turn came up and it was never told; it waits no more."""
+    turn = passing.turn
+    if passing.reservation is None and turn is not None and not turn.cancel() and turn.exception() is None:
+        return turn.take()
+    return passing.reservation
 
 
 def verdict_of(

@@ -131,7 +131,7 @@ class RateLimiter:
 
         `math.inf` means: when a request now under way has ended.
         """
-        if self.in_flight.full():
+        if self.in_flight.is_full():
             return math.inf
         wait = max(
             self.paused_until - now,
@@ -144,7 +144,7 @@ class RateLimiter:
         if wait > 1e-9:
             return wait
         self._take(1, need.prompt, need.answer, now)
-        self.in_flight.begin()
+        self.in_flight.now += 1
         self._out += 1
         marks = (self.requests.taken, self.tokens.taken, self.input_tokens.taken, self.output_tokens.taken)
         return Reservation(need, now, self._epoch, marks)
@@ -157,7 +157,7 @@ class RateLimiter:
         if reservation.settled:
             return
         reservation.settled = True
-        self.in_flight.end()
+        self.in_flight.now -= 1
         if reservation.epoch == self._epoch:
             self._out -= 1
         need = reservation.need

@@ -1,0 +1,234 @@
+"""The line in front of a limiter: who goes first, who waits how long, who leaves. The clock is the test's."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from dspy_actors.errors import DeadlineExceeded, LMRateLimitError
+from dspy_actors.lm.limiter import LimiterSettings, Need, RateLimiter, Reservation
+from dspy_actors.lm.line import Ending, Line
+from dspy_actors.lm.rate_headers import Quota, RateReading
+from supervisors.clock import ManualClock, SystemClock
+from supervisors.reply import Reply
+from tests.dspy_actors.programs import PATIENCE
+from tests.dspy_actors.test_limiter import Steady
+
+ONE = Need()
+GIVEN_UP = Ending(sent=False)
+
+
+def line(clock: ManualClock, **limits: Any) -> Line:
+    return Line("m", RateLimiter(LimiterSettings(**limits), clock.now(), rng=Steady()), clock)
+
+
+def room(found: Line, **about: Any) -> Reservation:
+    made = found.enter(ONE, **about)
+    assert isinstance(made, Reservation), "there is no room"
+    return made
+
+
+def waits(found: Line, need: Need = ONE, **about: Any) -> Reply[Reservation]:
+    turn = found.enter(need, **about)
+    assert isinstance(turn, Reply), "there is room"
+    return turn
+
+
+def up(turn: Reply[Reservation]) -> bool:
+    """Whether a place in the line came up."""
+    return turn.done() and not turn.cancelled() and turn.exception() is None
+
+
+def busy(clock: ManualClock) -> tuple[Line, Reservation]:
+    """A line before a limiter that is full with one request."""
+    found = line(clock, max_in_flight=1)
+    return found, room(found)
+
+
+def test_whoever_comes_when_there_is_room_does_not_wait(clock: ManualClock) -> None:
+    assert room(line(clock))
+
+
+def test_whoever_waits_gets_what_somebody_else_gives_back(clock: ManualClock) -> None:
+    found, held = busy(clock)
+    turn = waits(found)
+    found.settle(held, Ending())
+    assert up(turn)
+
+
+def test_whoever_waits_gets_what_time_brings_back(clock: ManualClock) -> None:
+    found = line(clock, requests_per_minute=1)
+    room(found)
+    turn = waits(found)
+    clock.advance(59.0)
+    assert not turn.done()
+    clock.advance(1.0)
+    assert up(turn)
+
+
+def test_those_who_came_first_go_first(clock: ManualClock) -> None:
+    found = line(clock, requests_per_minute=60)
+    for _ in range(60):
+        room(found)
+    turns = [waits(found) for _ in range(5)]
+    clock.advance(3.0)
+    assert [up(turn) for turn in turns] == [True, True, True, False, False]
+
+
+def test_urgent_ones_go_before_those_who_came_first(clock: ManualClock) -> None:
+    found, held = busy(clock)
+    turns = {priority: waits(found, priority=priority) for priority in ("optimizer", "batch", "interactive")}
+    order = []
+    for _ in range(3):
+        found.settle(held, Ending())
+        (served,) = [name for name, turn in turns.items() if up(turn)]
+        order.append(served)
+        held = turns.pop(served).take()
+    assert order == ["interactive", "batch", "optimizer"]
+
+
+def test_a_flood_of_one_tenant_does_not_bury_another(clock: ManualClock) -> None:
+    found, held = busy(clock)
+    flood = [waits(found, tenant="flood") for _ in range(1000)]
+    turn = waits(found, tenant="quiet")
+    for place in flood[:1]:
+        found.settle(held, Ending())
+        held = place.take()
+    found.settle(held, Ending())
+    assert up(turn)
+
+
+def test_a_tenant_is_charged_for_its_tokens(clock: ManualClock) -> None:
+    found, held = busy(clock)
+    long = [waits(found, Need(1000), tenant="long") for _ in range(3)]
+    short = [waits(found, Need(10), tenant="short") for _ in range(30)]
+    for _ in range(32):
+        found.settle(held, Ending())
+        held = next(
+            turn for turn in [*long, *short] if up(turn) and turn.take() is not held and not turn.take().settled
+        ).take()
+    assert (sum(map(up, long)), sum(map(up, short))) == (2, 30)
+
+
+def test_nobody_is_let_past_the_first_in_line(clock: ManualClock) -> None:
+    found = line(clock, tokens_per_minute=600)
+    found.enter(Need(600))
+    turn = waits(found, Need(500))
+    assert not waits(found, Need(1)).done()
+    clock.advance(50.0)
+    assert up(turn)
+
+
+def test_a_wait_ends_at_the_deadline(clock: ManualClock) -> None:
+    found, _ = busy(clock)
+    turn = waits(found, deadline=2.0)
+    clock.advance(2.0)
+    assert isinstance(turn.exception(), DeadlineExceeded)
+    assert turn.exception().phase == "limiter"  # type: ignore[union-attr]
+    assert found.waiting == 0
+
+
+def test_a_wait_that_is_sure_to_last_too_long_is_refused_at_once(clock: ManualClock) -> None:
+    found = line(clock, requests_per_minute=1)
+    room(found)
+    with pytest.raises(LMRateLimitError, match="within the call's deadline") as caught:
+        waits(found, deadline=30.0).get(0)
+    assert (caught.value.retry_after, caught.value.phase) == (60.0, "limiter")
+
+
+def test_a_pause_dismisses_those_who_cannot_outwait_it(clock: ManualClock) -> None:
+    found = line(clock, max_in_flight=1)
+    held = room(found)
+    short, long = waits(found, deadline=5.0), waits(found, deadline=50.0)
+    found.settle(held, Ending(refused=True, retry_after=10.0))
+    assert isinstance(short.exception(), LMRateLimitError)
+    assert not long.done()
+
+
+def test_after_a_pause_the_first_in_line_goes_ahead_alone(clock: ManualClock) -> None:
+    found = line(clock)
+    found.settle(room(found), Ending(refused=True, retry_after=1.0))
+    turns = [waits(found) for _ in range(50)]
+    clock.advance(1.0)
+    assert [up(turn) for turn in turns] == [True] + [False] * 49
+
+
+def test_everybody_follows_within_the_ramp(clock: ManualClock) -> None:
+    found = line(clock)
+    found.settle(room(found), Ending(refused=True, retry_after=1.0))
+    turns = [waits(found) for _ in range(50)]
+    clock.advance(1.0)
+    ended: set[int] = set()
+    while not all(map(up, turns)):
+        clock.advance(0.2)
+        for number, turn in enumerate(turns):
+            if up(turn) and number not in ended:
+                ended.add(number)
+                found.settle(turn.take(), Ending(answered=True, seconds=0.2))
+    assert clock.now() < 3.0
+
+
+def test_whoever_leaves_the_line_is_skipped(clock: ManualClock) -> None:
+    found, held = busy(clock)
+    gone, turn = waits(found), waits(found)
+    gone.cancel()
+    assert found.waiting == 1
+    found.settle(held, Ending())
+    assert up(turn)
+
+
+def test_an_answer_s_headers_count_before_the_next_is_let_through(clock: ManualClock) -> None:
+    found, held = busy(clock)
+    turn = waits(found)
+    found.settle(held, Ending(answered=True, limits=RateReading(requests=Quota(60, 0))))
+    assert not turn.done()
+    clock.advance(1.0)
+    assert up(turn)
+
+
+def test_a_request_that_was_never_sent_leaves_no_trace(clock: ManualClock) -> None:
+    found = line(clock, requests_per_minute=1)
+    found.settle(room(found), GIVEN_UP)
+    assert found.reading(clock.now())["requests_left"] == 1.0
+
+
+def test_a_second_settlement_is_ignored(clock: ManualClock) -> None:
+    found, held = busy(clock)
+    found.settle(held, Ending())
+    found.settle(held, Ending(refused=True, retry_after=100.0))
+    assert room(found)
+
+
+def test_a_reading_tells_how_many_wait(clock: ManualClock) -> None:
+    found, _ = busy(clock)
+    waits(found)
+    assert found.reading(clock.now())["waiting"] == 1
+
+
+def test_many_threads_get_each_room_once_and_all_are_served() -> None:
+    clock = SystemClock()
+    found = Line("m", RateLimiter(LimiterSettings(max_in_flight=3), clock.now()), clock)
+    inside, most, served = 0, 0, 0
+    lock = threading.Lock()
+
+    def one() -> None:
+        nonlocal inside, most, served
+        for _ in range(200):
+            entered = found.enter(ONE, deadline=clock.now() + PATIENCE)
+            held = entered.get(PATIENCE) if isinstance(entered, Reply) else entered
+            with lock:
+                inside, served = inside + 1, served + 1
+                most = max(most, inside)
+            with lock:
+                inside -= 1
+            found.settle(held, Ending())
+
+    threads = [threading.Thread(target=one) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    clock.close()
+    assert (served, most <= 3, found.waiting) == (1600, True, 0)
