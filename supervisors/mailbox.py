@@ -285,6 +285,8 @@ class Mailbox:
                 self.home.telemetry.execute(("actor", "zombie"), zombies, {"name": self.name, "ref": self.ref})
             else:
                 self.home.zombie_cells.pop(self, None)
+        elif self.dispatcher.is_loop:  # idle, but what it started beside its mailbox goes on: end that
+            self.dispatcher.abandon(self)
 
     def finish(self, exit: Exit, last: Reply[Any] | None = None, is_owner: bool = False) -> bool:
         """The one place where a life ends; the first caller does it all, later ones get False.

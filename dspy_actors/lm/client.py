@@ -49,6 +49,9 @@ class LMClient:
         except LMError as refusal:
             self._finish(call, None, refusal)
             return call.reply
+        except BaseException as error:  # others may have joined this call: they must hear of it
+            self._finish(call, None, error)
+            raise
         reply = call.reply
         if not call.shared:
             reply.add_done_callback(lambda settled: give_up(call) if settled.cancelled() else None)

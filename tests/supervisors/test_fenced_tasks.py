@@ -1,0 +1,46 @@
+"""What a loop actor has started beside its mailbox ends with it, also when it is fenced while it is idle."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from supervisors.actor import Actor
+from supervisors.kernel import Kernel
+from supervisors.reply import Reply
+
+
+class Keeper(Actor):
+    dispatcher: ClassVar[str] = "loop"
+
+    def init(self, ended: Reply[str]) -> None:
+        self.start_task(self._keep(ended))
+
+    async def _keep(self, ended: Reply[str]) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.set("cancelled")
+            raise
+
+    def ping(self) -> str:
+        return "pong"
+
+
+def test_the_tasks_of_an_idle_loop_actor_are_cancelled_when_it_is_fenced(kernel: Kernel) -> None:
+    ended: Reply[str] = Reply()
+    ref = kernel.spawn(Keeper, ended)
+    ref.call(Keeper.ping)
+
+    ref.fence()
+
+    assert ended.get(2.0) == "cancelled"
+
+
+def test_an_idle_loop_actor_that_is_fenced_is_no_zombie(kernel: Kernel) -> None:
+    ref = kernel.spawn(Keeper, Reply())
+    ref.call(Keeper.ping)
+
+    ref.fence()
+
+    assert kernel.zombies == 0
