@@ -125,7 +125,7 @@ class Starter:
         start, mailbox = spec.start, self._mailbox
         if mailbox.host is None or not (isinstance(start, type) and issubclass(start, Actor)) or start.inline:
             return False
-        return self._kernel.dispatcher(start.dispatcher) is mailbox.dispatcher
+        return bool(start.dispatcher == mailbox.dispatcher_name)  # one that is not installed fails as a start does
 
     def _begin_pause(self, entry: Entry, then: Outcome) -> None:
         spec, entry.info = entry.spec, ()
