@@ -123,13 +123,12 @@ class Cell(Mailbox):
         q = self.q
         while budget > 0 and not self.dead:
             if self.sysq:
-                message = self.sysq.popleft()
-                if message is HOLD:  # it stays there
-                    self.sysq.append(message)
+                if self.sysq[0] is HOLD:  # it stays there, and is never missing for those who look
                     if len(self.sysq) == 1:
                         return None
+                    self.sysq.rotate(-1)
                     continue
-                coro = self._urgent(message)
+                coro = self._urgent(self.sysq.popleft())
             elif not q:
                 return None
             else:

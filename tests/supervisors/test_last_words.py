@@ -112,6 +112,7 @@ def test_a_coroutine_handlers_message_is_told_too(system: System, written: list[
 def test_an_actor_without_a_supervisor_is_reported_as_fully(system: System, written: list[dict[str, Any]]) -> None:
     with pytest.raises(Exception, match="by zero"):
         system.spawn(Discreet, name="hermit").call(Till.divide, 0)
+    system.shutdown()
     (report,) = written
     assert (report["name"], report["last_message"], report["ancestors"]) == ("hermit", "hidden", [])
     assert report["state"]["secret"] == "'hidden'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -387,6 +388,7 @@ def test_a_debug_function_sees_who_asked(kernel: Kernel) -> None:
     ref, asker = spawn(kernel), spawn(kernel)
     sys.install(ref, seen.append)
     asker.call(Counter.ask_back, ref)
+    sys.get_state(ref)
     assert [event.peer for event in seen] == [asker.name, asker.name]
 
 
@@ -398,6 +400,7 @@ def test_a_debug_function_sees_deferred_answers_and_raw_messages(kernel: Kernel)
     ref.call(Counter.settle, 5)
     reply.get(5)
     ref.ask("raw", timeout=5)
+    sys.get_state(ref)
     assert [event.message for event in seen if event.kind == "out"] == [5, True, ("info", "raw")]
     assert ("on_receive", ("raw",), {}) in [event.message for event in seen]
 
@@ -408,7 +411,7 @@ def test_a_debug_function_sees_a_crash(kernel: Kernel) -> None:
     sys.install(ref, seen.append)
     with pytest.raises(ActorDied):
         ref.call(Counter.crash, BOOM)
-    assert isinstance(seen[-1].message, ActorDied)
+    wait_until(lambda: isinstance(seen[-1].message, ActorDied))
 
 
 def test_a_debug_function_can_be_removed(kernel: Kernel) -> None:
@@ -510,6 +513,25 @@ def test_a_question_meets_a_suspension_at_any_moment(kernel: Kernel) -> None:
         suspending.value()
         assert question.value()["value"] == 0
         ref.exit(Normal())
+
+
+def test_the_mark_of_a_suspension_is_never_missing(kernel: Kernel) -> None:
+    """Who looks while the actor is being run must see that it is suspended."""
+    marked: list[bool] = []
+
+    class Lane(deque[Any]):
+        def popleft(self) -> Any:
+            taken = super().popleft()
+            marked.append(holding.HOLD in self)
+            return taken
+
+    ref = spawn(kernel)
+    sys.suspend(ref)
+    ref.mailbox.sysq = Lane(ref.mailbox.sysq or ())
+    sys.get_state(ref)
+    ref.cast(Counter.add, 1)
+    sys.get_state(ref)
+    assert marked == [True, True]
 
 
 def test_a_supervisor_can_be_looked_into(kernel: Kernel) -> None:
