@@ -233,17 +233,25 @@ def counts(sup: Ref[Any]) -> dict[str, int]:
 def finish(ref: Ref[Any], how: str | Exit = CRASH) -> None:
     """Let the actor end by itself and wait until it is dead."""
     exit = EXITS[how] if isinstance(how, str) else how  # noqa: A001
+    gone = ref.down()  # asked for before the end, it is told after the supervisor was
     if isinstance(exit, Killed):
         ref.fence()
     else:
         ref.exit(exit)
-    ref.down().get(5)
+    gone.get(5)
 
 
 def end_child(sup: Ref[Any], id: str, how: str | Exit = CRASH) -> bool:
     """Let a child end; True if its supervisor, having dealt with it, lives on."""
     finish(child(sup, id), how)
     return alive(sup)
+
+
+def ended_by(sup: Ref[Any], id: str, how: str | Exit = CRASH) -> str:
+    """How the supervisor ended when its child did; those that watch it know by then."""
+    gone = sup.down()
+    end_child(sup, id, how)
+    return word(gone.get(5))
 
 
 def answer(fn: Callable[..., Any], *args: Any) -> str | None:

@@ -21,6 +21,7 @@ from tests.conformance.actors import (
     alive,
     child,
     end_child,
+    ended_by,
     finish,
     fresh,
     letters,
@@ -115,9 +116,7 @@ def test_z08_an_auto_shutdown_climbs_through_significant_supervisors(kernel: Ker
     options = {"strategy": ONE, "auto_shutdown": ANY}
     made = ChildSpec("inner", Supervisor, ([leaf],), options, restart=TEMPORARY, significant=kind == "significant")
     sup = supervise(kernel, [made, *letters("a", Log())], auto_shutdown=ANY)
-    inner = child(sup, "inner")
-    end_child(inner, "x", "normal")
-    ended = down(inner)
+    ended = ended_by(child(sup, "inner"), "x", "normal")
 
     assert {"inner": ended, "outer": "alive" if alive(sup) else down(sup)} == recorded("Z08")[kind]
 

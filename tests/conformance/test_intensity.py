@@ -19,6 +19,7 @@ from tests.conformance.actors import (
     alive,
     child,
     end_child,
+    ended_by,
     finish,
     fresh,
     letters,
@@ -134,17 +135,10 @@ def test_i09_the_last_straw_is_reported_with_its_child(written: list[str]) -> No
     assert written == ["child_terminated", "shutdown"]
 
 
-def leaf_crashes(outer: Ref[Supervisor]) -> str:
-    """The leaf under `inner` crashes; how `inner` ended of it."""
-    inner = child(outer, "inner")
-    end_child(inner, "x")
-    return down(inner)
-
-
 @pytest.mark.parametrize("restart", list(Restart))
 def test_i10_a_supervisor_that_gave_up_ended_clean_for_the_one_above(kernel: Kernel, restart: Restart) -> None:
     outer = supervise(kernel, [tree_spec("inner", letters("x", Log()), restart=restart)])
-    ended = leaf_crashes(outer)
+    ended = ended_by(child(outer, "inner"), "x")
 
     assert {"exit": ended, "state": states(outer).get("inner", "removed")} == recorded("I10")[restart.value]
 
@@ -156,8 +150,9 @@ def test_i11_the_limits_of_nested_supervisors_multiply(kernel: Kernel, limits: s
     crashes = 0
     while alive(outer):
         inner = child(outer, "inner")
+        gone = inner.down()
         if not end_child(inner, "x"):
-            down(inner)
+            gone.get(5)
         crashes += 1
 
     assert crashes == recorded("I11")[limits]

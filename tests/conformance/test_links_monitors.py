@@ -237,8 +237,9 @@ def test_k14_what_an_actor_sent_comes_before_the_notice_of_its_end(kernel: Kerne
     for _ in range(20):
         target: Ref[Any] = worker(kernel, cls=Sender)
         ref.call(Watcher.watch, target)
+        gone = target.down()
         target.cast(Sender.send_and_crash, ref)
-        down(target)
+        gone.get(5)
     ref.call(Worker.hello)
 
     assert log.events == [*recorded("K14")[0], "crash"] * 20
@@ -250,9 +251,10 @@ def test_k14_a_caller_has_its_answer_before_the_notice(kernel: Kernel, cls: type
     ref = watcher(kernel, log)
     target: Ref[Any] = worker(kernel, cls=cls)
     ref.call(Watcher.watch, target)
+    gone = target.down()
     reply: Reply[Any] = target.send_request(Worker.end, Normal(), "bye")
     reply.add_done_callback(lambda done: log.add(done.take()))
-    down(target)
+    gone.get(5)
     ref.call(Worker.hello)
 
     assert log == ["bye", "normal"]

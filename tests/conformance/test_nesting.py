@@ -15,6 +15,7 @@ from tests.conformance.actors import (
     Script,
     child,
     end_child,
+    ended_by,
     finish,
     fresh,
     ids,
@@ -33,9 +34,9 @@ def test_n01_a_supervisor_comes_back_with_the_children_it_began_with(kernel: Ker
     inner = child(outer, "inner")
     inner.call(Supervisor.start_child, spec("added", log))
     log.clear()
-    end_child(inner, "x")
+    ended = ended_by(inner, "x")
 
-    assert {"inner": down(inner), "ids": ids(child(outer, "inner")), "log": log.events} == recorded("N01")
+    assert {"inner": ended, "ids": ids(child(outer, "inner")), "log": log.events} == recorded("N01")
 
 
 def test_n02_giving_up_climbs_and_is_a_shutdown_at_every_level(kernel: Kernel) -> None:
