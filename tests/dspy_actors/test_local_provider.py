@@ -102,6 +102,17 @@ def test_the_time_of_an_attempt_counts_from_when_the_server_was_ready(stub: Stub
     assert told == ["sent", "ready", "sent"]
 
 
+def test_a_server_that_loads_again_is_waited_for_again(stub: StubServer) -> None:
+    async def use(provider: LocalProvider) -> list[str]:
+        for _ in range(2):
+            stub.control(plan=[{"times": 2, "fault": LOADING}])
+            await provider.complete(REQUEST, Attempt("c.1"))
+        return [seen["target"] for seen in stub.bodies()]
+
+    seen = using(lambda: local(stub.base_url), use)
+    assert seen == ["/v1/chat/completions", "/health", "/health", "/v1/chat/completions"]
+
+
 def test_many_calls_wait_for_a_loading_server_together(stub: StubServer) -> None:
     stub.control(plan=[{"times": 23, "fault": LOADING}])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import pickle
@@ -173,6 +174,61 @@ def test_a_callable_is_asked_again_when_the_minute_is_over(stub: StubServer) -> 
     asking = Asking("openai", stub, lambda: next(keys))
     assert asking.all(None, None, lambda: asking.clock.advance(61.0)) == ["lm_auth", "lm_auth", "ok"]
     assert asking.keys() == [OTHER, KEY]
+
+
+def test_a_callable_is_asked_again_also_when_nobody_called_in_between(stub: StubServer) -> None:
+    stub.control(keys=[KEY])
+    keys = iter([OTHER, OTHER, KEY])
+    asking = Asking("openai", stub, lambda: next(keys))
+    assert asking.all(None, lambda: asking.clock.advance(61.0)) == ["lm_auth", "ok"]
+    assert asking.keys() == [OTHER, KEY]
+
+
+def test_a_callable_with_ever_new_keys_is_asked_once_more_and_not_for_ever(stub: StubServer) -> None:
+    stub.control(keys=[])
+    keys = (f"key-{number}" for number in itertools.count())
+    asking = Asking("openai", stub, lambda: next(keys))
+    assert asking.all(None) == ["lm_auth"]
+    assert asking.keys() == ["key-0", "key-1"]
+
+
+def test_a_key_without_money_is_not_read_again(stub: StubServer) -> None:
+    stub.control(fault=NO_MONEY)
+    asked: list[str] = []
+    assert Asking("openai", stub, lambda: asked.append("") or KEY).all(None, None) == ["lm_billing"] * 2
+    assert len(asked) == 1
+
+
+def test_where_all_keys_are_set_aside_the_error_says_when_the_first_comes_back(stub: StubServer) -> None:
+    stub.control(plan=[{"times": 1, "fault": NO_MONEY}, {"times": 1}, {"fault": NO_MONEY}])
+    asking = Asking("openai", stub, (Secret(KEY), Secret(OTHER)))
+    asking.all(None, lambda: asking.clock.advance(40.0))
+
+    async def after() -> float | None:
+        provider = opened("openai", stub.base_url, asking.key, set_aside=asking.set_aside)
+        try:
+            with pytest.raises(LMBillingError, match="all 2 keys") as caught:
+                await provider.complete(REQUEST, Attempt("c.1"))
+        finally:
+            await provider.aclose()
+        return caught.value.retry_after
+
+    assert asyncio.run(after()) == 20.0
+
+
+def test_a_key_of_any_form_that_a_server_repeats_is_blotted_out(stub: StubServer, name: str) -> None:
+    stub.control(fault="status=400,message=we do not know plainmarker77 here")
+
+    async def once() -> str:
+        provider = opened(name, stub.base_url, Secret("plainmarker77"))
+        try:
+            with pytest.raises(LMError) as caught:
+                await provider.complete(REQUEST, Attempt("c.1"))
+        finally:
+            await provider.aclose()
+        return str(caught.value)
+
+    assert "we do not know [key] here" in asyncio.run(once())
 
 
 def test_the_environment_is_read_again_too(stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:

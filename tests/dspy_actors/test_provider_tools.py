@@ -146,6 +146,22 @@ def test_anthropic_gets_results_first_and_in_one_turn_with_what_follows() -> Non
     ]
 
 
+def test_anthropic_gets_results_first_also_where_something_was_said_before_them(stub: StubServer) -> None:
+    turns = (CONVERSATION[0], CONVERSATION[1], Message.of("user", "Wait."), CONVERSATION[2])
+    ask_in("messages", stub.base_url, turns, tools=[ADD])
+    assert valid(stub)
+
+
+def test_a_turn_of_calls_alone_is_nothing_but_items_in_responses() -> None:
+    items = Responses().body(LMRequest("m", (Message("assistant", CALLS),)))["input"]
+    assert isinstance(items, list)
+    assert [item["type"] for item in items] == ["function_call", "function_call"]
+
+
+def test_anthropic_gets_no_choice_of_tools_without_tools() -> None:
+    assert "tool_choice" not in Messages().body(LMRequest("m", TURNS, {"parallel_tool_calls": False}))
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
