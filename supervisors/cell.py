@@ -274,6 +274,13 @@ class Cell(Mailbox):
         if self.work is not None and not own:
             self._on_loop(self._cancel_handler)
 
+    def began(self) -> None:
+        """Its task is there now; a fence or an exit of the moment before looked for one in vain."""
+        if self.dead:
+            self.interrupt()
+        elif self.sysq and any(type(each) is ExitRequest and not each.own for each in list(self.sysq)):
+            self._on_loop(self._cancel_handler)
+
     def interrupt(self) -> None:
         """Cancel everything that runs on a loop for this actor, whatever it is at."""
         self._on_loop(self._cancel_all)

@@ -215,6 +215,10 @@ class Mailbox:
         """Handle messages; owner only, inside `ctx`. A coroutine is to be awaited before the next message."""
         raise NotImplementedError
 
+    def began(self) -> None:
+        """Look again for a fence or an exit, now that `work` is there to be cancelled."""
+        raise NotImplementedError
+
     def interrupt(self) -> None:
         """Cancel what runs on a loop for this actor."""
         raise NotImplementedError

@@ -39,6 +39,9 @@ class Runnable(Protocol):
     def fence(self) -> None:
         """Declare the actor dead although its code may still be running."""
 
+    def began(self) -> None:
+        """To be called after `work` was set: look again for a fence or an exit that found nothing to cancel."""
+
     def interrupt(self) -> None:
         """Cancel what runs on a loop for this actor."""
 

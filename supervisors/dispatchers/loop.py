@@ -157,6 +157,7 @@ class LoopDispatcher:
         else:
             assert self._loop is not None
             cell.work = self._loop.create_task(self._serve(cell, coro), context=cell.ctx)
+            cell.began()
 
     async def _serve(self, cell: Runnable, coro: Coroutine[Any, Any, None]) -> None:
         """Await one handler after the other until the actor has nothing to do, then give it up."""

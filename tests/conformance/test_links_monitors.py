@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,8 +17,8 @@ from supervisors.links import ExitSignal
 from supervisors.ref import Ref
 from supervisors.registry import Registry
 from supervisors.reply import Reply
-from supervisors.testing import Log
-from tests.conformance.actors import ENDS, KINDS, Gate, Worker, finish, queued, worker
+from supervisors.testing import Log, wait_until
+from tests.conformance.actors import ENDS, KINDS, Gate, LoopWorker, Worker, finish, queued, worker
 from tests.conformance.words import BOOM, EXITS, down, recorded, word
 
 kinds = pytest.mark.parametrize("cls", KINDS)
@@ -305,3 +307,26 @@ def test_k17_an_actor_can_end_itself_normally(kernel: Kernel) -> None:
     ref.cast(Quits.quit)  # type: ignore[arg-type]
 
     assert down(ref) == recorded("K17")
+
+
+class Begins(LoopWorker):
+    """Is told to end in the moment in which its coroutine is about to begin."""
+
+    def work(self, end: Callable[[Ref[Any]], object]) -> Any:
+        end(self.ref)
+        return asyncio.Event().wait()
+
+
+def test_k03_a_kill_ends_also_a_coroutine_that_is_about_to_begin(kernel: Kernel) -> None:
+    ref: Ref[Any] = worker(kernel, cls=Begins)
+    ref.cast(Begins.work, lambda ref: ref.fence())
+    down(ref)
+
+    wait_until(lambda: kernel.zombies == 0)
+
+
+def test_k08_an_exit_ends_also_a_coroutine_that_is_about_to_begin(kernel: Kernel) -> None:
+    ref: Ref[Any] = worker(kernel, cls=Begins)
+    ref.cast(Begins.work, lambda ref: ref.exit(EXITS["shutdown"]))
+
+    assert down(ref) == recorded("K08")["shutdown"]
