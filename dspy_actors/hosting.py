@@ -77,6 +77,10 @@ class RuntimeHost:
         """Ask a model; returns at once."""
         return self._client.submit(lm, request, envelope)
 
+    def phase_of(self, reply: Reply[Any]) -> str | None:
+        """What the call to a model behind `reply` waits for; `None` for any other reply."""
+        return self._client.phase_of(reply)
+
     def run(self, module: Module, inputs: dict[str, Any], settings: Settings) -> Prediction:
         """A new call of a module that has no handle, blocking."""
         with self._ambient_of(module) as program:

@@ -62,6 +62,10 @@ class Runner(Protocol):
         """Ask a model; returns at once."""
         ...
 
+    def phase_of(self, reply: Reply[Any]) -> str | None:
+        """What the call to a model behind `reply` waits for; `None` for any other reply."""
+        ...
+
     def run(self, module: Any, inputs: dict[str, Any], settings: Settings) -> Prediction:
         """A new call of `module`, blocking."""
         ...
@@ -168,6 +172,7 @@ async def _wait(reply: Reply[Any], frame: Frame, phase: str) -> None:
     else:
         settled = await settles(reply, left, frame.runner.clock)
     if not settled and not reply.done():
+        phase = frame.runner.phase_of(reply) or phase
         reply.cancel()
         raise deadline_exceeded(phase, frame)
 

@@ -1,4 +1,4 @@
-"""`Account`: whose call it is and what its attempts have cost so far, also those that failed or were given up."""
+"""`Account`: whose call it is, where it stands, and what its attempts have cost so far, given up ones included."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from dspy_actors.lm.budget import Amount
 
 
 class Account:
-    """Carried by one call through every attempt and every worker. Added to on the io loop, read when the call ends."""
+    """Carried by one call through every attempt and every worker. Written on the io loop, read when the call ends.
 
-    __slots__ = ("session", "spent", "tenant")
+    `phase` is what the call waits for: its `worker`, the `limiter`, the `model`, or the `backoff` between attempts.
+    """
+
+    __slots__ = ("phase", "session", "spent", "tenant")
 
     def __init__(self, tenant: str = "", session: str = "") -> None:
         self.tenant = tenant
         self.session = session
+        self.phase = "worker"
         self.spent = Amount()
 
     def add(self, tokens: int, money: Decimal | None) -> None:

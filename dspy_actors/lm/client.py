@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import Context
+from typing import Any
 
 from dspy_actors.envelope import Envelope
 from dspy_actors.errors import CallCancelled, DeadlineExceeded, LMError, LMTransportError, ShuttingDown
@@ -34,7 +35,7 @@ class LMClient:
         self._guards = tuple(guards)
         self._counters = counters
         self._clock = clock
-        self._open: dict[LMCall, None] = {}
+        self._open: dict[Reply[Answer], LMCall] = {}
         self._closed = False
 
     def submit(self, lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
@@ -55,17 +56,22 @@ class LMClient:
         reply = call.reply
         if not call.shared:
             reply.add_done_callback(lambda settled: give_up(call) if settled.cancelled() else None)
-        self._open[call] = None
+        self._open[reply] = call
         if self._closed:  # then look: `close` may have missed it
             self._finish(call, None, _ended())
         else:  # in nobody's name: others may wait for this answer when the caller's actor is gone
             Context().run(self._finder.find, lm.config, lambda ref, error: self._ask(call, ref, error))
         return reply
 
+    def phase_of(self, reply: Reply[Any]) -> str | None:
+        """What the call behind `reply` waits for (see `Account.phase`); `None` for one that shares another's."""
+        call = self._open.get(reply)
+        return None if call is None else call.account.phase
+
     def close(self) -> None:
         """End every call that is still open with `ShuttingDown`, and those to come."""
         self._closed = True
-        for call in list(self._open):
+        for call in list(self._open.values()):
             self._finish(call, None, _ended())
 
     def reopen(self) -> None:
@@ -133,7 +139,7 @@ class LMClient:
         self._finish(call, None, failure)
 
     def _finish(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
-        self._open.pop(call, None)
+        self._open.pop(call.reply, None)
         for after in call.after:
             after(answer, error)
         if answer is not None:

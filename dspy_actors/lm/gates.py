@@ -116,6 +116,12 @@ class Gates:
             raise
         passing.began = now
 
+    def sent(self, passing: Passing) -> None:
+        """The whole request is on its way."""
+        passing.was_sent = True
+        if passing.reservation is not None:
+            passing.reservation.at = self._clock.now()
+
     def leave(self, passing: Passing, response: LMResponse | None, error: BaseException | None) -> None:
         """The attempt has ended: in an answer, in an error, or (neither) cancelled. Settles everything it holds."""
         if self._open.pop(passing, self) is self:

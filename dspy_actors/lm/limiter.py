@@ -78,7 +78,10 @@ class Need:
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """Room for one request, made at `at` (an instant). `marks` are what each bucket had given out by then."""
+    """Room for one request. `at` is when it was made, and once it was sent, when that was.
+
+    `marks` are what each bucket had given out by the time it was made.
+    """
 
     need: Need
     at: float

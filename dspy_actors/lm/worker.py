@@ -94,6 +94,7 @@ class LMWorker(Actor):
 
     async def _enter(self, work: Work, sent: int, last: LMError | None) -> Passing:
         """Through the gates; an attempt that they refuse ends the call with what the one before it met, if any."""
+        work.account.phase = "limiter"
         passing = self.gates.begin(
             work.request,
             work.until(),
@@ -120,6 +121,7 @@ class LMWorker(Actor):
         wait = RetryPolicy(work.num_retries).delay(number, error, self._left(work), self.random)
         if wait is None or not self.gates.may_retry(error):
             raise error
+        work.account.phase = "backoff"
         await self.clock.sleep(wait)
         if self._left(work) == 0.0:
             msg = "the call's deadline passed before the model could be asked again"
@@ -130,6 +132,7 @@ class LMWorker(Actor):
         """One attempt, which has passed the gates: to the provider, and out again whatever came of it."""
         response: LMResponse | None = None
         failure: LMError | None = None
+        work.account.phase = "model"
         heard = HEARD.set(passing.heard)
         try:
             response = await self.provider.complete(work.request, self._attempt(work, number, passing))
@@ -194,7 +197,7 @@ class LMWorker(Actor):
         passing.began = self.clock.now()
 
     def _sent(self, passing: Passing) -> None:
-        passing.was_sent = True
+        self.gates.sent(passing)
         self.counters.add("sent")
 
     def _left(self, work: Work) -> float | None:

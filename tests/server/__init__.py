@@ -11,5 +11,6 @@
 | `layout.py` | reads the outputs a prompt asks for and fills them in |
 | `dialects.py` | the APIs: chat completions, responses, messages, embeddings |
 | `validate.py`, `validate_*.py` | the strict check of a request body, for each API |
+| `pace.py` | a rate limit that is kept and told of |
 | `counters.py` | what was seen: requests, peak, aborts, last bodies |
 """

@@ -22,11 +22,12 @@ from tests.server.counters import Counters
 from tests.server.dialects import DIALECTS, Dialect, Said, by_schema
 from tests.server.exchange import Answer, Exchange
 from tests.server.faults import Fault, Plan, checked, parse_fault, parse_step
+from tests.server.pace import Pace
 from tests.server.validate import Refused, read_json
 
 PAGE = b"<!doctype html><html><body><h1>Bad gateway</h1><p>upstream sent something else</p></body></html>"
 _encode = json.JSONEncoder(ensure_ascii=False).encode
-_CONTROL = {"answer", "fault", "plan", "keys", "models", "keep"}
+_CONTROL = {"answer", "fault", "plan", "keys", "models", "keep", "pace"}
 
 
 class Waiter:
@@ -83,6 +84,7 @@ class StubApp:
         self.answers, self.fault, self.plan = answers, fault, plan
         self.keys: list[str] | None = config.get("keys")
         self.models: list[str] | None = config.get("models")
+        self.pace = Pace(**config["pace"]) if config.get("pace") else None
         self.gate: list[Exchange] = []
         self.began = time.monotonic()
         self.counters = Counters(config.get("keep", 100))
@@ -119,6 +121,8 @@ class StubApp:
         fault: Fault = {}
         try:
             fault, path = self._fault_of(request, path, query)
+            if self.pace is not None:
+                fault.update(self.pace.take(time.monotonic() - self.began))
             answer = self._route(request, path, fault)
         except Refused as refused:
             counters.invalid += 1

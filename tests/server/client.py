@@ -75,7 +75,7 @@ class StubServer:
 
     def control(self, **config: Any) -> None:
         """Reset, then behave so: `answer` (see `answers.py`), `fault` and `plan` (see `faults.py`), `keys` and `models`
-        that are known, `keep` so many bodies.
+        that are known, `pace` (see `pace.py`), `keep` so many bodies.
         """
         self._ask("POST", "/_control", config)
 
