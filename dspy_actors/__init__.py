@@ -29,10 +29,14 @@ from dspy_actors.batch import Mapped
 from dspy_actors.errors import (
     AdapterParseError,
     BlockingCall,
+    BudgetExceeded,
     Busy,
+    CircuitOpen,
     DeadlineExceeded,
     DspyActorsError,
+    EvaluationError,
     InputError,
+    LMConfigurationError,
     LMError,
     NoRuntime,
     ShuttingDown,
@@ -42,7 +46,12 @@ from dspy_actors.errors import (
 from dspy_actors.evaluation.evaluate import Evaluate, Progress
 from dspy_actors.evaluation.result import EvaluationResult
 from dspy_actors.example import Example, Prediction
+from dspy_actors.lm.breaker_settings import BreakerSettings
+from dspy_actors.lm.budget import Budget
+from dspy_actors.lm.guarding import Guarding
+from dspy_actors.lm.limiter import LimiterSettings
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.prices import Price
 from dspy_actors.modules.chain_of_thought import ChainOfThought
 from dspy_actors.modules.embedder import Embedder
 from dspy_actors.modules.module import Module
@@ -64,20 +73,28 @@ __all__ = [
     "AdapterParseError",
     "BlockingCall",
     "BootstrapFewShot",
+    "BreakerSettings",
+    "Budget",
+    "BudgetExceeded",
     "Busy",
     "ChainOfThought",
     "ChatAdapter",
+    "CircuitOpen",
     "DeadlineExceeded",
     "DspyActorsError",
     "Embedder",
     "Evaluate",
+    "EvaluationError",
     "EvaluationResult",
     "Example",
+    "Guarding",
     "Image",
     "InputError",
     "InputField",
+    "LMConfigurationError",
     "LMError",
     "LabeledFewShot",
+    "LimiterSettings",
     "Mapped",
     "Module",
     "NoRuntime",
@@ -86,6 +103,7 @@ __all__ = [
     "OutputField",
     "Predict",
     "Prediction",
+    "Price",
     "Program",
     "Progress",
     "Runtime",

@@ -31,6 +31,8 @@ FLUSH_SECONDS = 0.05
 QUEUE = 10_000
 """Writes that may wait; more are dropped and counted."""
 
+_HEADER = b"SQLite format 3\x00"
+
 SET_ASIDE = ("cache", "disk", "set_aside")
 """Event of a file that could not be used: measurements {}, metadata `path`, `aside`, `reason`."""
 
@@ -66,6 +68,7 @@ class DiskCache:
         if not self.path.parent.is_dir():
             msg = f"cache_path {self.path}: its directory does not exist"
             raise LMConfigurationError(msg)
+        _refuse_strangers(self.path)
         self._lock = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self.usable = False
@@ -187,6 +190,17 @@ class DiskCache:
     def _report(self, aside: Path, reason: str) -> None:
         if self._telemetry is not None:
             self._telemetry.execute(SET_ASIDE, {}, {"path": str(self.path), "aside": str(aside), "reason": reason})
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Raise `LMConfigurationError` for a file that never was a cache: only a broken one of ours is set aside."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        head = file.read(len(_HEADER))
+    if head and head != _HEADER:
+        msg = f"cache_path {path} is no cache but some other file; name another path or move it away"
+        raise LMConfigurationError(msg)
 
 
 class DiskWriter(Actor):

@@ -105,7 +105,10 @@ class BudgetBook:
                 lacking = ledger.lacks(amount)
                 if lacking is not None:
                     kind, left = lacking
+                    asked = getattr(amount, kind)
                     msg = f"the budget of {ledger.name} has {left:g} {kind} left, which this call would exceed"
+                    if kind != "requests":
+                        msg += f": it may take {asked:g}; bound its answer with max_tokens, or raise the budget"
                     raise BudgetExceeded(msg, scope=ledger.name, left=left)
             for ledger in ledgers:
                 ledger.reserved = ledger.reserved + amount

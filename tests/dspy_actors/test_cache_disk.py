@@ -68,13 +68,22 @@ def test_an_expired_answer_is_a_miss_and_swept(tmp_path: Path) -> None:
 
 def test_a_corrupt_file_is_set_aside_and_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite"
-    path.write_bytes(b"no database" * 500)
+    path.write_bytes(b"SQLite format 3\x00" + b"rubbish" * 500)
     cache = DiskCache(path)
     written(cache, b"key", RESPONSE)
 
     assert cache.get(b"key") == RESPONSE
-    assert [p.read_bytes()[:11] for p in tmp_path.glob("a.sqlite.broken-*")] == [b"no database"]
+    assert [p.read_bytes()[16:23] for p in tmp_path.glob("a.sqlite.broken-*")] == [b"rubbish"]
     cache.close()
+
+
+def test_a_file_that_never_was_a_cache_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1,2\n")
+
+    with pytest.raises(LMConfigurationError, match="is no cache"):
+        DiskCache(path)
+    assert path.read_text() == "a,b\n1,2\n"
 
 
 def test_a_file_of_another_version_is_set_aside(tmp_path: Path) -> None:
