@@ -40,6 +40,7 @@ def contexts(found: list[dict[str, Any]]) -> list[str]:
 def test_a_crashed_child_is_reported_with_otps_keys(system: System, written: list[dict[str, Any]]) -> None:
     ref = system.start_child(spec("a", Log()))
     end(ref)
+    ids(system.root)
     system.shutdown()
     (report,) = written
 
@@ -76,6 +77,7 @@ def test_clean_exits_are_silent(written: list[dict[str, Any]]) -> None:
 
 def test_a_permanent_child_that_ended_normally_is_reported(system: System, written: list[dict[str, Any]]) -> None:
     end(system.start_child(spec("a", Log())), Shutdown("bored"))
+    ids(system.root)  # a stop would overtake the news of this end
     system.shutdown()
 
     assert [report["reason"] for report in written] == ["Shutdown(detail='bored')"]
@@ -154,6 +156,7 @@ def test_a_logger_that_fails_ends_nobody() -> None:
 
 def test_an_unconfigured_structlog_writes_to_stderr(system: System, capfd: pytest.CaptureFixture[str]) -> None:
     end(system.start_child(spec("a", Log())))
+    ids(system.root)
     system.shutdown()
     said = capfd.readouterr()
 
