@@ -254,8 +254,11 @@ def test_k14_a_caller_has_its_answer_before_the_notice(kernel: Kernel, cls: type
     target: Ref[Any] = worker(kernel, cls=cls)
     ref.call(Watcher.watch, target)
     gone = target.down()
-    reply: Reply[Any] = target.send_request(Worker.end, Normal(), "bye")
-    reply.add_done_callback(lambda done: log.add(done.take()))
+    with Gate() as gate:
+        target.cast(Worker.hold, gate)
+        gate.reached()
+        reply: Reply[Any] = target.send_request(Worker.end, Normal(), "bye")
+        reply.add_done_callback(lambda done: log.add(done.take()))
     gone.get(5)
     ref.call(Worker.hello)
 
