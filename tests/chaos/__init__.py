@@ -1,0 +1,7 @@
+"""Long random trials, each with a short version in the suite.
+
+| `python -m tests.chaos.NAME` | what it does |
+|---|---|
+| `lm_layer` | kills workers, guards and io loops at random under 200 calls at once |
+| `mutants` | breaks one line of the LM layer at a time and sees that `lm_layer` or the tests notice |
+"""
