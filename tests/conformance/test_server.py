@@ -17,7 +17,6 @@ from supervisors.exits import Crash, Normal
 from supervisors.kernel import Kernel
 from supervisors.ref import Ref
 from supervisors.registry import Registry
-from supervisors.supervisor import Supervisor
 from supervisors.system import System
 from supervisors.tasks import Tasks, TaskSupervisor
 from supervisors.testing import Log, wait_until
@@ -32,6 +31,7 @@ from tests.conformance.actors import (
     Script,
     SlowEnd,
     Worker,
+    alive,
     answer,
     child,
     finish,
@@ -443,9 +443,9 @@ def test_v24_a_report_names_who_started_the_dead_and_who_waits_for_it() -> None:
     structlog.configure(processors=[keep])
     try:
         with System(children=[spec("a", Log())]) as system:
-            system.root.call(Supervisor.which_children)
             caller = system.spawn(Caller, "c", Log())
             told(caller, Caller.ask, child(system.root, "a"))
+            alive(system.root)
             name = caller.name
     finally:
         structlog.reset_defaults()
