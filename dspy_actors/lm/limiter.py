@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.bucket import MINUTE, Bucket
@@ -63,8 +64,7 @@ class LimiterSettings:
             raise LMConfigurationError(msg)
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """What a request may take: tokens of its prompt, and of its answer at most."""
 
     prompt: int = 0

@@ -32,7 +32,7 @@ class Place:
     turn: Reply[Reservation]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ending:
     """What became of a request: `answered` after `seconds`, or `refused` as too fast; `used` where it was counted."""
 

@@ -200,6 +200,12 @@ def test_a_cancelled_probe_leaves_it_half_open_for_the_next() -> None:
     assert found.permit(6.0).probe == probe.probe + 1
 
 
+def test_a_cancelled_probe_is_no_success() -> None:
+    found, probe = half_open(probes_to_close=1)
+    found.report(probe, Verdict.NOTHING, 6.0)
+    assert found.state is State.HALF_OPEN
+
+
 def test_a_lost_probe_blocks_nobody_after_its_deadline() -> None:
     found, lost = half_open()
     with pytest.raises(CircuitOpen):
