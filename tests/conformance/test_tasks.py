@@ -169,11 +169,13 @@ def test_j08_a_yield_that_is_too_early_is_none_and_can_be_repeated(
     assert [early.value(), outcome(task.yield_())] == recorded("J08")[:2]
 
 
-def shut_down(tasks: Tasks, fn: Callable[[], Any], *args: Any) -> Any:
+def shut_down(tasks: Tasks, fn: Callable[[], Any], *args: Any, begun: Callable[[], object] | None = None) -> Any:
+    """How a shutdown tells of a task: one that is `forever`, one that has `begun`, or one that is done."""
     task = tasks.async_nolink(fn)
-    if fn is not forever:
-        assert task.ref is not None
-        wait_until(lambda: task.done() or fn.__name__ == "pass_")
+    if begun is not None:
+        begun()
+    elif fn is not forever:
+        wait_until(task.done)
     return outcome(task.shutdown(*args))
 
 
@@ -181,7 +183,7 @@ def test_j09_a_shutdown_tells_how_the_task_ended(kernel: Kernel, tasks: Tasks, g
     seen = {
         "clean": shut_down(tasks, forever),
         "finished": shut_down(tasks, lambda: 42),
-        "stuck": shut_down(tasks, gate.pass_, 0.01),
+        "stuck": shut_down(tasks, gate.pass_, 0.01, begun=gate.reached),
         "brutal": shut_down(tasks, forever, BRUTAL_KILL),
     }
     gate.open()
