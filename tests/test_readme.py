@@ -33,7 +33,9 @@ def output_of(program: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("words", ["class Triage", "optimizer = BootstrapFewShot", "class Support", "prices = {"])
+@pytest.mark.parametrize(
+    "words", ["class Triage", "optimizer = BootstrapFewShot", "class Provider", "class Support", "prices = {"]
+)
 def test_a_program_prints_what_the_readme_says(words: str, tmp_path: Path) -> None:
     program = next(text for language, text in BLOCKS if language == "python" and words in text)
 

@@ -13,6 +13,7 @@ from dspy_actors.lm.line import Ending, Line
 from dspy_actors.lm.rate_headers import Quota, RateReading
 from supervisors.clock import ManualClock, SystemClock
 from supervisors.reply import Reply
+from supervisors.testing import wait_until
 from tests.dspy_actors.programs import PATIENCE
 from tests.dspy_actors.test_limiter import Steady
 
@@ -116,9 +117,33 @@ def test_nobody_is_let_past_the_first_in_line(clock: ManualClock) -> None:
     found = line(clock, tokens_per_minute=600)
     found.enter(Need(600))
     turn = waits(found, Need(500))
+    clock.advance(10.0)
     assert not waits(found, Need(1)).done()
-    clock.advance(50.0)
+    clock.advance(40.0)
     assert up(turn)
+
+
+class LeavesAsItsTurnComes(RateLimiter):
+    """Cancels `victim` in the moment that room was made for it."""
+
+    victim: Reply[Reservation] | None = None
+
+    def reserve(self, need: Need, now: float) -> Reservation | float:
+        found = super().reserve(need, now)
+        if self.victim is not None and isinstance(found, Reservation):
+            threading.Thread(target=self.victim.cancel).start()
+            wait_until(self.victim.cancelled)
+        return found
+
+
+def test_a_turn_that_nobody_takes_goes_to_the_next(clock: ManualClock) -> None:
+    limiter = LeavesAsItsTurnComes(LimiterSettings(max_in_flight=1), clock.now())
+    found = Line("m", limiter, clock)
+    held = room(found)
+    limiter.victim, turn = waits(found), waits(found)
+    found.settle(held, Ending())
+    assert up(turn)
+    assert found.reading(clock.now())["in_flight"] == 1
 
 
 def test_a_wait_ends_at_the_deadline(clock: ManualClock) -> None:
