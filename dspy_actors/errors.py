@@ -22,6 +22,7 @@ DspyActorsError(kind)
       LMNotConfiguredError            no LM, no key
     LMUnsupportedFeatureError         this model cannot do what was asked
     LMUnexpectedError                 the provider answered something that is no answer
+    LMStreamAssemblyError(partial)    a stream was cut short, or its pieces do not fit together
     CircuitOpen(retry_after)          the breaker keeps calls from a provider that fails
     BudgetExceeded(scope)             the call would spend more than its tenant or session may
     LMProviderError                   the provider refused
@@ -225,7 +226,10 @@ class AdapterParseError(AdapterError):
 
 
 class LMError(DspyActorsError):
-    """Root of what goes wrong between us and a model. `retry_after` is in seconds."""
+    """Root of what goes wrong between us and a model. `retry_after` is in seconds.
+
+    `partial` is the text that a stream had delivered before it failed; such a call is not tried again.
+    """
 
     kind = "lm"
     infrastructure = True
@@ -239,6 +243,7 @@ class LMError(DspyActorsError):
         "retry_after",
         "attempts",
         "phase",
+        "partial",
     )
     model: str | None
     provider: str | None
@@ -248,6 +253,7 @@ class LMError(DspyActorsError):
     retry_after: float | None
     attempts: int | None
     phase: str | None
+    partial: str | None
 
 
 class LMTransportError(LMError):
@@ -280,6 +286,12 @@ class LMUnexpectedError(LMError):
     """The provider answered with something that is no answer: HTML, cut JSON, no choices."""
 
     kind = "lm_unexpected"
+
+
+class LMStreamAssemblyError(LMError):
+    """A stream ended before its answer was whole, or its pieces do not fit together; `partial` is what had come."""
+
+    kind = "lm_stream"
 
 
 class CircuitOpen(LMError):

@@ -19,7 +19,7 @@ ROOMS = {
         "sys tree system leaks testing stages ports pytest_plugin",
     ],
     "dspy_actors": [
-        "errors messages secret example envelope",
+        "errors messages pieces channel secret example envelope",
         "types signature adapters state",
         "cache lm",
         "runner modules evaluation batch",
