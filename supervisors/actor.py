@@ -223,13 +223,13 @@ class Actor(pykka.Actor):
 
     def continue_with(self, method: Callable[Concatenate[Any, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Handle `method` next, before any other message."""
-        self._cell.post_first((calls.method_name(self._cell, method), args, kwargs, None))
+        self._cell.post_first((calls.method_name(self._cell, method), args, kwargs or None, None))
 
     def send_after(
         self, seconds: float, method: Callable[Concatenate[Any, P], object], *args: P.args, **kwargs: P.kwargs
     ) -> Timer:
         """Send oneself `method` in `seconds`. The timer can be cancelled, and ends with the actor."""
-        timer = MessageTimer(self._cell, (calls.method_name(self._cell, method), args, kwargs, None))
+        timer = MessageTimer(self._cell, (calls.method_name(self._cell, method), args, kwargs or None, None))
         timer.begin(self.clock, seconds)
         return timer
 

@@ -36,7 +36,7 @@ _MAIN = main_thread().ident
 def call(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, within: float | None) -> Any:
     """Blocking call. `within`: seconds, `NO_LIMIT`, or None for the default."""
     reply: Reply[Any] = Reply(cell)
-    message = (cell.table.get(method) or method_name(cell, method), args, kwargs, reply)
+    message = (cell.table.get(method) or method_name(cell, method), args, kwargs or None, reply)
     if cell.inline and _run_here(cell, message, reply):
         if reply.done():
             return reply.take()
@@ -59,7 +59,7 @@ def call(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, within:
 async def acall(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, within: float | None) -> Any:
     """As `call`, awaiting."""
     reply: Reply[Any] = Reply(cell)
-    message = (cell.table.get(method) or method_name(cell, method), args, kwargs, reply)
+    message = (cell.table.get(method) or method_name(cell, method), args, kwargs or None, reply)
     if cell.inline and _run_here(cell, message, reply):
         if reply.done():
             return reply.take()

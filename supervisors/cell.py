@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from asyncio import CancelledError, _get_running_loop
+from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from types import CoroutineType
@@ -123,12 +124,10 @@ class Cell(Mailbox):
         q = self.q
         while budget > 0 and not self.dead:
             if self.sysq:
-                if self.sysq[0] is HOLD:  # it stays there, and is never missing for those who look
-                    if len(self.sysq) == 1:
-                        return None
-                    self.sysq.rotate(-1)
-                    continue
-                coro = self._urgent(self.sysq.popleft())
+                message = self._overtaker(self.sysq)
+                if message is HOLD:
+                    return None
+                coro = self._urgent(message)
             elif not q:
                 return None
             else:
@@ -136,13 +135,39 @@ class Cell(Mailbox):
                     message = q.popleft()
                 except IndexError:  # rejected meanwhile, by a sender that saw the death
                     return None
-                coro = self.handle(message)
+                if type(message) is not tuple or message[3] is not None or self.debug is not None or not self.started:
+                    coro = self.handle(message)
+                else:  # a cast: as in `handle`, without the call and without what is for answers, for storms are casts
+                    if steps.hook is not None:
+                        steps.hook("handle:taken", self)
+                    if self.dead:
+                        return None  # type: ignore[unreachable]  # by another thread
+                    name, args, kwargs, _ = message
+                    self.since = self.now()
+                    self.handled += 1
+                    try:
+                        method = getattr(self.actor, name)
+                        value = method(*args, **kwargs) if kwargs else method(*args)
+                    except BaseException as error:
+                        return self._crashed(error, message)
+                    self.since = None
+                    if value is None and not self.sysq:
+                        budget -= 1
+                        continue
+                    coro = self._returned(message, value)
             if coro is not None:
                 return coro
             if until is not None and until.done():
                 return None
             budget -= 1
         return None
+
+    @staticmethod
+    def _overtaker(lane: deque[Any]) -> Any:
+        """Take the next one out of the lane; HOLD stays there, and is never missing for those who look."""
+        if lane[0] is HOLD and len(lane) > 1:
+            lane.rotate(-1)
+        return HOLD if lane[0] is HOLD else lane.popleft()
 
     def handle(self, message: Any) -> Coroutine[Any, Any, None] | None:
         """One message. A coroutine handler of a loop actor comes back as a coroutine to await."""
@@ -163,21 +188,26 @@ class Cell(Mailbox):
         self.since = self.now()
         self.handled += 1
         try:
-            value = getattr(self.actor, name)(*args, **kwargs)
-        except BaseException as error:  # the actor loop: whatever it is, it ends this actor and no other
-            self.last = message
-            return self.die(Crash(error), reply)
+            method = getattr(self.actor, name)
+            value = method(*args, **kwargs) if kwargs else method(*args)
+        except BaseException as error:
+            return self._crashed(error, message)
+        is_answer = type(value) is not CoroutineType and not isinstance(value, Reply)
+        if is_answer and reply is not None and self.pending is None and self.started and not self.sysq:
+            reply.set(value)  # most, without another call
+            self.cur = self.since = None
+            return None
+        return self._returned(message, value)
+
+    def _crashed(self, error: BaseException, message: Message) -> Coroutine[Any, Any, None] | None:
+        """What a handler raised, whatever it is, ends this actor and no other."""
+        self.last = message
+        return self.die(Crash(error), message[3])
+
+    def _returned(self, message: Message, value: Any) -> Coroutine[Any, Any, None] | None:
         if type(value) is CoroutineType and self.dispatcher.is_loop:
             return self._await_handler(value, message)
-        if self.started and not self.sysq:  # the common ends, without another call
-            if reply is None:
-                self.cur = self.since = None
-                return None
-            if self.pending is None and not isinstance(value, Reply):
-                reply.set(value)
-                self.cur = self.since = None
-                return None
-        return self._conclude(reply, value)
+        return self._conclude(message[3], value)
 
     async def _await_handler(self, coro: Coroutine[Any, Any, Any], message: Message) -> None:
         reply = message[3]
@@ -256,7 +286,7 @@ class Cell(Mailbox):
         """An envelope that pykka's ref made, as a message of ours; None for pykka's stop."""
         raw, reply = envelope.message, envelope.reply_to
         if type(envelope) is SystemMessage:
-            return ("_on_system", (raw,), {}, reply)
+            return ("_on_system", (raw,), None, reply)
         if isinstance(raw, _ActorStop):
             if reply is not None:
                 reply_to: Reply[None] = reply
@@ -264,7 +294,7 @@ class Cell(Mailbox):
                     reply_to.set(None)
             return None
         proxied = isinstance(raw, (ProxyCall, ProxyGetAttr, ProxySetAttr))
-        return ("_proxied" if proxied else "on_receive", (raw,), {}, reply)
+        return ("_proxied" if proxied else "on_receive", (raw,), None, reply)
 
     # ending
 

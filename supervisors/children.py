@@ -33,7 +33,6 @@ R = TypeVar("R")
 S = TypeVar("S", bound="Parent")
 
 _SHUTDOWN: Final = Shutdown()
-_NOTHING: Final[dict[str, Any]] = {}
 _ALONE: Final = frozenset({Strategy.ONE_FOR_ONE.value, "dynamic"})
 _START: Final = ("supervisor", "child", "start")
 _RESTART: Final = ("supervisor", "child", "restart")
@@ -227,7 +226,7 @@ class Children:
         """A child died. In the thread that finishes it: leave word in the supervisor's queue, behind what is there."""
         if type(exit) is Crash:
             self.writer.remember(ref)
-        message = ("child_ended", (ref, exit), _NOTHING, None)
+        message = ("child_ended", (ref, exit), None, None)
         ref.mailbox.bequeath(self._mailbox, message, partial(self._is_quick, ref, exit))
 
     def _is_quick(self, ref: Ref[Any], exit: Exit) -> bool:

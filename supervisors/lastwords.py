@@ -45,7 +45,7 @@ class LastWords:
 
 def gather(life: Mailbox) -> LastWords:
     """For whoever is told of the death of `life`, in that moment."""
-    message = None if life.last is None else life.last[:3]
+    message = None if life.last is None else (*life.last[:2], life.last[2] or {})
     notes: Any = getattr(life, "debug", None)
     log = [] if notes is None else list(notes.kept or ())
     return LastWords(life.actor, message, ancestors(life), callers(life), log)

@@ -74,7 +74,7 @@ def _tie(one: Cell, other: Cell) -> None:
 
 def _signal(target: Cell, sender: Ref[Any] | None, exit: Exit) -> None:
     if _traps(target) and not _is_child_of(target, sender):
-        target.post(("on_info", (ExitSignal(sender, exit),), {}, None))
+        target.post(("on_info", (ExitSignal(sender, exit),), None, None))
     elif _traps(target) or not isinstance(exit, Normal):
         target.request_exit(exit)
 

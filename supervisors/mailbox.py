@@ -35,8 +35,12 @@ from supervisors.reply import Reply
 _INCARNATIONS = count(1)
 _FINISH = Lock()  # held for a handful of instructions: which of two threads finishes a life
 
-Message = tuple[str, tuple[Any, ...], dict[str, Any], Reply[Any] | None]
-"""A method's name, its arguments, and where its answer goes. Everything else in a queue goes to `on_info`."""
+Message = tuple[str, tuple[Any, ...], dict[str, Any] | None, Reply[Any] | None]
+"""A method's name, its arguments, and where its answer goes. Everything else in a queue goes to `on_info`.
+
+No keyword arguments are None and not an empty dict: a cast of plain values is then nothing for the garbage collector
+to look at, however many of them wait.
+"""
 
 
 class Mailbox:
@@ -131,9 +135,8 @@ class Mailbox:
         me = CURRENT.get()
         if me is not None and me.fenced:
             raise Fenced(me.name)
-        stopping = type(message) is not tuple and self._accept_raw(message)
-        if self.bound is not None and len(self.q) >= self.bound and not self.dead and not stopping:
-            raise MailboxFull(self.name, self.bound)
+        if self.bound is not None or type(message) is not tuple:
+            self._admit(message)
         if self.home.refuse is not None:
             raise fresh(self.home.refuse)
         if steps.hook is not None:
@@ -145,11 +148,15 @@ class Mailbox:
             self.sched = True
             self.dispatcher.submit(self)
 
-    def _accept_raw(self, envelope: Any) -> bool:
-        """pykka's ref made it: its reply learns whose it is. True for pykka's stop, which is never refused."""
-        if isinstance(envelope.reply_to, Reply):
-            envelope.reply_to.belongs_to(self)
-        return type(envelope.message) is _ActorStop
+    def _admit(self, message: Any) -> None:
+        """Refuse what there is no room for. Of what pykka's ref made: its reply learns whose it is."""
+        if type(message) is not tuple:
+            if isinstance(message.reply_to, Reply):
+                message.reply_to.belongs_to(self)
+            if type(message.message) is _ActorStop:  # never refused
+                return
+        if self.bound is not None and len(self.q) >= self.bound and not self.dead:
+            raise MailboxFull(self.name, self.bound)
 
     def post(self, message: Any) -> None:
         """As `put`, never refused: death notices, timers."""

@@ -39,7 +39,7 @@ class Monitor:
         self._post(life.exit or NoProc())
 
     def _post(self, exit: Exit) -> None:
-        self._watcher.post(("_on_down", (Down(self, self.ref, exit),), {}, None))
+        self._watcher.post(("_on_down", (Down(self, self.ref, exit),), None, None))
 
 
 @dataclass(frozen=True, slots=True)

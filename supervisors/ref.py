@@ -144,7 +144,7 @@ class Ref(pykka.ActorRef[A], Generic[A]):
     def cast(self, method: Callable[Concatenate[A, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Send `method` and go on. A dead target drops it; MailboxFull, Fenced and UnknownMessage are raised."""
         cell = self._cell
-        cell.put((cell.table.get(method) or calls.method_name(cell, method), args, kwargs, None))
+        cell.put((cell.table.get(method) or calls.method_name(cell, method), args, kwargs or None, None))
 
     @overload
     def send_request(self, method: Async[A, P, R], *args: P.args, **kwargs: P.kwargs) -> Reply[R]: ...
@@ -156,7 +156,7 @@ class Ref(pykka.ActorRef[A], Generic[A]):
         """Send `method` and get the reply to come. No timeout; a death settles it."""
         cell = self._cell
         reply: Reply[Any] = Reply(cell)
-        cell.put((cell.table.get(method) or calls.method_name(cell, method), args, kwargs, reply))
+        cell.put((cell.table.get(method) or calls.method_name(cell, method), args, kwargs or None, reply))
         return reply
 
     def within(self, seconds: float | None) -> Within[A]:

@@ -251,7 +251,7 @@ class Registry:
     def _announce(self, event: Registered | Unregistered) -> None:
         for listener in self._listeners:
             if isinstance(listener, Ref):
-                listener.mailbox.post(("on_info", (event,), {}, None))
+                listener.mailbox.post(("on_info", (event,), None, None))
                 continue
             try:
                 listener(event)

@@ -101,7 +101,8 @@ class Watched(Cell):
 
     def _came(self, notes: Notes, message: Any, now: float) -> Reply[Any] | None:
         if type(message) is tuple:
-            said, reply = message[:3], message[3]
+            method, args, kwargs, reply = message
+            said = (method, args, kwargs or {})
         else:
             said, reply = ("on_receive", (message.message,), {}), message.reply_to
         caller = getattr(reply, "_caller", None)

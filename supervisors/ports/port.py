@@ -101,7 +101,7 @@ class Port(Actor):
 
         def ended(reply: Reply[Ended]) -> None:
             ready.set(False)
-            cell.post(("process_ended", (reply.take(),), {}, None))
+            cell.post(("process_ended", (reply.take(),), None, None))
 
         process.ended.add_done_callback(ended)
 
@@ -112,7 +112,7 @@ class Port(Actor):
     def _on_frame(self, frame: bytes) -> None:
         """In the thread of the process."""
         if not self._ready.set(True):
-            self._cell.post(("answered", (frame,), {}, None))
+            self._cell.post(("answered", (frame,), None, None))
 
     # messages
 

@@ -154,6 +154,19 @@ def test_a_message_in_hand_is_not_handled_after_the_death(kernel: Kernel, cls: t
 
 
 @owned
+def test_a_cast_in_hand_is_not_handled_after_the_death(kernel: Kernel, cls: type[Counter]) -> None:
+    log: list[Any] = []
+    ref = spawn(kernel, cls, 0, log)
+    with parked("handle:taken", ref.mailbox) as gate:
+        ref.cast(Counter.note, "after death")
+        gate.reached()
+        ref.fence()
+        gate.open()
+        until(lambda: not ref.mailbox.own.locked())
+    assert (log, ref.mailbox.last, ref.mailbox.handled) == ([], None, 1)
+
+
+@owned
 def test_a_message_taken_while_its_actor_is_being_finished_is_failed(kernel: Kernel, cls: type[Counter]) -> None:
     log: list[Any] = []
     ref = spawn(kernel, cls, 0, log)
