@@ -53,12 +53,12 @@ class Bucket:
             self._level = max(self._level, self._when_full(limit))
         return self._level
 
-    def wait(self, amount: float, now: float) -> float:
-        """Seconds until `amount` is there; more than the limit needs a full bucket."""
+    def wait(self, amount: float, now: float, kept: float = 0.0) -> float:
+        """Seconds until `amount` is there, and above it the share `kept` of the limit; a full bucket is always enough."""
         limit = self.limit
         if limit is None:
             return 0.0
-        wanted = min(amount, limit)
+        wanted = min(amount + kept * limit, limit)
         level = self.level(now)
         if level >= wanted:
             return 0.0

@@ -82,7 +82,8 @@ class Gatehouse:
     def _line(self, name: str, config: LMConfig) -> Line:
         settings = self.guarding.limits_of(config.provider, config.model)
         follows = config.provider == QUEUES_SILENTLY
-        return Line(name, RateLimiter(settings, self._clock.now(), follow_latency=follows), self._clock)
+        limiter = RateLimiter(settings, self._clock.now(), follow_latency=follows)
+        return Line(name, limiter, self._clock, self.guarding.fairness)
 
     def _changed(self, name: str, before: State, after: State) -> None:
         self._telemetry.execute(STATE_CHANGED, {}, {"name": name, "before": before.value, "after": after.value})

@@ -6,23 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dspy_actors.lm.breaker_settings import BreakerSettings
+from dspy_actors.lm.fairness import Fairness
 from dspy_actors.lm.limiter import LimiterSettings
 from dspy_actors.lm.retry_budget import RetryBudgetSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Guarding:
-    """Settings of breakers, limiters and retry budgets; each part checks its own values.
+    """Settings of breakers, limiters, fairness and retry budgets; each part checks its own values.
 
     `breaker` holds for a model at an endpoint, `provider_breaker` for everything at that endpoint: an outage of the
     account or the server stops all its models at once. `limiter` holds for every model and key, unless `limiters` has
-    the model, as `openai/gpt-4o-mini`, or its provider, as `openai`.
+    the model, as `openai/gpt-4o-mini`, or its provider, as `openai`. `fairness` is how those who wait share one.
     """
 
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     provider_breaker: BreakerSettings = field(default_factory=lambda: BreakerSettings(minimum=20))
     limiter: LimiterSettings = field(default_factory=LimiterSettings)
     limiters: Mapping[str, LimiterSettings] = field(default_factory=dict)
+    fairness: Fairness = field(default_factory=Fairness)
     retry_budget: RetryBudgetSettings = field(default_factory=RetryBudgetSettings)
 
     def limits_of(self, provider: str, model: str) -> LimiterSettings:

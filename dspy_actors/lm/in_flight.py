@@ -66,9 +66,11 @@ class InFlight:
         own = max(1, int(self.bound))
         return own if self.most is None else min(own, self.most)
 
-    def is_full(self) -> bool:
-        """Whether no more may begin now; whoever asks wants to begin one."""
+    def is_full(self, kept: float = 0.0) -> bool:
+        """Whether no more may begin now, the share `kept` of the bound left alone; whoever asks wants to begin one."""
         limit = self.limit
+        if limit is not None and kept:
+            limit = max(1, int(limit * (1.0 - kept) + 1e-9))
         if limit is None or self.now < limit:
             return False
         self._pressed = True

@@ -35,6 +35,9 @@ RAMP_SECONDS = 1.0
 
 RAMP_END = 256
 
+UNLIMITED = 1000.0
+"""Tokens a second by which a request's share is measured where no limit is known; a request counts as one more."""
+
 
 @dataclass(frozen=True, slots=True)
 class LimiterSettings:
@@ -129,21 +132,35 @@ class RateLimiter:
         self._out = 0  # of those reserved since the last pause
         self._epoch = 0
 
-    def reserve(self, need: Need, now: float) -> Reservation | float:
-        """Room for a request, or the seconds after which to ask again.
+    def wait(self, need: Need, now: float, kept: float = 0.0) -> float:
+        """Seconds until there may be room for a request that leaves the share `kept` of every limit alone.
 
         `math.inf` means: when a request now under way has ended.
         """
-        if self.in_flight.is_full():
+        if self.in_flight.is_full(kept):
             return math.inf
-        wait = max(
+        return max(
             self.paused_until - now,
             self._ramp_wait(now) if self._ramp is not None else 0.0,
-            self.requests.wait(1, now),
-            self.tokens.wait(need.tokens, now),
-            self.input_tokens.wait(need.prompt, now),
-            self.output_tokens.wait(need.answer, now),
+            self.requests.wait(1, now, kept),
+            self.tokens.wait(need.tokens, now, kept),
+            self.input_tokens.wait(need.prompt, now, kept),
+            self.output_tokens.wait(need.answer, now, kept),
         )
+
+    def share(self, need: Need) -> float:
+        """What a request takes of the limit that it takes most of: the seconds in which that much comes back."""
+        found = max(
+            1.0 / self.requests.rate,
+            need.tokens / self.tokens.rate,
+            need.prompt / self.input_tokens.rate,
+            need.answer / self.output_tokens.rate,
+        )
+        return found or (1.0 + need.tokens) / UNLIMITED
+
+    def reserve(self, need: Need, now: float, kept: float = 0.0) -> Reservation | float:
+        """Room for a request, or the seconds after which to ask again: see `wait`."""
+        wait = self.wait(need, now, kept)
         if wait > 1e-9:
             return wait
         self._take(1, need.prompt, need.answer, now)

@@ -1,4 +1,4 @@
-"""`Line`: a limiter, locked, and those who wait for it: urgent ones first, tenants in turn, then as they came.
+"""`Line`: a limiter, locked, and those who wait for it, in the order of a `FairQueue`.
 
 It takes no thread and no loop. Who must wait gets a reply, which somebody else's settlement, a timer of the clock or
 the deadline settles; so a line outlives workers and io loops, and a test drives it with a clock of its own.
@@ -6,28 +6,27 @@ the deadline settles; so a line outlives workers and io loops, and a test drives
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 
 from dspy_actors.envelope import Priority
 from dspy_actors.errors import DeadlineExceeded, LMRateLimitError
+from dspy_actors.lm.fair_queue import FairQueue
+from dspy_actors.lm.fairness import Fairness
 from dspy_actors.lm.limiter import Need, RateLimiter, Reservation
 from dspy_actors.lm.rate_headers import RateReading
 from supervisors.clock import Clock
 from supervisors.reply import Reply
-
-_RANKS: Mapping[Priority, int] = {"interactive": 0, "batch": 1, "optimizer": 2}
-
 
 @dataclass(slots=True, eq=False)
 class Place:
     """Somebody's place in the line. `deadline` is an instant, `turn` gets the reservation."""
 
     need: Need
+    priority: Priority
+    tenant: str
     deadline: float | None
     turn: Reply[Reservation]
 
@@ -51,27 +50,28 @@ class Line:
     __slots__ = (
         "_clock",
         "_due",
-        "_heap",
+        "_kept",
+        "_kept_for",
+        "_kept_until",
         "_length",
         "_limiter",
         "_lock",
-        "_number",
-        "_served",
-        "_turns",
+        "_queue",
         "name",
     )
 
-    def __init__(self, name: str, limiter: RateLimiter, clock: Clock) -> None:
+    def __init__(self, name: str, limiter: RateLimiter, clock: Clock, fairness: Fairness | None = None) -> None:
         self.name = name
         self._limiter = limiter
         self._clock = clock
         self._lock = Lock()
-        self._heap: list[tuple[int, float, int, Place]] = []
+        fairness = fairness or Fairness()
+        self._queue: FairQueue[Place] = FairQueue(fairness, _is_gone)
         self._length = 0
-        self._number = 0
-        self._turns: dict[str, float] = {}  # by tenant: how much it has asked for, in the line's own time
-        self._served = 0.0
         self._due = math.inf
+        self._kept = fairness.interactive_reserve
+        self._kept_for = fairness.reserve_seconds
+        self._kept_until = -math.inf
 
     @property
     def waiting(self) -> int:
@@ -88,12 +88,22 @@ class Line:
         """
         now = self._clock.now()
         with self._lock:
-            found = self._limiter.paused_until - now if self._length else self._limiter.reserve(need, now)
+            if priority == "interactive":
+                kept, self._kept_until = 0.0, now + self._kept_for
+            else:
+                kept = self._kept if now < self._kept_until else 0.0
+            found = self._limiter.paused_until - now if self._length else self._limiter.reserve(need, now, kept)
             if isinstance(found, Reservation):
                 return found
+            if kept and not self._length:  # who would have to wait for the reserve alone may still get some of it
+                found = self._limiter.wait(need, now)
             if deadline is not None and deadline < now + found < math.inf:
                 return _failed(_hopeless(found))
-            place = self._queue(need, priority, tenant, deadline)
+            place = Place(need, priority, tenant, deadline, Reply())
+            if not self._length:
+                self._queue.clear()
+            self._queue.push(place, priority, tenant)
+            self._length += 1
         place.turn.on_settled(self._one_less)
         if deadline is not None:
             late = self._clock.call_at(deadline, lambda: place.turn.fail(_too_late()))
@@ -125,53 +135,42 @@ class Line:
         with self._lock:
             return {**self._limiter.reading(now), "waiting": self._length}
 
-    def _queue(self, need: Need, priority: Priority, tenant: str, deadline: float | None) -> Place:
-        """Stand in line: by rank, then by how much the tenant has had, so that a flood of one does not bury others."""
-        if not self._length:
-            self._turns.clear()
-            self._served = 0.0
-        begin = max(self._served, self._turns.get(tenant, 0.0))
-        self._turns[tenant] = begin + 1.0 + need.tokens
-        self._number += 1
-        self._length += 1
-        place = Place(need, deadline, Reply())
-        heapq.heappush(self._heap, (_RANKS[priority], begin, self._number, place))
-        return place
-
     def _one_less(self) -> None:
         with self._lock:
             self._length -= 1
+            self._queue.left(self._length)
 
     def _serve(self) -> None:
         """Give out what there is room for, in order; come back when there is more."""
         while True:
             now = self._clock.now()
             with self._lock:
-                place = self._first()
+                place = self._queue.first()
                 if place is None:
                     return
-                found = self._limiter.reserve(place.need, now)
+                found = self._room_for(place, now)
                 if isinstance(found, Reservation):
-                    self._served = max(self._served, heapq.heappop(self._heap)[1])
-                elif now + found < self._due:
-                    self._due = now + found
+                    share = self._limiter.share(place.need)
+                    self._queue.take(share)
+                elif found < self._due:
+                    self._due = found
                 else:
                     return  # a timer is set, or a settlement will come by
             if not isinstance(found, Reservation):
-                self._clock.call_at(now + found, partial(self._time_to_look, now + found))
+                self._clock.call_at(found, partial(self._time_to_look, found))
                 return
             if not place.turn.set(found):  # it has left at this very moment
                 with self._lock:
                     self._limiter.settle(found, None, now, sent=False)
+                    self._queue.give_back(share, place.priority, place.tenant)
 
-    def _first(self) -> Place | None:
-        heap = self._heap
-        while heap:
-            place = heap[0][3]
-            if not place.turn.done():
-                return place
-            heapq.heappop(heap)
-        return None
+    def _room_for(self, place: Place, now: float) -> Reservation | float:
+        """Room for the first in line, or the instant at which to look again."""
+        kept = self._kept if now < self._kept_until and not self._queue.may_use_reserve else 0.0
+        found = self._limiter.reserve(place.need, now, kept)
+        if isinstance(found, Reservation):
+            return found
+        return min(now + found, self._kept_until) if kept else now + found
 
     def _time_to_look(self, due: float) -> None:
         """A timer went off: the one that counts, unless an earlier one was set after it."""
@@ -186,9 +185,14 @@ class Line:
         now = self._clock.now()
         with self._lock:
             wait = self._limiter.paused_until - now
-            late = [place for *_, place in self._heap if place.deadline is not None and place.deadline < now + wait]
+            end = now + wait
+            late = [place for place in self._queue.places() if place.deadline is not None and place.deadline < end]
         for place in late:
             place.turn.fail(_hopeless(wait))
+
+
+def _is_gone(place: Place) -> bool:
+    return place.turn.done()
 
 
 def _failed(error: Exception) -> Reply[Reservation]:

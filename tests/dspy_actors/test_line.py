@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from dspy_actors.errors import DeadlineExceeded, LMRateLimitError
+from dspy_actors.lm.fairness import Fairness
 from dspy_actors.lm.limiter import LimiterSettings, Need, RateLimiter, Reservation
 from dspy_actors.lm.line import Ending, Line
 from dspy_actors.lm.rate_headers import Quota, RateReading
@@ -21,8 +23,8 @@ ONE = Need()
 GIVEN_UP = Ending(sent=False)
 
 
-def line(clock: ManualClock, **limits: Any) -> Line:
-    return Line("m", RateLimiter(LimiterSettings(**limits), clock.now(), rng=Steady()), clock)
+def line(clock: ManualClock, fairness: Fairness | None = None, **limits: Any) -> Line:
+    return Line("m", RateLimiter(LimiterSettings(**limits), clock.now(), rng=Steady()), clock, fairness)
 
 
 def room(found: Line, **about: Any) -> Reservation:
@@ -123,13 +125,139 @@ def test_nobody_is_let_past_the_first_in_line(clock: ManualClock) -> None:
     assert up(turn)
 
 
+# -- the reserve -------------------------------------------------------------------------------------------------------
+
+
+def up_at_once(found: Line, need: Need = ONE, **about: Any) -> bool:
+    made = found.enter(need, **about)
+    return isinstance(made, Reservation) or up(made)
+
+
+def taken(found: Line, **about: Any) -> int:
+    """How many find room at once."""
+    count = 0
+    while up_at_once(found, **about):
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("limit", ["requests_per_minute", "max_in_flight"])
+def test_others_leave_a_fifth_of_a_limit_to_interactive_calls(clock: ManualClock, limit: str) -> None:
+    found = line(clock, **{limit: 100})
+    room(found)
+    assert taken(found, priority="optimizer") == 79
+    assert taken(found) == 19  # the twentieth goes to the one that now waits: else it might wait for ever
+
+
+def test_others_leave_a_fifth_of_the_tokens_too(clock: ManualClock) -> None:
+    found = line(clock, tokens_per_minute=1000)
+    found.enter(Need(100))
+    assert isinstance(found.enter(Need(700), priority="batch"), Reservation)
+    waits(found, Need(1), priority="batch")
+    assert up_at_once(found, Need(200))
+
+
+def test_without_interactive_calls_others_have_all_of_a_limit(clock: ManualClock) -> None:
+    found = line(clock, max_in_flight=10)
+    assert taken(found, priority="batch") == 10
+
+
+def test_the_reserve_is_not_kept_for_interactive_calls_of_long_ago(clock: ManualClock) -> None:
+    found = line(clock, Fairness(reserve_seconds=60.0), max_in_flight=2)
+    found.settle(room(found), Ending())
+    room(found, priority="batch")
+    turn = waits(found, priority="batch")
+    clock.advance(59.0)
+    assert not turn.done()
+    clock.advance(1.0)
+    assert up(turn)
+
+
+def test_others_wait_until_the_reserve_is_full_again(clock: ManualClock) -> None:
+    found = line(clock, Fairness(interactive_reserve=0.5), requests_per_minute=60)
+    for _ in range(40):
+        room(found)
+    turn = waits(found, priority="batch")
+    clock.advance(10.0)
+    assert not turn.done()
+    clock.advance(1.0)
+    assert up(turn)
+
+
+def test_one_that_waits_for_the_reserve_alone_is_not_refused_for_its_deadline(clock: ManualClock) -> None:
+    found = line(clock, Fairness(interactive_reserve=0.5), requests_per_minute=60)
+    for _ in range(40):
+        room(found)
+    assert not waits(found, priority="batch", deadline=5.0).done()
+
+
+@pytest.mark.parametrize(("priority", "share"), [("batch", 4), ("optimizer", 16)])
+def test_interactive_calls_that_never_wait_do_not_starve_others(clock: ManualClock, priority: Any, share: int) -> None:
+    found = line(clock, requests_per_minute=960)
+    for _ in range(900):
+        room(found)
+    turns = [waits(found, priority=priority) for _ in range(5)]
+    passed, served = 0, []
+    while not up(turns[-1]):
+        clock.advance(1 / 16)
+        assert up_at_once(found)
+        passed += 1
+        if sum(map(up, turns)) > len(served):
+            served.append(passed)
+    assert max(later - sooner for sooner, later in pairwise(served)) == share
+
+
+def test_a_limit_of_one_is_not_kept_from_others(clock: ManualClock) -> None:
+    found = line(clock, max_in_flight=1)
+    found.settle(room(found), Ending())
+    assert room(found, priority="optimizer")
+
+
+def queue_waits(clock: ManualClock, flood: int) -> list[float]:
+    """Seconds that an interactive call a second waits at ten requests a second, a minute and a half long."""
+    found = line(clock, requests_per_minute=600)
+    room(found)
+    for number in range(flood):
+        found.enter(Need(10), priority="optimizer", tenant="sweep", deadline=None if number % 2 else 1e6)
+    times = []
+    for _ in range(90):
+        began = clock.now()
+        made = found.enter(Need(10), tenant="service")
+        while isinstance(made, Reply) and not up(made):
+            clock.advance(0.05)
+        times.append(clock.now() - began)
+        clock.advance(1.0 - times[-1])
+    return times
+
+
+def test_a_flood_of_an_optimizer_does_not_make_interactive_calls_wait(clock: ManualClock) -> None:
+    idle, flooded = queue_waits(clock, 0), queue_waits(clock, 10_000)
+    assert max(flooded) <= 2 * max(idle) == 0.0
+
+
+def test_the_flood_goes_on_meanwhile_at_the_rest_of_the_limit(clock: ManualClock) -> None:
+    found = line(clock, requests_per_minute=600)
+    room(found)
+    flood = [found.enter(ONE, priority="optimizer", tenant="sweep") for _ in range(2000)]
+    before = sum(isinstance(each, Reservation) or up(each) for each in flood)
+    for _ in range(60):
+        room_or_turn = found.enter(ONE, tenant="service")
+        assert isinstance(room_or_turn, Reservation) or up(room_or_turn)
+        clock.advance(1.0)
+    served = sum(isinstance(each, Reservation) or up(each) for each in flood) - before
+    assert served == 600 - 60
+
+
+# -- leaving -----------------------------------------------------------------------------------------------------------
+
+
 class LeavesAsItsTurnComes(RateLimiter):
     """Cancels `victim` in the moment that room was made for it."""
 
     victim: Reply[Reservation] | None = None
 
-    def reserve(self, need: Need, now: float) -> Reservation | float:
-        found = super().reserve(need, now)
+    def reserve(self, need: Need, now: float, kept: float = 0.0) -> Reservation | float:
+        found = super().reserve(need, now, kept)
         if self.victim is not None and isinstance(found, Reservation):
             threading.Thread(target=self.victim.cancel).start()
             wait_until(self.victim.cancelled)
