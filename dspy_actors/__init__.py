@@ -42,12 +42,14 @@ from dspy_actors.errors import (
     ShuttingDown,
     SignatureError,
     StateError,
+    UnknownTenant,
 )
 from dspy_actors.evaluation.evaluate import Evaluate, Progress
 from dspy_actors.evaluation.result import EvaluationResult
 from dspy_actors.example import Example, Prediction
 from dspy_actors.lm.breaker_settings import BreakerSettings
 from dspy_actors.lm.budget import Budget
+from dspy_actors.lm.fairness import Fairness
 from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.limiter import LimiterSettings
 from dspy_actors.lm.lm import LM
@@ -87,6 +89,7 @@ __all__ = [
     "EvaluationError",
     "EvaluationResult",
     "Example",
+    "Fairness",
     "Guarding",
     "Image",
     "InputError",
@@ -112,5 +115,6 @@ __all__ = [
     "Signature",
     "SignatureError",
     "StateError",
+    "UnknownTenant",
     "make_signature",
 ]

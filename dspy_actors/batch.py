@@ -62,7 +62,7 @@ class _Mapping:
         self._ended: SimpleQueue[Mapped | BaseException | None] = SimpleQueue()
         self._early: dict[int, Mapped] = {}
         self._next = 0
-        self._job = Job(program, settings, Feed(closed=False), self._deliver, host.clock)
+        self._job = Job(program, settings.of_class("batch"), Feed(closed=False), self._deliver, host.clock)
         self._concurrency = concurrency
 
     async def _deliver(self, row: Row, outcome: Outcome) -> Callable[[], object]:

@@ -12,6 +12,9 @@ from dspy_actors.messages import Usage
 
 Priority: TypeAlias = Literal["interactive", "batch", "optimizer"]
 
+CLASSES: tuple[Priority, ...] = ("interactive", "batch", "optimizer")
+"""What calls are for, the most urgent first."""
+
 _PREFIX = os.urandom(4).hex()
 _NUMBERS = itertools.count(1)
 

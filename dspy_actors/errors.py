@@ -11,6 +11,7 @@ DspyActorsError(kind)
   DeadlineExceeded(phase, seconds)    the call's deadline passed                                 (also TimeoutError)
   CallCancelled                       the call was cancelled by its caller
   ShuttingDown                        the runtime drains or has ended
+  UnknownTenant(tenant)               a tenant that the runtime was not told of                  (also ValueError)
   DataError(path, line)               a row or a file of data that cannot be read
   ProgramError(cause)                 a program's own exception, where it has to travel as a value
   EvaluationError                     an evaluation that cannot begin
@@ -183,6 +184,14 @@ class ShuttingDown(DspyActorsError, RuntimeError):
 
     kind = "shutting_down"
     infrastructure = True
+
+
+class UnknownTenant(DspyActorsError, ValueError):
+    """A tenant that is not among those that `Runtime(tenants=...)` was told of."""
+
+    kind = "unknown_tenant"
+    fields = ("tenant",)
+    tenant: str | None
 
 
 class DataError(DspyActorsError, ValueError):

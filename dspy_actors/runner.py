@@ -14,8 +14,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from dspy_actors.adapters.base import Adapter
-from dspy_actors.envelope import Envelope, Priority, Scope
-from dspy_actors.errors import BlockingCall, CallCancelled, DeadlineExceeded, DspyActorsError, NoRuntime
+from dspy_actors.envelope import CLASSES, Envelope, Priority, Scope
+from dspy_actors.errors import (
+    BlockingCall,
+    CallCancelled,
+    DeadlineExceeded,
+    DspyActorsError,
+    EvaluationError,
+    NoRuntime,
+    UnknownTenant,
+)
 from dspy_actors.example import Prediction
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.work import Answer
@@ -33,6 +41,10 @@ class Settings:
 
     `deadline` is how many seconds a call may take. `options` are merged over the options of whichever LM is asked.
     `parse_retries` is how often an answer that does not hold the outputs is asked for again, with what was wrong.
+    `priority` is `None` where nobody named a class: then what runs says which it is of. `tenants` are those that there
+    are, `None` where any name is one; nobody's calls (`""`) are always let in.
+
+    Raises `UnknownTenant` for a tenant that is not among them, `EvaluationError` for a class that there is not.
     """
 
     lm: LM | None
@@ -40,10 +52,30 @@ class Settings:
     deadline: float = 600.0
     tenant: str = ""
     session: str = ""
-    priority: Priority = "interactive"
+    priority: Priority | None = None
     sample: int = 0
     options: Mapping[str, object] = field(default_factory=dict)
     parse_retries: int = 1
+    tenants: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        self.check_tenants("tenant", self.tenant)
+        if self.priority is not None and self.priority not in CLASSES:
+            msg = f"priority={self.priority!r}: one of {', '.join(CLASSES)}"
+            raise EvaluationError(msg)
+
+    def check_tenants(self, where: str, *names: str) -> None:
+        """Raise `UnknownTenant` for the first of `names`, given as `where`, that is none of `tenants`."""
+        known = self.tenants
+        for name in names:
+            if known is not None and name and name not in known:
+                there_are = ", ".join(sorted(known)) or "none"
+                msg = f"{where} names the tenant {name!r}; Runtime(tenants=...) knows {there_are}"
+                raise UnknownTenant(msg, tenant=name)
+
+    def of_class(self, priority: Priority) -> Settings:
+        """These settings, for calls of that class unless they name another."""
+        return self if self.priority is not None else replace(self, priority=priority)
 
     def bind(self, **changes: Any) -> Settings:
         """These settings with some of them changed; an LM may be given by its name."""

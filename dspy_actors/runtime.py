@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Token
 from pathlib import Path
@@ -21,12 +21,8 @@ from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.layer import LayerSettings, LMLayer
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.prices import Price
-from dspy_actors.lm.providers.base import LMConfig, Provider
+from dspy_actors.lm.providers.opening import OpenProvider, opener
 from dspy_actors.lm.providers.set_aside import SetAside
-from dspy_actors.lm.providers.table import provider_for
-from dspy_actors.lm.transports.base import TransportSettings
-from dspy_actors.lm.transports.choose import choose
-from dspy_actors.lm.transports.observed import observed
 from dspy_actors.lm.usage import LMCounters, LMNumbers
 from dspy_actors.lm.usage_log import UsageTotals
 from dspy_actors.modules.admission import Limits
@@ -44,8 +40,6 @@ from supervisors.system import System
 
 _NUMBERS = itertools.count(1)
 
-OpenProvider = Callable[[LMConfig], Provider]
-
 
 class Runtime:
     """Programs, models and their supervision tree, from `start_up` to `shutdown`.
@@ -59,6 +53,9 @@ class Runtime:
         adapter: how prompts are written and answers read; `ChatAdapter()` if left out.
         deadline: seconds a call may take, everything included.
         tenant: whose calls these are; part of the cache's key.
+        tenants: all there are; a budget, a weight or `using(tenant=...)` that names another is then refused.
+        priority: the class of all calls; else calls are `interactive`, `map` and `Evaluate` run as `batch`, an
+            optimizer's calls as `optimizer`.
         transport: `"httpx"`, `"aiohttp"` (the extra `[fast]`), or `"auto"`: aiohttp where it is installed.
         cache_seconds, cache_bytes, cache_entries: bounds of the memory cache.
         cache_path: a file that keeps answers across restarts, each for `cache_disk_seconds`; none if left out.
@@ -79,7 +76,8 @@ class Runtime:
         adapter: Adapter | None = None,
         deadline: float = 600.0,
         tenant: str = "",
-        priority: Priority = "interactive",
+        tenants: Iterable[str] | None = None,
+        priority: Priority | None = None,
         transport: str = "auto",
         cache_seconds: float = 1800.0,
         cache_bytes: int = 64 * 1024 * 1024,
@@ -107,7 +105,11 @@ class Runtime:
             tenant=tenant,
             priority=priority,
             parse_retries=parse_retries,
+            tenants=None if tenants is None else frozenset(tenants),
         )
+        guarding = guarding or Guarding()
+        self.settings.check_tenants("budgets", *(budgets or ()))
+        self.settings.check_tenants("weights", *guarding.fairness.weights)
         self._limits = Limits(max_inflight, max_queue)
         self._max_zombies = max_zombies
         self._clock = clock
@@ -115,9 +117,9 @@ class Runtime:
         self._registry = Registry()
         set_aside = SetAside() if clock is None else SetAside(clock.now)
         self._layer_settings = LayerSettings(
-            open_provider=open_provider or _providers(transport, set_aside),
+            open_provider=open_provider or opener(transport, set_aside),
             set_aside=set_aside,
-            guarding=guarding or Guarding(),
+            guarding=guarding,
             prices=dict(prices or {}),
             budgets=dict(budgets or {}),
             session_budgets=dict(session_budgets or {}),
@@ -334,6 +336,7 @@ class Runtime:
         """Bound what a tenant or a session may spend from now on; what was spent stays spent."""
         self._running()
         assert self._layer is not None
+        self.settings.check_tenants("tenant", tenant or "")
         self._layer.book.set(budget, tenant=tenant, session=session)
 
     @property
@@ -372,12 +375,6 @@ class Using(AbstractContextManager["Using"]):
         """As `Runtime.start`, under these settings."""
         with self:
             return self._runtime.start(module, **options)
-
-
-def _providers(transport: str, set_aside: SetAside) -> OpenProvider:
-    factory = observed(choose(transport))
-    settings = TransportSettings()
-    return lambda config: provider_for(config, factory, settings, set_aside)
 
 
 def _check(**values: float) -> None:

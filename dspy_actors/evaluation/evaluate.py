@@ -150,7 +150,8 @@ class Evaluate:
             msg = f"num_threads={num_threads}: at least 1 row must be under way"
             raise EvaluationError(msg)
         rows = _rows(devset)
-        host, settings = host_of(program)
+        host, found = host_of(program)
+        settings = found.of_class("batch")
         if self.deadline is not None:
             settings = settings.bind(deadline=self.deadline)
         run = _Run(self, host, settings, program, metric, rows)

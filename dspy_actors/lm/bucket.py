@@ -54,7 +54,7 @@ class Bucket:
         return self._level
 
     def wait(self, amount: float, now: float, kept: float = 0.0) -> float:
-        """Seconds until `amount` is there, and above it the share `kept` of the limit; a full bucket is always enough."""
+        """Seconds until `amount` is there and the share `kept` of the limit above it; a full bucket is enough."""
         limit = self.limit
         if limit is None:
             return 0.0

@@ -90,7 +90,7 @@ class _Class(Generic[T]):
         return tenant.tag, self.numbers, tenant
 
     def _forget_idle(self) -> None:
-        """Forget tenants that wait no more, where they are the larger part: it forgives each of them one call at most."""
+        """Forget tenants that wait no more, where they are the larger part: it forgives each one call at most."""
         if len(self.tenants) >= SWEEP_AT + 2 * len(self.order):
             self.tenants = {name: each for name, each in self.tenants.items() if each.listed}
 

@@ -11,7 +11,7 @@ from dspy_actors.envelope import Priority
 from dspy_actors.errors import LMConfigurationError
 
 CLASS_WEIGHTS: Mapping[Priority, float] = MappingProxyType({"interactive": 16.0, "batch": 4.0, "optimizer": 1.0})
-"""The classes, the most urgent one first, and their shares while all of them wait."""
+"""Shares of the classes while all of them wait, the most urgent first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 
-from dspy_actors.envelope import Priority
+from dspy_actors.envelope import CLASSES, Priority
 from dspy_actors.errors import DeadlineExceeded, LMRateLimitError
 from dspy_actors.lm.fair_queue import FairQueue
 from dspy_actors.lm.fairness import Fairness
@@ -19,6 +19,7 @@ from dspy_actors.lm.limiter import Need, RateLimiter, Reservation
 from dspy_actors.lm.rate_headers import RateReading
 from supervisors.clock import Clock
 from supervisors.reply import Reply
+
 
 @dataclass(slots=True, eq=False)
 class Place:
@@ -57,6 +58,7 @@ class Line:
         "_limiter",
         "_lock",
         "_queue",
+        "_waiting",
         "name",
     )
 
@@ -68,6 +70,7 @@ class Line:
         fairness = fairness or Fairness()
         self._queue: FairQueue[Place] = FairQueue(fairness, _is_gone)
         self._length = 0
+        self._waiting: dict[Priority, int] = dict.fromkeys(CLASSES, 0)
         self._due = math.inf
         self._kept = fairness.interactive_reserve
         self._kept_for = fairness.reserve_seconds
@@ -104,7 +107,8 @@ class Line:
                 self._queue.clear()
             self._queue.push(place, priority, tenant)
             self._length += 1
-        place.turn.on_settled(self._one_less)
+            self._waiting[priority] += 1
+        place.turn.on_settled(partial(self._one_less, priority))
         if deadline is not None:
             late = self._clock.call_at(deadline, lambda: place.turn.fail(_too_late()))
             place.turn.on_settled(lambda: late.cancel())
@@ -131,13 +135,15 @@ class Line:
                 self._dismiss()
 
     def reading(self, now: float) -> dict[str, float | int | None]:
-        """The limiter's limits and levels, and how many wait."""
+        """The limiter's limits and levels, and how many wait, in all and by class."""
         with self._lock:
-            return {**self._limiter.reading(now), "waiting": self._length}
+            by_class = {f"waiting_{name}": count for name, count in self._waiting.items()}
+            return {**self._limiter.reading(now), "waiting": self._length, **by_class}
 
-    def _one_less(self) -> None:
+    def _one_less(self, priority: Priority) -> None:
         with self._lock:
             self._length -= 1
+            self._waiting[priority] -= 1
             self._queue.left(self._length)
 
     def _serve(self) -> None:

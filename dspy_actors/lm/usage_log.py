@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
+from dspy_actors.envelope import Priority
 from dspy_actors.lm.prices import Prices, cost_of
 from dspy_actors.messages import Usage
 
@@ -33,6 +34,7 @@ class UsageRecord:
     usage: Usage | None = None
     cost: Decimal | None = None
     kind: str | None = None
+    priority: Priority = "interactive"
 
 
 @dataclass(frozen=True, slots=True)

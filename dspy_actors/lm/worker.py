@@ -171,6 +171,7 @@ class LMWorker(Actor):
                 usage=usage,
                 cost=cost,
                 kind=None if failure is None else failure.kind,
+                priority=work.priority,
             )
         )
 

@@ -241,7 +241,7 @@ class Program:
             path=(self.name,) if inside is None else (*inside.path, self.name),
             deadline=deadline,
             tenant=settings.tenant,
-            priority=settings.priority,
+            priority=settings.priority or "interactive",
             sample=settings.sample,
             session=settings.session,
         )

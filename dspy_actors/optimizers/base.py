@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from dspy_actors.errors import EvaluationError
+from dspy_actors.evaluation.host import EvaluationHost, host_of
 from dspy_actors.example import Example
 from dspy_actors.modules.module import Module
+from dspy_actors.runner import FRAME, Settings, require_frame
 
 M = TypeVar("M", bound=Module)
 
@@ -18,6 +22,22 @@ class Optimizer(Protocol):
     def compile(self, student: M, *, trainset: Sequence[Example]) -> M:
         """The better program. Runs blocking, in the caller's thread, inside a runtime."""
         ...
+
+
+@contextmanager
+def searching(student: Module, name: str) -> Iterator[tuple[EvaluationHost, Settings]]:
+    """The runtime that a search runs in, and its settings, which are in force inside the block.
+
+    Whatever asks a model there, evaluations and metrics too, is of the class `optimizer` unless the settings name
+    another. Raises `NoRuntime`, which calls the caller `name`, outside every runtime.
+    """
+    host, found = host_of(student, name)
+    settings = found.of_class("optimizer")
+    token = FRAME.set(replace(require_frame(name), settings=settings))
+    try:
+        yield host, settings
+    finally:
+        FRAME.reset(token)
 
 
 def checked_trainset(trainset: Sequence[Example]) -> list[Example]:

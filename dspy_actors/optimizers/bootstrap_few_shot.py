@@ -11,14 +11,14 @@ from typing import Any
 
 from dspy_actors.errors import EvaluationError
 from dspy_actors.evaluation.attempt import attempt
-from dspy_actors.evaluation.host import EvaluationHost, host_of
+from dspy_actors.evaluation.host import EvaluationHost
 from dspy_actors.evaluation.judge import Metric, awaited
 from dspy_actors.example import Example, Prediction
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program, Trace
-from dspy_actors.optimizers.base import M, checked_trainset, labelled
+from dspy_actors.optimizers.base import M, checked_trainset, labelled, searching
 from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
-from dspy_actors.runner import FRAME, Frame, Settings
+from dspy_actors.runner import Settings
 
 Demo = dict[str, dict[str, Any]]
 Demos = dict[str, list[dict[str, Any]]]
@@ -91,12 +91,12 @@ class BootstrapFewShot:
         made = student.reset_copy()
         guide = self._teacher(student, teacher, examples)
         _check_pair(made, guide)
-        host, settings = host_of(made, "BootstrapFewShot.compile")
-        program = host.start(guide)
-        try:
-            demos, solved = _Search(self, host, settings, program, guide).run(examples)
-        finally:
-            program.stop()
+        with searching(made, "BootstrapFewShot.compile") as (host, settings):
+            program = host.start(guide)
+            try:
+                demos, solved = _Search(self, host, settings, program, guide).run(examples)
+            finally:
+                program.stop()
         self._give(made, demos, [e for i, e in enumerate(examples) if i not in solved])
         made._compiled = True
         return made
@@ -125,7 +125,7 @@ class _Search:
     ) -> None:
         self.plan = plan
         self.host = host
-        self.settings = settings.bind(priority="optimizer")
+        self.settings = settings
         self.program = program
         self.teacher = teacher
         self.errors = 0
@@ -170,13 +170,9 @@ class _Search:
     def _succeeded(self, example: Example, prediction: Any, trace: Trace) -> bool:
         if self.plan.metric is None:
             return True
-        token = FRAME.set(Frame(self.host, self.settings))
-        try:
-            value = self.plan.metric(example, prediction, trace)
-            if isawaitable(value):
-                value = self.host.run_on_loop(awaited(value)).get()
-        finally:
-            FRAME.reset(token)
+        value = self.plan.metric(example, prediction, trace)
+        if isawaitable(value):
+            value = self.host.run_on_loop(awaited(value)).get()
         if isinstance(value, Prediction):
             value = float(value)
         threshold = self.plan.metric_threshold

@@ -225,6 +225,17 @@ def test_whoever_stayed_away_has_saved_up_nothing() -> None:
     assert shares(crowd, 20, lambda p: p.tenant) == {"a": 10, "b": 10}
 
 
+def test_a_class_that_stayed_away_has_saved_up_nothing() -> None:
+    crowd = Crowd(class_weights={"interactive": 1.0, "batch": 1.0})
+    for _ in range(200):
+        crowd.come("interactive")
+    for _ in range(100):
+        crowd.serve()
+    for _ in range(100):
+        crowd.come("batch")
+    assert shares(crowd, 20, lambda p: p.priority) == {"interactive": 10, "batch": 10}
+
+
 def test_whoever_left_has_paid_nothing() -> None:
     crowd = Crowd()
     for place in [crowd.come("batch", "a", MOST) for _ in range(50)]:
@@ -237,11 +248,11 @@ def test_whoever_left_has_paid_nothing() -> None:
 
 def test_a_turn_that_is_given_back_has_cost_nothing() -> None:
     crowd = Crowd()
+    gone = crowd.come("batch", "a", MOST)
     for tenant in ("a", "b"):
         for _ in range(10):
             crowd.come("batch", tenant)
-    gone = crowd.serve()
-    assert gone is not None
+    assert crowd.serve() is gone
     crowd.queue.give_back(gone.cost, gone.priority, gone.tenant)
     assert shares(crowd, 10, lambda p: p.tenant) == {"a": 5, "b": 5}
 
