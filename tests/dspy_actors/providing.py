@@ -55,11 +55,16 @@ def ask(name: str, base_url: str, request: LMRequest, **config: Any) -> LMRespon
 
 
 def ask_in(
-    dialect: str, base_url: str, turns: tuple[Message, ...] = TURNS, key: KeySource = None, **options: Any
+    dialect: str,
+    base_url: str,
+    turns: tuple[Message, ...] = TURNS,
+    key: KeySource = None,
+    model: str = "m",
+    **options: Any,
 ) -> LMResponse:
     """One answer, asked for in one of `DIALECTS`."""
     name, choosing = DIALECTS[dialect]
-    return ask(name, base_url, LMRequest("m", turns, {**choosing, **options}), api_key=key)
+    return ask(name, base_url, LMRequest(model, turns, {**choosing, **options}), api_key=key)
 
 
 def said_in(dialect: str, body: bytes, status: int = 200, **options: Any) -> LMResponse:
