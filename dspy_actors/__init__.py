@@ -23,51 +23,91 @@ with Runtime(lm="embedded/knn") as rt:              # starts the supervision tre
 | `runtime`, `cli/`, `demo/`, `testing/` | outside: the handle, the command line, the public fakes |
 """
 
-from dspy_actors.adapters.base import Adapter
-from dspy_actors.adapters.chat_adapter import ChatAdapter
-from dspy_actors.batch import Mapped
-from dspy_actors.errors import (
-    AdapterParseError,
-    BlockingCall,
-    BudgetExceeded,
-    Busy,
-    CircuitOpen,
-    DeadlineExceeded,
-    DspyActorsError,
-    EvaluationError,
-    InputError,
-    LMConfigurationError,
-    LMError,
-    NoRuntime,
-    ShuttingDown,
-    SignatureError,
-    StateError,
-    UnknownTenant,
-)
-from dspy_actors.evaluation.evaluate import Evaluate, Progress
-from dspy_actors.evaluation.result import EvaluationResult
-from dspy_actors.example import Example, Prediction
-from dspy_actors.lm.breaker_settings import BreakerSettings
-from dspy_actors.lm.budget import Budget
-from dspy_actors.lm.fairness import Fairness
-from dspy_actors.lm.guarding import Guarding
-from dspy_actors.lm.limiter import LimiterSettings
-from dspy_actors.lm.lm import LM
-from dspy_actors.lm.prices import Price
-from dspy_actors.modules.chain_of_thought import ChainOfThought
-from dspy_actors.modules.embedder import Embedder
-from dspy_actors.modules.module import Module
-from dspy_actors.modules.outcome import Outcome
-from dspy_actors.modules.predict import Predict
-from dspy_actors.modules.program import Program
-from dspy_actors.optimizers.base import Optimizer
-from dspy_actors.optimizers.bootstrap_few_shot import BootstrapFewShot
-from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
-from dspy_actors.runtime import Runtime
-from dspy_actors.secret import Secret
-from dspy_actors.signature.fields import InputField, OutputField
-from dspy_actors.signature.signature import Signature, make_signature
-from dspy_actors.types.image import Image
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dspy_actors.adapters.base import Adapter
+    from dspy_actors.adapters.chat_adapter import ChatAdapter
+    from dspy_actors.batch import Mapped
+    from dspy_actors.errors import (
+        AdapterParseError,
+        BlockingCall,
+        BudgetExceeded,
+        Busy,
+        CircuitOpen,
+        DeadlineExceeded,
+        DspyActorsError,
+        EvaluationError,
+        InputError,
+        LMConfigurationError,
+        LMError,
+        NoRuntime,
+        ShuttingDown,
+        SignatureError,
+        StateError,
+        UnknownTenant,
+    )
+    from dspy_actors.evaluation.evaluate import Evaluate, Progress
+    from dspy_actors.evaluation.result import EvaluationResult
+    from dspy_actors.example import Example, Prediction
+    from dspy_actors.lm.breaker_settings import BreakerSettings
+    from dspy_actors.lm.budget import Budget
+    from dspy_actors.lm.fairness import Fairness
+    from dspy_actors.lm.guarding import Guarding
+    from dspy_actors.lm.limiter import LimiterSettings
+    from dspy_actors.lm.lm import LM
+    from dspy_actors.lm.prices import Price
+    from dspy_actors.modules.chain_of_thought import ChainOfThought
+    from dspy_actors.modules.embedder import Embedder
+    from dspy_actors.modules.module import Module
+    from dspy_actors.modules.outcome import Outcome
+    from dspy_actors.modules.predict import Predict
+    from dspy_actors.modules.program import Program
+    from dspy_actors.optimizers.base import Optimizer
+    from dspy_actors.optimizers.bootstrap_few_shot import BootstrapFewShot
+    from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
+    from dspy_actors.runtime import Runtime
+    from dspy_actors.secret import Secret
+    from dspy_actors.signature.fields import InputField, OutputField
+    from dspy_actors.signature.signature import Signature, make_signature
+    from dspy_actors.types.image import Image
+
+_ROOMS = {
+    "adapters.base": "Adapter",
+    "adapters.chat_adapter": "ChatAdapter",
+    "batch": "Mapped",
+    "errors": "AdapterParseError BlockingCall BudgetExceeded Busy CircuitOpen DeadlineExceeded DspyActorsError "
+    "EvaluationError InputError LMConfigurationError LMError NoRuntime ShuttingDown "
+    "SignatureError StateError UnknownTenant",
+    "evaluation.evaluate": "Evaluate Progress",
+    "evaluation.result": "EvaluationResult",
+    "example": "Example Prediction",
+    "lm.breaker_settings": "BreakerSettings",
+    "lm.budget": "Budget",
+    "lm.fairness": "Fairness",
+    "lm.guarding": "Guarding",
+    "lm.limiter": "LimiterSettings",
+    "lm.lm": "LM",
+    "lm.prices": "Price",
+    "modules.chain_of_thought": "ChainOfThought",
+    "modules.embedder": "Embedder",
+    "modules.module": "Module",
+    "modules.outcome": "Outcome",
+    "modules.predict": "Predict",
+    "modules.program": "Program",
+    "optimizers.base": "Optimizer",
+    "optimizers.bootstrap_few_shot": "BootstrapFewShot",
+    "optimizers.labeled_few_shot": "LabeledFewShot",
+    "runtime": "Runtime",
+    "secret": "Secret",
+    "signature.fields": "InputField OutputField",
+    "signature.signature": "Signature make_signature",
+    "types.image": "Image",
+}
+"""Which file of the package each public name stands in; it is loaded when the name is first asked for."""
+
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 __all__ = [
     "LM",
@@ -118,3 +158,18 @@ __all__ = [
     "UnknownTenant",
     "make_signature",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """A public name, from its file (PEP 562): who needs words only does not load what runs them."""
+    home = _HOMES.get(name)
+    if home is None:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    found: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from importlib.resources import files
 from pkgutil import walk_packages
 
@@ -46,3 +48,17 @@ def test_the_package_says_that_it_is_typed(name: str) -> None:
 @pytest.mark.parametrize("name", FACES)
 def test_the_package_has_a_public_face(name: str) -> None:
     assert importlib.import_module(name).__all__
+
+
+def test_a_name_loads_its_own_file_and_what_that_needs() -> None:
+    code = "import dspy_actors, sys; dspy_actors.Secret; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = done.stdout.split()
+    assert "dspy_actors.secret" in loaded
+    assert [name for name in loaded if name.startswith(("dspy_actors.runtime", "supervisors", "pydantic"))] == []
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    face = importlib.import_module("dspy_actors")
+    with pytest.raises(AttributeError, match="no attribute 'Predictor'"):
+        _ = face.Predictor
