@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dspy_actors.adapters.base import Adapter
     from dspy_actors.adapters.chat_adapter import ChatAdapter
+    from dspy_actors.adapters.json_adapter import JSONAdapter
     from dspy_actors.batch import Mapped
     from dspy_actors.errors import (
         AdapterParseError,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "adapters.base": "Adapter",
     "adapters.chat_adapter": "ChatAdapter",
+    "adapters.json_adapter": "JSONAdapter",
     "batch": "Mapped",
     "errors": "AdapterParseError BlockingCall BudgetExceeded Busy CircuitOpen DeadlineExceeded DspyActorsError "
     "EvaluationError InputError LMConfigurationError LMError NoRuntime ShuttingDown "
@@ -134,6 +136,7 @@ __all__ = [
     "Image",
     "InputError",
     "InputField",
+    "JSONAdapter",
     "LMConfigurationError",
     "LMError",
     "LabeledFewShot",

@@ -93,6 +93,10 @@ class Message:
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
 
+ResponseFormat: TypeAlias = Literal["json_object", "json_schema"]
+"""What an answer can be held to: some JSON object, or one that fits a schema. OpenAI's words."""
+
+
 @dataclass(frozen=True, slots=True)
 class LMRequest:
     """One question to one model, whole: whatever can change the answer is in here.

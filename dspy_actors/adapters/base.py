@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from dspy_actors.adapters.field_listener import FieldListener
 from dspy_actors.example import Example
-from dspy_actors.messages import Message
+from dspy_actors.messages import Message, ResponseFormat
 from dspy_actors.signature.signature import Signature
 
 Demo: TypeAlias = Mapping[str, Any] | Example
@@ -16,7 +17,8 @@ Demo: TypeAlias = Mapping[str, Any] | Example
 class Adapter(Protocol):
     """Renders a call as messages and reads the completion. `testing.adapters.check_adapter` is its contract.
 
-    An adapter is shared by all threads and loops of a runtime, so it keeps no state but caches.
+    An adapter is shared by all threads and loops of a runtime, so it keeps no state but caches. One that derives from
+    this class has `listener` and `options` already.
     """
 
     @property
@@ -33,3 +35,14 @@ class Adapter(Protocol):
     def parse(self, signature: type[Signature], text: str) -> dict[str, Any]:
         """The typed outputs, in declaration order. Raises `AdapterParseError` naming the first field at fault."""
         ...
+
+    def listener(self, signature: type[Signature]) -> FieldListener | None:
+        """Follows one answer while it is written; `None` where outputs are told only when all of it is there."""
+        return None
+
+    def options(self, signature: type[Signature], formats: frozenset[ResponseFormat]) -> Mapping[str, object]:
+        """Options that the request is to be made with, under those of the LM and of the call.
+
+        `formats` are the response formats that the model's provider can be held to.
+        """
+        return {}

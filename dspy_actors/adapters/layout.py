@@ -1,4 +1,4 @@
-"""The marks and words of the chat layout: what `ChatAdapter` writes and what a reader of its prompts looks for.
+"""The marks and words of the layouts: what our adapters write and what a reader of their prompts looks for.
 
 The layout itself is described in `chat_adapter.py`. The embedded model reads prompts back with `sections` and these
 constants, so that both sides change together.
@@ -32,6 +32,9 @@ NOT_GIVEN = "(unknown in this example)"
 """Stands for an output that a demonstration or an earlier turn lacks."""
 REMINDER = "Reply with these fields in this order: "
 """Begins the last paragraph of the request; nothing behind it is input."""
+JSON_TITLE = "The answer is one JSON object and nothing else, with these keys:"
+JSON_REMINDER = "Reply with one JSON object that has these keys in this order: "
+"""What `REMINDER` is, where the answer is JSON."""
 
 
 def header(name: str) -> str:

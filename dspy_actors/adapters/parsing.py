@@ -12,9 +12,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
+from dspy_actors.errors import AdapterParseError
+from dspy_actors.signature.fields import Field
 from dspy_actors.types.base import FieldType
-from dspy_actors.types.checking import type_adapter
+from dspy_actors.types.checking import admits_none, type_adapter
 
+_BRACE = re.compile(r"[{}]")
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})\Z", re.ASCII)
 _MOST_LEFT_OPEN = 200
 """Open brackets beyond which almost-JSON is refused unread: repairing takes seconds for the kilobytes of `{"a" {"a" `
@@ -55,12 +58,107 @@ def typed_value(text: str, annotation: Any) -> Any:
         raise
 
 
-def _member(text: str, kind: enum.EnumMeta) -> Any:
+def data_value(value: Any, annotation: Any) -> Any:
+    """The value that a JSON value holds for an annotation: text by the rules of `typed_value`, the rest as it is.
+
+    In a `str` another value than text is that value's JSON, but null is none. Raises `ValueError`.
+    """
+    if isinstance(value, str):
+        return typed_value(value, annotation)
+    if annotation is str:
+        if value is None:
+            msg = "it is null"
+            raise ValueError(msg)
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(annotation, enum.EnumMeta):
+        return _member(value, annotation)
+    return type_adapter(annotation).validate_python(value)
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """The JSON object in `text`: all of it, else the first in it, else repaired. `None` where there is none.
+
+    Of two values of one key the first counts, and line feeds may stand in strings; a repaired object is as the
+    repairer leaves it.
+    """
+    found = _first_object(text)
+    if found is None:
+        found = _repaired(text)
+    if not isinstance(found, dict):
+        balanced = _first_balanced(text)
+        found = None if balanced is None or balanced == text else _repaired(balanced)
+    return found if isinstance(found, dict) else None
+
+
+def _first_object(text: str) -> Any:
+    start = text.find("{")
+    try:
+        return None if start < 0 else _DECODER.raw_decode(text, start)[0]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _repaired(text: str) -> Any:
+    try:
+        return _loaded(text)
+    except ValueError:
+        return None
+
+
+def _first_counts(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        made.clear()
+        for key, value in pairs:
+            made.setdefault(key, value)
+    return made
+
+
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_first_counts)
+
+
+def _first_balanced(text: str) -> str | None:
+    """The `{…}` that begins first of those whose braces are balanced, those inside strings counted too."""
+    open_at: list[int] = []
+    best: tuple[int, int] | None = None
+    for found in _BRACE.finditer(text):
+        if found.group() == "{":
+            open_at.append(found.start())
+        elif open_at:
+            start = open_at.pop()
+            if best is None or start < best[0]:
+                best = (start, found.end())
+            if not open_at:
+                break
+    return None if best is None else text[best[0] : best[1]]
+
+
+def filled(outputs: Mapping[str, Field], values: Mapping[str, Any], text: str, adapter: str) -> dict[str, Any]:
+    """`values` in declaration order, with what may be missing filled in: its default, else `None`.
+
+    Raises `AdapterParseError` naming the first output that is missing and has neither.
+    """
+    whole: dict[str, Any] = {}
+    for name, field in outputs.items():
+        if name in values:
+            whole[name] = values[name]
+        elif not field.required:
+            whole[name] = field.get_default()
+        elif admits_none(field.annotation):
+            whole[name] = None
+        else:
+            found = ", ".join(values) or "none"
+            msg = f"the answer has no output {name!r} (found: {found})"
+            raise AdapterParseError(msg, field=name, text=text, adapter=adapter)
+    return whole
+
+
+def _member(text: object, kind: enum.EnumMeta) -> Any:
     members: Mapping[str, Any] = kind.__members__
     for member in members.values():
         if member.value == text:
             return member
-    if text in members:
+    if isinstance(text, str) and text in members:
         return members[text]
     for member in members.values():
         if str(member.value) == text:

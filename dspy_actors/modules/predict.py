@@ -14,6 +14,7 @@ from dspy_actors.errors import (
 )
 from dspy_actors.example import Prediction
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.providers.table import formats_of
 from dspy_actors.messages import LMRequest, LMResponse, Message
 from dspy_actors.modules.module import Module
 from dspy_actors.runner import Frame, checkpoint, require_frame, settle
@@ -101,8 +102,9 @@ class Predict(Module):
     def _request(self, lm: LM, messages: tuple[Message, ...], frame: Frame) -> LMRequest:
         assert frame.envelope is not None
         options = lm.options
-        if self.config or frame.settings.options:
-            options = {**options, **self.config, **frame.settings.options}
+        asked = frame.settings.adapter.options(self.signature, formats_of(lm.provider))
+        if asked or self.config or frame.settings.options:
+            options = {**asked, **options, **self.config, **frame.settings.options}
         return LMRequest(lm.model, messages, options, frame.envelope.sample)
 
     async def _ask(self, lm: LM, request: LMRequest, frame: Frame) -> list[dict[str, Any]]:
@@ -175,7 +177,7 @@ def _with_correction(request: LMRequest, response: LMResponse, error: AdapterPar
     """The request again, followed by the answer that could not be read and what was wrong with it."""
     correction = (
         f"That answer could not be read: {error.message} "
-        "Answer again, with every output field under its header, in the layout described above."
+        "Answer again, with every output field, in the layout described above."
     )
     turns = (Message.of("assistant", response.texts[0] or "(empty)"), Message.of("user", correction))
     return LMRequest(request.model, (*request.messages, *turns), request.options, request.sample)

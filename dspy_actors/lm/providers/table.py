@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.providers.base import LMConfig, Opening, OpenTransport, Provider, ProviderFactory
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.transports.base import TransportFactory, TransportSettings
+from dspy_actors.messages import ResponseFormat
 
 PROVIDERS = MappingProxyType(
     {
@@ -19,6 +21,20 @@ PROVIDERS = MappingProxyType(
     }
 )
 """Name -> `module:class`, imported when the first model of that name is opened."""
+
+RESPONSE_FORMATS: Mapping[str, frozenset[ResponseFormat]] = MappingProxyType(
+    {
+        "openai": frozenset({"json_object", "json_schema"}),
+        "anthropic": frozenset({"json_schema"}),
+        "local": frozenset({"json_object", "json_schema"}),
+    }
+)
+"""What a provider can hold its models to; nothing for those that are not here."""
+
+
+def formats_of(provider: str) -> frozenset[ResponseFormat]:
+    """The response formats that the models of `provider` are asked for unless told otherwise."""
+    return RESPONSE_FORMATS.get(provider, frozenset())
 
 
 def provider_for(

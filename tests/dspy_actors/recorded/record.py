@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,77 @@ LAYOUTS: list[dict[str, Any]] = [
 ]
 
 
+JSON_COMPLETIONS: list[tuple[str, str]] = [
+    ("q -> a", '{"a": "Paris"}'),
+    ("q -> a", '  {"a": "two\\n\\nlines ", "b": 1}\n'),
+    ("q -> a", '```json\n{"a": "Paris"}\n```'),
+    ("q -> a", 'Sure! Here it is:\n{"a": "Paris"}\nAnything else?'),
+    ("q -> a", "{'a': 'Paris'}"),
+    ("q -> a", '{"a": "Paris"'),
+    ("q -> a", '{"a": "Par'),
+    ("q -> a", '{"a": "Paris",}'),
+    ("q -> a", '{a: "Paris"}'),
+    ("q -> a", '{"a": "line\nfeed"}'),
+    ("q -> a", '{"a": "\\u00fc \\ud83d\\ude00 \\" \\\\ {}"}'),
+    ("q -> a", '[{"a": "Paris"}]'),
+    ("q -> a", '{"A": "Paris"}'),
+    ("q -> a", '"Paris"'),
+    ("q -> a", "no object at all"),
+    ("q -> a", ""),
+    ("q -> a", "{}"),
+    ("q -> a", '{"a": 42}'),
+    ("q -> a, b", '{"b": "2", "a": "1"}'),
+    ("q -> a, b", '{"a": "1"}'),
+    ("q -> a, b: str | None", '{"a": "1"}'),
+    ("q -> a, b: int | None", '{"a": "1", "b": null}'),
+    ("q -> a: int", '{"a": 42}'),
+    ("q -> a: int", '{"a": "42"}'),
+    ("q -> a: int", '{"a": " 42 "}'),
+    ("q -> a: int", '{"a": 4.0}'),
+    ("q -> a: int", '{"a": 4.5}'),
+    ("q -> a: int", '{"a": "about 5"}'),
+    ("q -> a: int", '{"a": null}'),
+    ("q -> a: float", '{"a": 3}'),
+    ("q -> a: float", '{"a": "1e3"}'),
+    ("q -> a: bool", '{"a": true}'),
+    ("q -> a: bool", '{"a": "yes"}'),
+    ("q -> a: bool", '{"a": "maybe"}'),
+    ("q -> a: Literal['yes', 'no']", '{"a": "yes"}'),
+    ("q -> a: Literal['yes', 'no']", '{"a": "\'yes\'"}'),
+    ("q -> a: Literal['yes', 'no']", '{"a": "maybe"}'),
+    ("q -> a: Literal[1, 2, 3]", '{"a": 2}'),
+    ("q -> a: Literal[1, 2, 3]", '{"a": "2"}'),
+    ("q -> a: Colour", '{"a": "red"}'),
+    ("q -> a: Colour", '{"a": "GREEN"}'),
+    ("q -> a: Colour", '{"a": "blue"}'),
+    ("q -> a: list[str]", '{"a": ["a", "b"]}'),
+    ("q -> a: list[str]", "{\"a\": \"['a', 'b']\"}"),
+    ("q -> a: list[int]", '{"a": ["1", 2.0]}'),
+    ("q -> a: list[int]", '{"a": [1, "x"]}'),
+    ("q -> a: dict[str, Any]", '{"a": {"b": [1, null]}}'),
+    ("q -> a: Place", '{"a": {"name": "Ulm"}}'),
+    ("q -> a: Place", "{\"a\": \"{'name': 'Ulm'}\"}"),
+    ("q -> a: Place", '{"a": {"zone": 2}}'),
+    ("q -> a: list[Place]", '{"a": [{"name": "Ulm"}, {"name": "Bonn", "zone": null}]}'),
+    ("q -> a: Optional[str]", '{"a": "null"}'),
+    ("q -> a: Optional[str]", '{"a": null}'),
+    ("q -> a: int | str", '{"a": "3"}'),
+    ("q -> a: tuple[int, str]", '{"a": [1, "a"]}'),
+    ("q -> a: Any", '{"a": {"b": 1}}'),
+]
+
+
+FORMATS = (
+    "q -> a",
+    "q -> a: int, b: list[str]",
+    "q -> a: Place, b: Trip",
+    "q -> a: list[Trip], b: Literal['x', 'y']",
+    "q -> a: Colour | None",
+    "q -> a: dict[str, int]",
+    "q -> a, b: dict[str, Any]",
+)
+
+
 def plain(value: Any) -> Any:
     """A parsed value as JSON that still tells types apart where JSON would not."""
     if isinstance(value, BaseModel):
@@ -176,16 +248,38 @@ def layout_facts(messages: list[tuple[str, str]]) -> dict[str, Any]:
     }
 
 
-def record_parses() -> list[dict[str, Any]]:
+def json_layout_facts(messages: list[tuple[str, str]]) -> dict[str, Any]:
+    """As `layout_facts`, of a prompt that shows its answers as JSON objects."""
+    facts = layout_facts(messages)
+    found = re.search(r"^\{\n.*?^\}", messages[0][1], re.M | re.S)
+    template = json.loads(found.group()) if found else {}
+    slots = {name: re.match(r"\{(\w+)\}( {8}# )?", value) for name, value in template.items()}
+    paragraph = messages[-1][1].rpartition("\n\n")[2]
+    whole, answers = True, []
+    for role, text in messages[1:-1]:
+        if role == "user":
+            whole = text.startswith("[[ ## ")
+        elif whole:
+            answers.append(text)
+    return {
+        **{name: facts[name] for name in ("roles", "types", "task", "headers")},
+        "slots": facts["slots"],
+        "keys": [[name, slot and slot.group(1), bool(slot and slot.group(2))] for name, slot in slots.items()],
+        "reminded": [name for name in re.findall(r"`(\w+)`", paragraph) if name in template],
+        "answers": answers,
+    }
+
+
+def record_parses(completions: list[tuple[str, str]], adapter: str) -> list[dict[str, Any]]:
     import dspy
     from dspy.utils.exceptions import AdapterParseError
 
     rows = []
-    for signature, completion in COMPLETIONS:
+    for signature, completion in completions:
         row: dict[str, Any] = {"signature": signature, "completion": completion}
         made = dspy.Signature(signature, custom_types={**CUSTOM_TYPES})
         try:
-            row["values"] = plain(dspy.ChatAdapter().parse(made, completion))
+            row["values"] = plain(getattr(dspy, adapter)().parse(made, completion))
         except AdapterParseError:
             row["error"] = "AdapterParseError"
         except Exception as error:
@@ -194,7 +288,7 @@ def record_parses() -> list[dict[str, Any]]:
     return rows
 
 
-def record_layouts() -> list[dict[str, Any]]:
+def record_layouts(adapter: str, facts_of: Callable[[list[tuple[str, str]]], dict[str, Any]]) -> list[dict[str, Any]]:
     import dspy
 
     rows = []
@@ -203,8 +297,8 @@ def record_layouts() -> list[dict[str, Any]]:
         inputs = dict(case["inputs"])
         if "history" in inputs:
             inputs["history"] = dspy.History(**inputs["history"])
-        messages = dspy.ChatAdapter().format(made, case["demos"], inputs)
-        facts = layout_facts([(m["role"], m["content"]) for m in messages])
+        messages = getattr(dspy, adapter)().format(made, case["demos"], inputs)
+        facts = facts_of([(m["role"], m["content"]) for m in messages])
         rows.append({"signature": case["signature"], "facts": facts})
     return rows
 
@@ -238,9 +332,44 @@ def record_states() -> None:
     composed.save(str(HERE / "dspy_composed.json"))
 
 
+def record_formats() -> list[dict[str, Any]]:
+    """Which response format DSPy asks for where the provider takes schemas, and the keys of the schema."""
+    import dspy
+    from dspy.adapters.json_adapter import _get_structured_outputs_response_format, _has_open_ended_mapping
+
+    rows: list[dict[str, Any]] = []
+    for arrow in FORMATS:
+        made = dspy.Signature(arrow, custom_types={**CUSTOM_TYPES})
+        row: dict[str, Any] = {"signature": arrow, "type": "json_object"}
+        if not _has_open_ended_mapping(made):
+            schema = _get_structured_outputs_response_format(made).model_json_schema()
+            row |= {"type": "json_schema", "required": schema["required"], "closed": closed_objects(schema)}
+        rows.append(row)
+    return rows
+
+
+def closed_objects(schema: Any) -> list[list[str]]:
+    """The required keys of every object in a schema that admits no others, sorted."""
+    if isinstance(schema, list):
+        return sorted(keys for part in schema for keys in closed_objects(part))
+    if not isinstance(schema, dict):
+        return []
+    found = [keys for part in schema.values() for keys in closed_objects(part)]
+    if schema.get("type") == "object" and schema.get("additionalProperties") is False:
+        found.append(schema["required"])
+    return sorted(found)
+
+
 def main() -> None:
     record_states()
-    for name, rows in (("parses", record_parses()), ("layouts", record_layouts())):
+    found = {
+        "parses": record_parses(COMPLETIONS, "ChatAdapter"),
+        "layouts": record_layouts("ChatAdapter", layout_facts),
+        "json_parses": record_parses(JSON_COMPLETIONS, "JSONAdapter"),
+        "json_layouts": record_layouts("JSONAdapter", json_layout_facts),
+        "json_formats": record_formats(),
+    }
+    for name, rows in found.items():
         (HERE / f"{name}.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
