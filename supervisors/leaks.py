@@ -20,6 +20,8 @@ Look: TypeAlias = Callable[[], Iterable[str]]
 
 SETTLING: Final = 3.0
 """Seconds of real time that something has to end after a test."""
+COLLECTING: Final = 0.03
+"""Seconds of them before garbage is collected, which takes far longer than a thread does to end."""
 
 
 def threads() -> Iterator[str]:
@@ -50,13 +52,14 @@ def seen(looks: Iterable[Look] = LOOKS) -> Counter[str]:
 def left(before: Counter[str], looks: Iterable[Look] = LOOKS, settling: float = SETTLING) -> list[str]:
     """What is there beyond `before`, once it had `settling` seconds to end. Blocks the calling thread."""
     looks = tuple(looks)
-    deadline = time.monotonic() + settling
+    began = time.monotonic()
     collected = False
     while rest := seen(looks) - before:
-        if not collected:
+        passed = time.monotonic() - began
+        if not collected and passed >= min(COLLECTING, settling):
             collected = True
             gc.collect()  # what only a cycle keeps open is closed here, with its ResourceWarning in this test
-        elif time.monotonic() > deadline:
+        elif passed > settling:
             return sorted(rest)
         elif not _join_one(rest):
             threading.Event().wait(0.005)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,24 @@ from tests.server.client import StubServer
 
 pytest_plugins = ("supervisors.pytest_plugin", "pytester")
 """The first has `clock`, `system` and `start_supervised`; where we are installed pytest has loaded it already."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--switch-interval=1e-5`: threads take turns five hundred times as often, so that races are met."""
+    said = "seconds after which a running thread lets another one run, for the whole run (Python's own: 5e-3)"
+    parser.addoption("--switch-interval", type=float, default=None, metavar="SECONDS", help=said)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    seconds = config.getoption("--switch-interval")
+    if seconds is not None:
+        sys.setswitchinterval(seconds)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the tests ran on, also with `-q`."""
+    version = f"{platform.python_implementation()} {platform.python_version()}"
+    terminalreporter.write_line(f"{version}, threads switch every {sys.getswitchinterval():g} s")
 
 
 @pytest.fixture(autouse=True)
