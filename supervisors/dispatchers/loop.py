@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine
 from contextvars import copy_context
+from functools import partial
 from threading import Event, Lock, Thread, get_ident
 from typing import Any, TypeVar
 
@@ -38,7 +39,10 @@ class LoopDispatcher:
         self._ready: deque[Runnable] = deque()
         self._armed = False
         self._cells: dict[Runnable, None] = {}
+        self._waiting: dict[Reply[Any], Coroutine[Any, Any, Any]] = {}  # given to `run` and not begun
+        self._tasks: dict[asyncio.Task[None], Reply[Any]] = {}  # begun; asyncio keeps no strong reference to a task
         self._stopped = False
+        self._over = False
 
     # life
 
@@ -94,10 +98,15 @@ class LoopDispatcher:
         reply: Reply[T] = Reply()
         context = copy_context()
         context.run(BESIDE.set, True)  # an actor that has this done is free meanwhile
+        self._waiting[reply] = coro  # before the look at `_stopped` in `start`: who winds up finds it
+        reply.on_settled(partial(self._forget, reply))
         try:
-            self.loop.call_soon_threadsafe(self._begin, coro, reply, context=context)
+            loop = self.loop
+            if steps.hook is not None:
+                steps.hook("loop:sending", self)
+            loop.call_soon_threadsafe(self._begin, reply, context=context)
         except (RuntimeError, SystemStopped):
-            coro.close()
+            reply.cancel()
             raise SystemStopped(self.name) from None
         return reply
 
@@ -180,13 +189,19 @@ class LoopDispatcher:
             cell.sched = True
             self.submit(cell)
 
-    def _begin(self, coro: Coroutine[Any, Any, T], reply: Reply[T]) -> None:
-        if reply.done():
+    def _begin(self, reply: Reply[Any]) -> None:
+        if self._over:
+            reply.cancel()
+        coro = self._waiting.pop(reply, None)
+        if coro is not None:  # else it was cancelled before it began
+            task = asyncio.get_running_loop().create_task(_settle(coro, reply))
+            self._tasks[task] = reply
+            task.add_done_callback(self._tasks.pop)
+
+    def _forget(self, reply: Reply[Any]) -> None:
+        coro = self._waiting.pop(reply, None)
+        if coro is not None:
             coro.close()
-            return
-        task = asyncio.get_running_loop().create_task(_settle(coro, reply))
-        _TASKS.add(task)
-        task.add_done_callback(_TASKS.discard)
 
     # the thread
 
@@ -204,19 +219,28 @@ class LoopDispatcher:
             self._wind_up(loop)
 
     def _wind_up(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._waker is not None:
-            self._waker.close()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
+        self._over = True  # nothing begins from now on
+        try:
+            if self._waker is not None:
+                self._waker.close()
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
+            self._let_go()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            self._let_go()
+            if steps.hook is not None:
+                steps.hook("loop:closing", self)
+            loop.close()
 
-
-_TASKS: set[asyncio.Task[None]] = set()  # asyncio keeps no strong reference to a task
+    def _let_go(self) -> None:
+        """Whoever waits for what did not begin, or did not end when it was cancelled, need not wait any more."""
+        for reply in [*self._waiting, *self._tasks.values()]:
+            reply.cancel()
 
 
 async def _settle(coro: Coroutine[Any, Any, T], reply: Reply[T]) -> None:

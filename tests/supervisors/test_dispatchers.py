@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -192,6 +193,40 @@ def test_stop_cancels_what_runs_and_settles_its_replies(loop: LoopDispatcher) ->
     assert reply.cancelled()
     with pytest.raises(SystemStopped):
         loop.run(work())
+
+
+def test_a_coroutine_that_will_not_end_with_its_loop_keeps_nobody_waiting(loop: LoopDispatcher) -> None:
+    began = threading.Event()
+
+    async def stubborn() -> None:
+        began.set()
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    reply = loop.run(stubborn())
+    began.wait(5)
+    loop.stop(5.0)
+    assert reply.cancelled()
+
+
+def test_a_coroutine_that_is_not_wanted_any_more_never_begins(loop: LoopDispatcher) -> None:
+    held, gate, began = threading.Event(), threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        held.set()
+        gate.wait(5)
+
+    async def work() -> None:
+        began.set()
+
+    loop.run(hold())
+    assert held.wait(5)
+    unwanted = loop.run(work())
+    assert unwanted.cancel()
+    gate.set()
+    loop.run(asyncio.sleep(0)).get(5)
+    assert not began.is_set()
 
 
 def test_a_foreign_task_that_exits_does_not_stop_the_loop(loop: LoopDispatcher) -> None:
