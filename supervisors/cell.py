@@ -20,6 +20,7 @@ from supervisors.holding import HOLD, SystemMessage, is_held
 from supervisors.mailbox import Mailbox, Message
 from supervisors.pause import Pause
 from supervisors.reply import UNSET, Reply
+from supervisors.tracebacks import without_repeats
 
 GRACE = 5.0
 """Seconds that an ended actor's cancelled tasks have to clean up before the death is announced without them."""
@@ -115,7 +116,7 @@ class Cell(Mailbox):
         try:
             rest(pause)
         except BaseException as error:  # as in `handle`
-            self.die(Crash(error), None)
+            self.die(Crash(without_repeats(error)), None)
         else:
             self._conclude(None, None)
 
@@ -202,7 +203,7 @@ class Cell(Mailbox):
     def _crashed(self, error: BaseException, message: Message) -> Coroutine[Any, Any, None] | None:
         """What a handler raised, whatever it is, ends this actor and no other."""
         self.last = message
-        return self.die(Crash(error), message[3])
+        return self.die(Crash(without_repeats(error)), message[3])
 
     def _returned(self, message: Message, value: Any) -> Coroutine[Any, Any, None] | None:
         if type(value) is CoroutineType and self.dispatcher.is_loop:
@@ -217,11 +218,11 @@ class Cell(Mailbox):
         except BaseException as error:  # as above; SystemExit must not reach asyncio, which would re-raise it
             self.awaiting = False
             if _get_running_loop() is None:  # not cancelled but thrown away, with its loop: nothing can be awaited
-                self.finish(Crash(error), reply)
+                self.finish(Crash(without_repeats(error)), reply)
                 return
             exit = self._requested_exit() if isinstance(error, CancelledError) else None  # noqa: A001
             self.last = message
-            rest = self.die(exit or Crash(error), reply)
+            rest = self.die(exit or Crash(without_repeats(error)), reply)
         else:
             self.awaiting = False
             rest = self._conclude(reply, value)
@@ -352,7 +353,7 @@ class Cell(Mailbox):
         try:
             self.actor.terminate(exit)
         except BaseException as error:  # a failing end is still an end, with another reason
-            exit = Crash(error)  # noqa: A001
+            exit = Crash(without_repeats(error))  # noqa: A001
         self.finish(exit, last, is_owner=True)
         return None
 
@@ -367,7 +368,7 @@ class Cell(Mailbox):
             if type(ended) is CoroutineType:
                 await ended
         except BaseException as error:  # as in die; a second cancel while terminating lands here too
-            exit = Crash(error)  # noqa: A001
+            exit = Crash(without_repeats(error))  # noqa: A001
         self.finish(exit, last)
 
     async def _until_gone(self, tasks: list[Any]) -> None:

@@ -26,7 +26,7 @@ import pykka
 from supervisors import steps
 from supervisors.awaiting import bag_here
 from supervisors.blocking import BLOCKERS
-from supervisors.clock import Clock, SystemClock
+from supervisors.clock import Clock, SystemClock, Timer
 from supervisors.current import BESIDE, CURRENT, Life
 from supervisors.errors import BlockingCallOnLoop, CallCycle, CallTimeout, fresh
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("supervisors")
 
-_REAL_TIME = SystemClock()  # for waits of replies that belong to no actor; it never gets a timer, so no thread
+_REAL_TIME = SystemClock()  # for waits of replies that belong to no actor; it is given no timer, so it has no thread
 
 
 class _Unset:
@@ -47,10 +47,11 @@ class _Unset:
 class Failure:
     """A settled reply's exception, told apart from a value that happens to be one."""
 
-    __slots__ = ("error",)
+    __slots__ = ("error", "traceback")
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+        self.traceback = error.__traceback__
 
 
 UNSET = _Unset()
@@ -159,10 +160,11 @@ class Reply(pykka.Future[T], Generic[T]):
         return self._result.error if isinstance(self._result, Failure) else None
 
     def take(self) -> T:
-        """The value of a settled reply, or raise its exception (each time a copy, so tracebacks do not grow)."""
+        """The value of a settled reply, or raise its exception: each time a copy, if it can be copied, with the
+        traceback it had when it settled the reply."""
         result = self._result
         if type(result) is Failure:
-            raise fresh(result.error)
+            raise fresh(result.error).with_traceback(result.traceback)
         if result is UNSET:
             raise RuntimeError("this reply is not settled yet; wait for it or add a callback")
         return cast("T", result)
@@ -272,12 +274,16 @@ class Reply(pykka.Future[T], Generic[T]):
         """As `await reply`, at most `seconds` of the answering side's clock. Raises CallTimeout."""
         if self._result is not UNSET or seconds is None:
             return await self
-        if clock is None:
-            clock = _REAL_TIME if self._home is None else self._home.home.clock
+        if clock is None and self._home is not None:
+            clock = self._home.home.clock
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         waiter = partial(bag_here(loop).wake, future)
-        timer = clock.call_at(clock.now() + seconds, waiter)
+        timer: Timer | asyncio.TimerHandle
+        if clock is None:  # nobody's: a clock made for this would have a thread that nobody ends
+            timer = loop.call_later(max(0.0, seconds), waiter)
+        else:
+            timer = clock.call_at(clock.now() + seconds, waiter)
         if steps.hook is not None:
             steps.hook("reply:joining", self)
         self._waiters.append(waiter)

@@ -18,6 +18,7 @@ from supervisors.pause import Pause
 from supervisors.ref import Ref
 from supervisors.reply import Reply
 from supervisors.spec import ChildSpec
+from supervisors.tracebacks import without_repeats
 
 Outcome = Callable[[Ref[Any] | Ignore | StartFailed], object]
 """Is told what a start came to."""
@@ -47,7 +48,7 @@ class Starter:
                 return self._adopt(entry, spec.start(self._kernel, *spec.args, **spec.kwargs))
             started = self._spawn_class(spec.start, entry)
         except BaseException as error:
-            raise start_failed(spec, error) from cause_of(error)
+            raise start_failed(spec, without_repeats(error)) from cause_of(error)
         return outcome(spec, started)
 
     def spawn_last(self, entry: Entry, then: Outcome, may_pause: bool) -> None:

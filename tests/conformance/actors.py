@@ -50,7 +50,7 @@ class Worker(Actor):
         self.log, self.label, self.value = log, name, 0
         log.add({True: f"!{name}", said is IGNORE: f"~{name}", said is None: f"+{name}"}[True])
         if isinstance(said, BaseException):
-            raise said.with_traceback(None)  # one object, raised again and again
+            raise said
         return said
 
     def terminate(self, exit: Exit) -> None:

@@ -148,6 +148,16 @@ def test_aget_gives_up_after_its_seconds(clock: ManualClock) -> None:
     assert clock.pending() == 0
 
 
+def test_a_wait_for_a_reply_of_nobody_needs_no_thread() -> None:
+    async def wait() -> None:
+        with pytest.raises(CallTimeout):
+            await Reply().aget(0.001)
+
+    before = threading.active_count()
+    asyncio.run(wait())
+    assert threading.active_count() == before
+
+
 def test_an_answer_in_time_takes_its_timer_back(clock: ManualClock) -> None:
     async def main() -> int:
         reply: Reply[int] = Reply()
@@ -208,12 +218,13 @@ def test_a_callback_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -
     assert "callback" in caplog.text
 
 
-def test_a_shared_exception_does_not_grow() -> None:
+@pytest.mark.parametrize("error", [ActorDied("a", Crash(ValueError("x")), True), OSError(2, "gone")])
+def test_a_shared_exception_does_not_grow(error: Exception) -> None:
     reply: Reply[int] = Reply()
-    reply.fail(ActorDied("a", Crash(ValueError("x")), True))
+    reply.fail(error)
     lengths = []
     for _ in range(3):
-        with pytest.raises(ActorDied) as caught:
+        with pytest.raises(type(error)) as caught:
             reply.get()
         lengths.append(len(traceback.extract_tb(caught.value.__traceback__)))
     assert len(set(lengths)) == 1
