@@ -149,7 +149,8 @@ class Actor(pykka.Actor):
     # to override; all of it runs inside the actor, on whatever thread has it
 
     def init(self, *args: Any, **kwargs: Any) -> Any:
-        """The first message. Return nothing, or IGNORE to not start; raising is StartFailed for the starter."""
+        """The first message. Return nothing, or IGNORE to not start. Raising and `stop` are StartFailed for the
+        starter, and nothing is terminated then."""
         if args or kwargs:
             raise TypeError(f"{type(self).__name__}.init takes no arguments; define it to take some")
         self.on_start()
@@ -211,12 +212,20 @@ class Actor(pykka.Actor):
         """
         if BESIDE.get():
             raise RuntimeError("defer() belongs into the handler: call it there and hand the reply to the task")
-        cur = self._cell.cur
-        return self._cell.defer(cur if cur is not None else Reply(self._cell))
+        cell = self._cell
+        if not cell.started:
+            raise RuntimeError("there is nothing to defer in init and terminate: nobody waits there for a value")
+        cur = cell.cur
+        return cell.defer(cur if cur is not None else Reply(cell))
 
     def stop(self, exit: Exit = Normal(), reply: Any = _NO_REPLY) -> None:  # noqa: B008 - a frozen value
-        """End after this handler. The caller gets `reply`, or ActorDied with this exit where none is given."""
+        """End after this handler. The caller gets `reply`, or ActorDied with this exit where none is given.
+
+        In `init`: do not start, which is a failure (see IGNORE for one that is none); nobody waits there for a reply.
+        """
         cell = self._cell
+        if reply is not _NO_REPLY and not cell.started:
+            raise RuntimeError("nobody waits for a reply in init and terminate; stop(exit) in init fails the start")
         cell.request_exit(exit, own=not BESIDE.get())
         if reply is not _NO_REPLY and cell.cur is not None:
             cell.cur.set(reply)

@@ -241,6 +241,8 @@ class Cell(Mailbox):
             if value is not None:
                 said = f"{self.kind.__qualname__}.init gave {type(value).__qualname__}; it may give nothing, or IGNORE"
                 return self.die(Crash(TypeError(said)), reply)
+            if self.sysq and self._stops_itself():  # OTP's {stop, Reason}: a start that failed, whatever the exit
+                return self.die(self._requested_exit() or Normal(), reply)
             self.started = True
             value = self.ref
             self.home.telemetry.execute(("actor", "start"), {}, {"name": self.name, "ref": value, "class": self.kind})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from supervisors.actor import IGNORE, Actor
 from supervisors.clock import ManualClock
 from supervisors.errors import ActorDied, AlreadyStarted, BlockingCallOnLoop, CallTimeout, Fenced, NoSystem, StartFailed
-from supervisors.exits import Crash, Killed, Normal, Shutdown
+from supervisors.exits import Crash, Exit, Killed, Normal, Shutdown
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
 from tests.supervisors.actors import FATAL, KINDS, Background, Counter, Ignored, Inline, OnLoop, in_thread, spawn
@@ -42,6 +43,45 @@ def test_an_init_that_raises_is_a_failed_start(kernel: Kernel, cls: type[Counter
     assert caught.value.cause is error
     assert kernel.live() == []
     assert log == []  # nothing had started, so nothing is terminated
+
+
+@kinds
+@pytest.mark.parametrize("exit", [Normal(), Shutdown("not today"), Crash(ValueError("no"))])
+def test_an_init_that_stops_is_a_failed_start(kernel: Kernel, cls: type[Counter], exit: Exit) -> None:
+    log: list[Any] = []
+
+    class Stopping(cls):  # type: ignore[misc, valid-type]
+        def init(self) -> None:
+            self.log = log
+            self.stop(exit)
+
+    with pytest.raises(StartFailed) as caught:
+        kernel.spawn(Stopping)
+    cause = caught.value.cause
+    assert cause.exit == exit if isinstance(cause, ActorDied) else cause is getattr(exit, "error", None)
+    assert kernel.live() == []
+    assert log == []
+
+
+def test_a_coroutine_init_that_stops_is_a_failed_start_too(kernel: Kernel) -> None:
+    class Stopping(OnLoop):
+        async def init(self) -> None:  # type: ignore[override]
+            await asyncio.sleep(0)
+            self.stop()
+
+    with pytest.raises(StartFailed):
+        kernel.spawn(Stopping)
+    assert kernel.live() == []
+
+
+@pytest.mark.parametrize("what", [lambda actor: actor.defer(), lambda actor: actor.stop(reply=1)])
+def test_nobody_waits_for_an_answer_in_init(kernel: Kernel, what: Callable[[Counter], object]) -> None:
+    class Odd(Counter):
+        def init(self) -> None:
+            what(self)
+
+    with pytest.raises(StartFailed, match="nobody waits"):
+        kernel.spawn(Odd)
 
 
 def test_init_with_wrong_arguments_is_a_failed_start(kernel: Kernel) -> None:
