@@ -5,32 +5,27 @@ All of it runs in the thread that runs the supervisor, but for what is marked as
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial, wraps
-from typing import Any, ClassVar, Concatenate, Final, ParamSpec, TypeVar, cast
+from functools import partial
+from typing import Any, ClassVar, Final
 
 from supervisors import reports
 from supervisors.actor import Actor
 from supervisors.cell import Ignore
 from supervisors.child import Entry, is_expected
-from supervisors.errors import AlreadyStarted, StartFailed, SupervisorsError
-from supervisors.exits import Crash, Exit, Killed, Shutdown
+from supervisors.errors import AlreadyStarted, StartFailed
+from supervisors.exits import Crash, Exit, Killed, Shutdown, is_clean
 from supervisors.intensity import Budgets, Intensity
 from supervisors.lineage import refuse_from_below
 from supervisors.links import ExitSignal
 from supervisors.mailbox import Mailbox
 from supervisors.ref import Ref
-from supervisors.spec import BRUTAL_KILL, ChildType
+from supervisors.spec import BRUTAL_KILL, ChildType, Restart
 from supervisors.starter import Starter
 from supervisors.strategies import Strategy
 from supervisors.writer import Writer
 from supervisors.zombies import Zombies
-
-P = ParamSpec("P")
-R = TypeVar("R")
-S = TypeVar("S", bound="Parent")
 
 _SHUTDOWN: Final = Shutdown()
 _ALONE: Final = frozenset({Strategy.ONE_FOR_ONE.value, "dynamic"})
@@ -86,8 +81,8 @@ class Children:
         self._starter = Starter(owner, self, self._count_zombie)
         kind: Any = type(owner)
         self._is_plain = kind._restarting == (kind.child_ended, kind.try_again)
-        self.is_overrun = False
-        """More zombies than there may be: the supervisor is ending."""
+        self.is_ending = False
+        """The supervisor has decided to end: what it still hears of its children leads to nothing."""
 
     # --- published: any thread -----------------------------------------------------------------------------------
 
@@ -188,6 +183,25 @@ class Children:
         for entry in list(entries):
             self.stop(entry)
 
+    def end(self, word: str, detail: str, entry: Entry) -> None:
+        """The supervisor ends by its own decision, with `Shutdown(detail)`; reported with `word`, about `entry`."""
+        self.is_ending = True
+        self.report(reports.SHUTDOWN, word, entry)
+        self._owner.stop(Shutdown(detail))
+
+    def hear(self) -> None:
+        """Report the children that ended before their supervisor was told to: that order overtook the word of them."""
+        for ref, entry in [] if self.is_ending else list(self._living.items()):
+            exit = ref.mailbox.exit  # noqa: A001 - the word of the domain
+            if exit is not None and not ref.is_alive():
+                self.report_end(entry, ref, exit)
+                self._bury(entry, exit)
+
+    def report_end(self, entry: Entry, ref: Ref[Any], exit: Exit) -> None:
+        """Report that a child ended by itself, unless there is nothing to it."""
+        if entry.spec.restart is Restart.PERMANENT or not is_clean(exit):
+            self.report(reports.CHILD_TERMINATED, exit, entry, ref)
+
     def stop_together(self, entries: Iterable[Entry]) -> None:
         """Tell all at once, then wait; each has its own time, and all times run together."""
         all_entries = list(entries)
@@ -237,7 +251,7 @@ class Children:
         spec = entry.spec
         is_inline = isinstance(spec.start, type) and getattr(spec.start, "inline", False)
         is_plain = spec.restarts_after(exit) and spec.backoff is None and spec.budget_key is None
-        return is_inline and is_plain and not self.is_overrun and self._window.has_room(self._clock.now())
+        return is_inline and is_plain and not self.is_ending and self._window.has_room(self._clock.now())
 
     def ended(self, ref: Ref[Any], exit: Exit) -> Entry | None:
         """The child that `ref` is the present life of, from now on not running; None for any other ref."""
@@ -262,10 +276,8 @@ class Children:
     def _count_zombie(self, entry: Entry, life: Mailbox) -> None:
         """`life` was fenced; its thread may still be in its code. Too many of those end the supervisor."""
         self.zombies.add(life)
-        if self._mailbox.started and not self.is_overrun and self.zombies.too_many():
-            self.is_overrun = True
-            self.report(reports.SHUTDOWN, "reached_max_zombies", entry)
-            self._owner.stop(Shutdown("max_zombies"))
+        if self._mailbox.started and not self.is_ending and self.zombies.too_many():
+            self.end("reached_max_zombies", "max_zombies", entry)
 
     # --- again --------------------------------------------------------------------------------------------------
 
@@ -325,34 +337,3 @@ def published(ref: Ref[Any]) -> Children | None:
     """The children of the supervisor behind `ref`; None if it is no supervisor, or has not begun. Any thread."""
     children = getattr(ref.mailbox.actor, "_children", None)
     return children if isinstance(children, Children) else None
-
-
-def answer(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """A handler of a supervisor whose typed errors are answers: the caller gets them, the supervisor lives on.
-
-    So are arguments that do not fit: a caller's slip must not end everybody's supervisor.
-    """
-
-    @wraps(method)
-    def handler(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(self, *args, **kwargs)
-        except SupervisorsError as error:
-            refusal: Exception = error
-        except TypeError as error:
-            if _fits(method, self, *args, **kwargs):
-                raise
-            refusal = error
-        reply = self.defer()
-        reply.fail(refusal)
-        return reply  # type: ignore[return-value]  # a handler that gives its Reply answers with it
-
-    return cast("Callable[Concatenate[S, P], R]", handler)
-
-
-def _fits(method: Callable[..., object], *args: object, **kwargs: object) -> bool:
-    try:
-        inspect.signature(method).bind(*args, **kwargs)
-    except TypeError:
-        return False
-    return True

@@ -7,14 +7,15 @@ from functools import partial
 from typing import Any, cast
 
 from supervisors import reports
+from supervisors.answering import answer
 from supervisors.cell import Ignore
 from supervisors.child import Child, Counts, Entry, count, spec_of
-from supervisors.children import Children, Parent, answer
+from supervisors.children import Children, Parent
 from supervisors.errors import MaxChildren, NotFound, SpecError, StartFailed
-from supervisors.exits import Exit, Shutdown, is_clean
+from supervisors.exits import Exit
 from supervisors.intensity import Intensity
 from supervisors.ref import Ref
-from supervisors.spec import AutoShutdown, ChildLike, Restart
+from supervisors.spec import AutoShutdown, ChildLike
 from supervisors.zombies import Zombies
 
 
@@ -69,6 +70,7 @@ class DynamicSupervisor(Parent):
         """Tell all children to stop and wait for them together."""
         children = getattr(self, "_children", None)  # init may have failed before it was made
         if children is not None:
+            children.hear()
             children.stop_together(self._table.values())
             children.flush()
 
@@ -108,13 +110,12 @@ class DynamicSupervisor(Parent):
     def child_ended(self, ref: Ref[Any], exit: Exit) -> None:
         """The message that a child has ended. One about an earlier life of a child, or a stranger, is ignored."""
         entry = self._children.ended(ref, exit)
-        if entry is not None and not self._children.is_overrun:
+        if entry is not None and not self._children.is_ending:
             self._ended(entry, ref, exit)
 
     def _ended(self, entry: Entry, ref: Ref[Any], exit: Exit) -> None:
         spec = entry.spec
-        if spec.restart is Restart.PERMANENT or not is_clean(exit):
-            self._children.report(reports.CHILD_TERMINATED, exit, entry, ref)
+        self._children.report_end(entry, ref, exit)
         if not spec.restarts_after(exit):
             del self._table[ref]
             self._after(entry)
@@ -129,8 +130,7 @@ class DynamicSupervisor(Parent):
         if not entry.spec.significant or mode is AutoShutdown.NEVER:
             return
         if mode is AutoShutdown.ANY_SIGNIFICANT or not any(each.spec.significant for each in self._table.values()):
-            self._children.report(reports.SHUTDOWN, "auto_shutdown", entry)
-            self.stop(Shutdown("auto_shutdown"))
+            self._children.end("auto_shutdown", "auto_shutdown", entry)
 
     def try_again(self, ref: Ref[Any], number: int) -> None:
         """The supervisor's message to itself: the next attempt to restart a child. Anything stale is ignored."""
@@ -150,8 +150,7 @@ class DynamicSupervisor(Parent):
                 self._give_up(entry)
             return
         if not self._window.admit(self.clock.now()):
-            self._children.report(reports.SHUTDOWN, "reached_max_restart_intensity", entry)
-            self.stop(Shutdown("max_restarts"))
+            self._children.end("reached_max_restart_intensity", "max_restarts", entry)
             return
         self._perform(entry, old)
 

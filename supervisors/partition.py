@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from supervisors.answering import answer
 from supervisors.child import Entry
-from supervisors.children import answer
 from supervisors.errors import SpecError
 from supervisors.hashing import stable_hash
 from supervisors.ref import Ref

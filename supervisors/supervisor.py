@@ -7,9 +7,10 @@ from functools import partial
 from typing import Any, cast
 
 from supervisors import reports
+from supervisors.answering import answer
 from supervisors.cell import Ignore
 from supervisors.child import Child, Counts, Entry, count, spec_of
-from supervisors.children import Children, Parent, answer
+from supervisors.children import Children, Parent
 from supervisors.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -19,7 +20,7 @@ from supervisors.errors import (
     SpecError,
     StartFailed,
 )
-from supervisors.exits import Exit, Shutdown, is_clean
+from supervisors.exits import Exit
 from supervisors.intensity import Intensity
 from supervisors.ref import Ref
 from supervisors.spec import (
@@ -27,7 +28,6 @@ from supervisors.spec import (
     ChildId,
     ChildLike,
     ChildSpec,
-    Restart,
     check_childspecs,
 )
 from supervisors.strategies import Strategy, plan
@@ -108,6 +108,7 @@ class Supervisor(Parent):
         """Stop the children in reverse start order, each within its own `shutdown`."""
         children = getattr(self, "_children", None)  # init may have failed before it was made
         if children is not None:
+            children.hear()
             children.stop_in_turn(reversed(self._table.values()))
             children.flush()
 
@@ -165,21 +166,19 @@ class Supervisor(Parent):
     def child_ended(self, ref: Ref[Any], exit: Exit) -> None:
         """The message that a child has ended. One about an earlier life of a child, or a stranger, is ignored."""
         entry = self._children.ended(ref, exit)
-        if entry is not None and not self._children.is_overrun:
+        if entry is not None and not self._children.is_ending:
             self._ended(entry, ref, exit)
 
     def _ended(self, entry: Entry, ref: Ref[Any], exit: Exit) -> None:
         spec = entry.spec
-        if spec.restart is Restart.PERMANENT or not is_clean(exit):
-            self._children.report(reports.CHILD_TERMINATED, exit, entry, ref)
+        self._children.report_end(entry, ref, exit)
         if spec.restarts_after(exit):
             self._restart(entry)
             return
         if spec.is_temporary:
             del self._table[spec.id]
         if spec.significant and self._must_shut_down():
-            self._children.report(reports.SHUTDOWN, "auto_shutdown", entry)
-            self.stop(Shutdown("auto_shutdown"))
+            self._children.end("auto_shutdown", "auto_shutdown", entry)
 
     def _must_shut_down(self) -> bool:
         if self._auto_shutdown is AutoShutdown.ALL_SIGNIFICANT:
@@ -212,8 +211,7 @@ class Supervisor(Parent):
                 self._give_up(entry)
             return
         if not self._window.admit(self.clock.now()):
-            self._children.report(reports.SHUTDOWN, "reached_max_restart_intensity", entry)
-            self.stop(Shutdown("max_restarts"))
+            self._children.end("reached_max_restart_intensity", "max_restarts", entry)
             return
         self._perform(entry)
 
@@ -224,8 +222,7 @@ class Supervisor(Parent):
             if each.spec.is_temporary:
                 del self._table[each.spec.id]
         if any(each.spec.significant for each in group) and self._must_shut_down():
-            self._children.report(reports.SHUTDOWN, "auto_shutdown", entry)
-            self.stop(Shutdown("auto_shutdown"))
+            self._children.end("auto_shutdown", "auto_shutdown", entry)
 
     def _perform(self, entry: Entry) -> None:
         entry.attempts += 1

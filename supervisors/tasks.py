@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from supervisors.actor import Actor
+from supervisors.answering import answer
 from supervisors.blocking import blocking
 from supervisors.child import Entry
-from supervisors.children import answer
 from supervisors.current import BESIDE, CURRENT
 from supervisors.deadline import current_deadline
 from supervisors.dynamic import DynamicSupervisor

@@ -9,6 +9,7 @@ from typing import Any, Final
 from supervisors import reports
 from supervisors.actor import Actor
 from supervisors.child import Entry, offender
+from supervisors.exits import Crash
 from supervisors.lastwords import LastWords, gather
 from supervisors.lineage import ancestors
 from supervisors.ref import Ref
@@ -44,7 +45,10 @@ class Writer:
         To write a report takes longer than to restart a child, and the two would fight for the interpreter while
         callers wait for the new life.
         """
-        words = None if ref is None else self._words.pop(ref, None)
+        words = None
+        if ref is not None:
+            here = gather(ref.mailbox) if type(reason) is Crash and ref.mailbox.actor is not None else None
+            words = self._words.pop(ref, None) or here  # the thread that finishes it may not have come to `remember`
         self._reports.append((context, reason, entry.spec, ref, words))
         if not self._is_due:
             self._is_due = True

@@ -15,7 +15,7 @@ ROOMS = {
         "reply dispatchers holding mailbox pause cell watched timers calls ref links monitors kernel actor",
         "keylock registry via brief lastwords stopping zombies",
         "spec strategies intensity backoff",
-        "reports child writer starter children supervisor dynamic partition tasks task_stream many_tasks",
+        "reports child writer starter answering children supervisor dynamic partition tasks task_stream many_tasks",
         "sys tree system leaks testing stages ports pytest_plugin",
     ],
     "dspy_actors": [

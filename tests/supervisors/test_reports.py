@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
+from supervisors.cell import IGNORE
 from supervisors.clock import ManualClock
+from supervisors.errors import ActorDied
 from supervisors.exits import Normal, Shutdown
+from supervisors.kernel import Kernel
 from supervisors.spec import ChildSpec
 from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
 from supervisors.system import System
 from supervisors.testing import Log
 from supervisors.writer import REPORT_DELAY
-from tests.supervisors.workers import BOOM, CRASH, TRANSIENT, BadStop, Script, Worker, child, end, gone, ids, spec
+from tests.supervisors.actors import Background
+from tests.supervisors.test_interleavings import parked
+from tests.supervisors.workers import (
+    BOOM,
+    CRASH,
+    TRANSIENT,
+    BadStop,
+    Script,
+    Worker,
+    child,
+    end,
+    gone,
+    ids,
+    spec,
+    supervise,
+)
 
 
 @pytest.fixture
@@ -73,6 +92,53 @@ def test_clean_exits_are_silent(written: list[dict[str, Any]]) -> None:
         system.root.call(Supervisor.terminate_child, "b")
 
     assert written == []
+
+
+@pytest.mark.parametrize("parked", [True, False])
+def test_an_end_that_a_shutdown_overtakes_is_reported_as_what_it_was(
+    system: System, written: list[dict[str, Any]], parked: bool
+) -> None:
+    """The supervisor hears of the end and of its own stop at once; the stop comes first."""
+    a, b = (system.start_child(spec(name, Log())) for name in "ab")
+    gate, began = threading.Event(), threading.Event()
+    if parked:
+        system.root.cast(Supervisor.start_child, ChildSpec("c", hold, (gate, began)))
+        began.wait(5)
+    for ref, exit in ((a, CRASH), (b, Shutdown("bored"))):  # noqa: A001
+        end(ref, exit)
+    system.root.exit(Shutdown())
+    gate.set()
+    gone(system.root)
+
+    assert sorted((report["error_context"], report["reason"]) for report in written) == [
+        ("child_terminated", "Shutdown(detail='bored')"),
+        ("child_terminated", "ValueError: boom"),
+    ]
+
+
+def hold(kernel: Kernel, gate: threading.Event, began: threading.Event) -> object:
+    """A start function that keeps its supervisor busy, and then starts nothing."""
+    began.set()
+    gate.wait(5)
+    return IGNORE
+
+
+def test_the_last_words_of_a_crash_are_reported_though_its_end_is_not_told_yet(
+    kernel: Kernel, written: list[dict[str, Any]]
+) -> None:
+    sup = supervise(kernel, [spec("a", Log())])
+    ref = child(sup, "a")
+    with parked("finish:dead", ref.mailbox) as gate:
+        dying = Background(ref.call, Worker.fail, BOOM)
+        gate.reached()
+        sup.exit(Shutdown())
+        gone(sup)
+        gate.open()
+        with pytest.raises(ActorDied):
+            dying.value()
+    (report,) = written
+
+    assert (report["error_context"], report["last_message"]) == ("child_terminated", "fail(ValueError('boom'))")
 
 
 def test_a_permanent_child_that_ended_normally_is_reported(system: System, written: list[dict[str, Any]]) -> None:
