@@ -66,18 +66,22 @@ class Cell(Mailbox):
 
     # running
 
-    def activate(self, budget: int = BUDGET) -> bool:
-        """Try to own the actor and handle what is there, in this thread. True if there is more to do."""
+    def activate(self, budget: int = BUDGET, host: Any = None) -> bool:
+        """Try to own the actor and handle what is there, in this thread, that of the pool's worker `host`.
+
+        True if there is more to do.
+        """
         self.sched = False
         if not self.own.acquire(False):
             return False
+        self.host = host
         self.depth = 0
         pause: Any = None
         more = False
         try:
             pause = self.ctx.run(self.drain, budget)
         finally:
-            host, self.host = self.host, None
+            self.host = None
             if pause is None:
                 if self.heir is not None and host is not None:
                     host.inherit(self.take_heir())
@@ -232,6 +236,11 @@ class Cell(Mailbox):
     def _conclude(self, reply: Reply[Any] | None, value: Any) -> Coroutine[Any, Any, None] | None:
         """The handler returned."""
         if not self.started:
+            if self.dead:  # fenced meanwhile: it has not started, and nobody is to hear that it has
+                if reply is not None:
+                    reply.fail(self.died(True))
+                self.cur = None
+                return None
             if value is IGNORE:
                 self.cur = None
                 self.finish(Normal())

@@ -21,6 +21,7 @@ from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.dispatchers.pool import Pool
 from supervisors.dispatchers.thread import ThreadPerActor
 from supervisors.errors import (
+    ActorDied,
     AlreadyRegistered,
     AlreadyStarted,
     BlockingCallOnLoop,
@@ -188,26 +189,43 @@ class Kernel:
         # `init` is the first message also for those who find the name at once; nobody runs it before all is in place.
         cell.q.append((INIT, args, kwargs, started))
         cell.sched = True
-        if name is not None:
-            cell.label = name.label
-            try:
-                name.claim(cell.ref)
-            except AlreadyRegistered as error:
-                raise AlreadyStarted(error.ref) from None
-        self._add(cell)
+        try:
+            if name is not None:
+                self._claim(name, cell)
+            self._add(cell)
+        except BaseException:
+            if owned:
+                self._disown(cell)
+            raise
         if parent is not None:
             self.bind(cell.ref, parent)
         if on_down is not None:
             started.add_done_callback(lambda reply: _tell(cell, reply, on_down))
         cell.sched = False
         if not owned:
-            cell.actor._start_actor_loop()
+            cell.kick()
         if self._closed:  # look again: `close` may have missed it
             if owned:
-                cell.own.release()
+                self._disown(cell)
             cell.fence()
             self._refuse_if_closed()
         return cell, started
+
+    @staticmethod
+    def _claim(name: Name, cell: Cell) -> None:
+        cell.label = name.label
+        try:
+            name.claim(cell.ref)
+        except AlreadyRegistered as error:
+            raise AlreadyStarted(error.ref) from None
+        except ActorDied as error:  # whoever found the name at once has fenced it
+            raise StartFailed(cell.name, error) from error
+
+    @staticmethod
+    def _disown(cell: Cell) -> None:
+        """Nobody is going to run what was made with `own` held; it is no zombie for that."""
+        cell.own.release()
+        cell.released()
 
     def _add(self, cell: Cell) -> None:
         if steps.hook is not None:
@@ -220,6 +238,9 @@ class Kernel:
             if isinstance(error, SystemStopped):
                 raise
             raise StartFailed(cell.name, error) from error
+        if cell.dead:  # look again: whoever found its name may have fenced it before it was here
+            self.forget(cell)
+            cell.dispatcher.detach(cell)
 
     def _make(self, cls: type[A]) -> Cell:
         try:

@@ -108,7 +108,7 @@ class Mailbox:
         self.ctx.run(CURRENT.set, self)
         self.waiting: Reply[Any] | None = None
         self.depth = 0
-        self.host: Any = None  # the pool's worker that runs it
+        self.host: Any = None  # the pool's worker that runs it; set by who has `own`
         self.heir: Any = None  # while its owner finishes it: that thread; then who is to be run next, if somebody is
         self.work: Any = None  # the asyncio task that runs its coroutine handlers
         self.handled = 0
@@ -214,8 +214,8 @@ class Mailbox:
             return len(lane) > 1 or HOLD not in lane
         return bool(self.q)
 
-    def activate(self, budget: int = BUDGET) -> bool:
-        """Handle messages in this thread. True if there is more to do."""
+    def activate(self, budget: int = BUDGET, host: Any = None) -> bool:
+        """Handle messages in this thread, that of the worker `host`. True if there is more to do."""
         raise NotImplementedError
 
     def drain(self, budget: int) -> Coroutine[Any, Any, None] | None:

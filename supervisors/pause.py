@@ -43,7 +43,6 @@ class Pause:
         "_started",
         "_timeout",
         "_timer",
-        "host",
         "is_late",
         "sched",
     )
@@ -65,7 +64,6 @@ class Pause:
         self._ident = 0
         self._timer: Timer | None = None
         self._before: Any = None
-        self.host: Any = None
         self.sched = True
         self.is_late = False
 
@@ -80,18 +78,18 @@ class Pause:
             self._timer = self._clock.call_at(self._clock.now() + self._timeout, self._too_late)
         self._started.on_settled(self._settled)
 
-    def activate(self, budget: int = BUDGET) -> bool:
+    def activate(self, budget: int = BUDGET, host: Any = None) -> bool:
         """First, in the thread that ran the supervisor: `init`. Then, there or in another thread: the rest."""
         child, more = self._child, False
         if self._is_first and get_ident() == self._ident:
-            child.host = self.host
+            child.host = host
             more = child.run_first(1)
             self._is_first = False
         if self._started.done() and self._once.acquire(False):
             self._resume()
         if more and not child.sched:
             child.sched = True
-            self.host.following = child
+            host.following = child
         return False
 
     def fence(self) -> None:

@@ -99,7 +99,6 @@ class Registry:
             if self.unique and held:
                 raise AlreadyRegistered(key, held[0].ref)
             self._table[slot] = (*held, entry)
-            arrivals = self._arrivals.pop(slot, ())
         self._announce(Registered(self, key, ref, value))  # before a death could take it back
         life = ref.mailbox
         with _NAMES:
@@ -110,9 +109,13 @@ class Registry:
         life.names[entry] = None
         if life.dead:  # look again: its death may have missed this entry
             entry.drop()
+            life.names.pop(entry, None)
             raise ActorDied(ref.name, NoProc(), False)
-        for arrival in arrivals:
-            arrival.set(ref)
+        if self._arrivals:
+            with self._lock:
+                arrivals = self._arrivals.pop(slot, ())
+            for arrival in arrivals:  # they settle outside of the lock
+                arrival.set(ref)
 
     def unregister(self, key: Hashable, ref: Ref[Any]) -> None:
         """Drop what `ref` holds under `key`; nothing else, and no error if that is nothing."""

@@ -27,8 +27,8 @@ class Runnable(Protocol):
     def name(self) -> str:
         """The actor's name."""
 
-    def activate(self, budget: int = BUDGET) -> bool:
-        """Handle messages in this thread. True if there is more to do."""
+    def activate(self, budget: int = BUDGET, host: Any = None) -> bool:
+        """Handle messages in this thread, that of the pool's worker `host`. True if there is more to do."""
 
     def drain(self, budget: int) -> Coroutine[Any, Any, None] | None:
         """Handle messages; owner only, inside `ctx`. A coroutine is to be awaited before the next message."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from supervisors import steps
 from supervisors.blocking import BLOCKERS
-from supervisors.dispatchers.base import Runnable
+from supervisors.dispatchers.base import BUDGET, Runnable
 from supervisors.errors import SystemStopped
 
 TICK = 0.005
@@ -204,9 +204,8 @@ class Pool:
                 return
             if not idle and not queue.empty():
                 self._call_for_help()
-            cell.host = worker
             try:
-                if cell.activate() and not cell.sched:
+                if cell.activate(BUDGET, worker) and not cell.sched:
                     cell.sched = True
                     queue.put(cell)
             except BaseException as error:  # the kernel itself failed; the pool must outlive that

@@ -18,7 +18,7 @@ from supervisors.blocking import blocking
 from supervisors.clock import ManualClock
 from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.dispatchers.pool import Pool
-from supervisors.errors import ActorDied, SystemStopped
+from supervisors.errors import ActorDied, StartFailed, SystemStopped
 from supervisors.exits import Killed
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
@@ -103,6 +103,22 @@ def test_a_message_left_while_an_inline_caller_lets_go_is_handled(kernel: Kernel
         gate.open()
         assert handled.wait(3)
     assert call.value() == 1
+
+
+def test_an_activation_that_finds_the_actor_owned_leaves_it_its_thread(kernel: Kernel) -> None:
+    """Else a supervisor would leave the rest of a restart to a thread that knows nothing of it."""
+    ref, pool = spawn(kernel), kernel.dispatcher("pool")
+    assert isinstance(pool, Pool)
+    gate, began = threading.Event(), threading.Event()
+    waiting = ref.send_request(Counter.wait_for, gate, began)
+    assert began.wait(5)
+    host = ref.mailbox.host
+    done = pool._finished
+    pool.submit(ref.mailbox)
+    until(lambda: pool._finished > done)
+    assert ref.mailbox.host is host
+    gate.set()
+    assert waiting.get(5) == "waited"
 
 
 def test_an_activation_that_finds_the_actor_owned_can_be_followed_by_another(kernel: Kernel) -> None:
@@ -235,6 +251,22 @@ def test_a_name_that_meets_the_death_of_its_holder_is_free(kernel: Kernel) -> No
         with pytest.raises(ActorDied):
             registering.value()
     assert not registry._table
+    assert not ref.mailbox.names
+
+
+def test_who_waits_for_a_name_outlives_a_holder_that_died_while_it_took_it(kernel: Kernel) -> None:
+    ref, registry = spawn(kernel), Registry()
+    arrival = registry.arrival("x")
+    with parked("names:adding", ref.mailbox) as gate:
+        registering = Background(registry.register, "x", ref)
+        gate.reached()
+        ref.fence()
+        gate.open()
+        with pytest.raises(ActorDied):
+            registering.value()
+    successor = spawn(kernel)
+    registry.register("x", successor)
+    assert arrival.get(0) is successor
 
 
 def test_a_timer_that_meets_the_death_of_its_actor_is_cancelled(still: Kernel, clock: ManualClock) -> None:
@@ -264,6 +296,39 @@ def test_a_start_that_meets_the_close_of_its_kernel_is_refused(cls: type[Counter
         with pytest.raises(SystemStopped):
             starting.value()
     assert kernel.live() == []
+
+
+@owned
+def test_who_is_fenced_under_its_name_while_it_starts_is_gone(kernel: Kernel, cls: type[Counter]) -> None:
+    registry = Registry()
+    before = threading.active_count()
+    with parked("spawn:adding", kernel) as gate:
+        starting = Background(lambda: kernel.spawn(cls, name=registry.via("x")))
+        gate.reached()
+        ref = registry.whereis("x")
+        assert ref is not None
+        ref.fence()
+        gate.open()
+        with pytest.raises(StartFailed):
+            starting.value()
+    assert kernel.live() == []
+    if cls is OnThread:
+        until(lambda: threading.active_count() == before)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_who_is_fenced_while_it_takes_its_name_did_not_start(kernel: Kernel, held: bool) -> None:
+    registry = Registry()
+    with parked("names:adding") as gate:
+        starting = Background(lambda: kernel.begin(Counter, name=registry.via("x"), owned=held))
+        gate.reached()
+        ref = registry.whereis("x")
+        assert ref is not None
+        ref.fence()
+        gate.open()
+        with pytest.raises(StartFailed):
+            starting.value()
+    assert (kernel.live(), kernel.zombies) == ([], 0)
 
 
 @owned
@@ -299,6 +364,23 @@ def test_a_start_that_meets_the_end_of_its_loop_is_refused(kernel: Kernel) -> No
 
 
 # replies
+
+
+def test_a_coroutine_sent_to_a_loop_that_is_closing_is_settled() -> None:
+    async def work() -> None:
+        pass
+
+    loop = LoopDispatcher()
+    loop.start()
+    with all_parked(("loop:sending", "loop:closing"), loop) as (sending, closing):
+        reply = Background(loop.run, work())
+        sending.reached()
+        stopping = Background(loop.stop, 5.0)
+        closing.reached()
+        sending.open()
+        assert reply.value().cancelled()
+        closing.open()
+        assert stopping.value()
 
 
 def test_who_waits_for_a_reply_that_settles_meanwhile_sees_it(clock: ManualClock) -> None:
