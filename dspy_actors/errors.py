@@ -15,6 +15,8 @@ DspyActorsError(kind)
   DataError(path, line)               a row or a file of data that cannot be read
   ProgramError(cause)                 a program's own exception, where it has to travel as a value
   EvaluationError                     an evaluation that cannot begin
+  QuarantinedInput(entry, until)      the input is set aside: calls with it failed too often; nothing was sent
+  QuarantineError(entry)              no such entry, inputs that are not its own, a file that is none  (also ValueError)
   AdapterError
     AdapterParseError(field, text)    the model's answer does not hold the outputs asked for
   LMError(model, provider, status, provider_code, request_id, retry_after)
@@ -216,6 +218,31 @@ class EvaluationError(DspyActorsError, ValueError):
     """An evaluation or a search that cannot begin as written."""
 
     kind = "evaluation"
+
+
+class QuarantinedInput(DspyActorsError):
+    """The input is set aside, because calls of the program with it failed again and again; nothing was sent.
+
+    `entry` is the id to show, release or replay it by. `until` says, in seconds since 1970, when one call with it is
+    let through as a probe, `retry_after` in how many seconds that is. `reason` is the kind of fault: `crash`, `parse`,
+    `context_window`, …
+    """
+
+    kind = "quarantined"
+    fields = ("entry", "until", "reason", "retry_after")
+    entry: str
+    until: float
+    reason: str
+    retry_after: float
+
+
+class QuarantineError(DspyActorsError, ValueError):
+    """The quarantine cannot do what was asked: no such entry, inputs that are not the entry's, a file that is none."""
+
+    kind = "quarantine"
+    fields = ("entry", "path")
+    entry: str | None
+    path: str | None
 
 
 class AdapterError(DspyActorsError):

@@ -1,9 +1,27 @@
-"""`Secret`: a provider's key that prints redacted wherever it turns up."""
+"""`Secret`: a provider's key that prints redacted wherever it turns up; `redacted`: a text without what looks like one."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import NoReturn
+
+_ASSIGNED = re.compile(
+    r"""(?ix) ( \b [\w-]* (?: api[_-]?key | token | secret | passw(?:or)?d | passphrase | authorization ) [\w-]* \b
+              ["']? \s* (?: [:=] | \b is \b ) \s* ["']? (?: bearer \s+ | basic \s+ )? ) [^\s"',;&]+""",
+)
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}")
+_IN_URL = re.compile(r"(?i)(\w://)[^\s/@]+@")
+_PREFIXED = re.compile(
+    r"\b(?:(?:sk|pk|rk|glpat|xox[a-z])-|(?:sk|pk|rk|ghp|gho|ghs|github_pat|hf)_|AKIA|ASIA|AIza|eyJ)[\w.~+/=-]{6,}"
+)
+_RANDOM = re.compile(r"(?=[\w+/=.~-]*\d)(?=[\w+/=.~-]*[A-Za-z])[\w+/=.~-]{20,}|\d(?:[ -]?\d){11,}")
+
+
+def redacted(text: str) -> str:
+    """`text` with `…` for what looks like a key, a password or a card number. A net, no proof: keep texts short too."""
+    text = _IN_URL.sub(r"\1…@", _ASSIGNED.sub(r"\1…", text))
+    return _RANDOM.sub("…", _PREFIXED.sub("…", _BEARER.sub(r"\1 …", text)))
 
 
 class Secret:

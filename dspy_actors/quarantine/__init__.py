@@ -1,0 +1,1 @@
+"""Inputs that break things, set aside: `state` decides, `faults` says what counts, `manager` alerts, sweeps and files."""

@@ -1,0 +1,345 @@
+"""`Quarantine`: which inputs are set aside, published, so that no crash forgets it and a check takes no message.
+
+An input over which calls fail again and again is set aside for a while. Then exactly one call is let through as a
+probe, under a lease, as a breaker's is: a success releases the input, a fault that speaks against it sets it aside
+again, anything else gives the probe back. Everything is decided under one short lock, except for the way of an input
+that is not set aside, which is two look-ups in dicts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Literal, TypeAlias
+
+from dspy_actors.errors import QuarantinedInput, QuarantineError
+from dspy_actors.quarantine.entry import Entry
+from dspy_actors.quarantine.names import Scope, entry_id
+from dspy_actors.quarantine.preview import Preview
+from dspy_actors.quarantine.settings import QuarantineSettings
+from dspy_actors.quarantine.shelf import Shelf
+from supervisors.clock import Clock
+
+LEASE_SECONDS = 60.0
+"""How long a probe without a deadline keeps the others waiting; one with a deadline does until a second after it."""
+
+Step: TypeAlias = Literal["entered", "renewed", "probation", "released"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step in the life of an entry. `why` says how it was released: `success`, `by_hand`, `replayed`, `elsewhere`
+    (another process did it), `evicted`, `forgotten`."""
+
+    step: Step
+    entry: Entry
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One call that failed over its input. `began` is when it began, an instant of the runtime's clock."""
+
+    began: float
+    reason: str
+    error: str
+    preview: Callable[[], Preview]
+
+
+@dataclass(slots=True)
+class _Suspect:
+    """An input over which calls have failed, but not often enough. `last` is the instant of the last fault counted."""
+
+    first_at: float
+    at: deque[float] = field(default_factory=deque)
+    total: int = 0
+
+
+@dataclass(slots=True)
+class _Held:
+    """An input that is set aside until an instant of the runtime's clock. `lease` is the number of the probe out."""
+
+    entry: Entry
+    until: float
+    lease: int = 0
+    lease_until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineStats:
+    """What is kept now, and counts since the runtime began.
+
+    `held` inputs are set aside, `probing` of them have their one call out, `watched` ones have failed but not often
+    enough. `refused` calls were not made. `unfiled` changes could not be written to the file.
+    """
+
+    held: int
+    probing: int
+    watched: int
+    entered: int
+    released: int
+    refused: int
+    probes: int
+    unfiled: int
+
+
+class Quarantine:
+    """The inputs of one runtime that are set aside. Safe from any thread.
+
+    `wake` is called after a change, outside the lock, in the thread that caused it; `take_changes` has what there is.
+    """
+
+    def __init__(
+        self,
+        settings: QuarantineSettings,
+        clock: Clock,
+        *,
+        wake: Callable[[], object] = lambda: None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._wall = wall
+        self._wake = wake
+        self._lock = Lock()
+        self.held: Shelf[_Held] = Shelf(settings.entries)
+        self.suspects: Shelf[_Suspect] = Shelf(settings.entries)
+        self._places: dict[str, tuple[Scope, bytes]] = {}
+        self._changes: deque[Change] = deque()
+        self._leases = 0
+        self._entered = self._released = self._refused = self._probes = 0
+        self.unfiled = 0
+
+    # -- the way of a call --------------------------------------------------------------------------------------
+
+    def check(self, scope: Scope, name: bytes, until: float | None = None) -> int:
+        """0 lets a call with these inputs pass; another number makes it the probe under that lease.
+
+        `until` is when the call ends at the latest. Raises `QuarantinedInput` where the inputs are set aside.
+        """
+        held = self.held.get(scope, name)
+        return 0 if held is None else self._admit(held, scope, name, until)
+
+    def succeeded(self, scope: Scope, name: bytes, lease: int = 0) -> None:
+        """A call with these inputs has succeeded: they are forgotten, or released where it was the probe."""
+        with self._lock:
+            held = self.held.get(scope, name)
+            if held is None:
+                self.suspects.pop(scope, name)
+            elif lease and lease == held.lease:
+                self._let_go(scope, name, held, "success")
+        self._tell()
+
+    def failed(self, scope: Scope, name: bytes, fault: Fault, lease: int = 0) -> None:
+        """A call with these inputs has failed in a way that speaks against them.
+
+        Calls that ran at the same time count once: they may have shared one answer. One that began before the inputs
+        were set aside adds nothing.
+        """
+        with self._lock:
+            held = self.held.get(scope, name)
+            if held is None:
+                self._count(scope, name, fault)
+            elif lease and lease == held.lease:
+                self._hold(scope, name, held.entry, fault)
+        self._tell()
+
+    def undecided(self, scope: Scope, name: bytes, lease: int) -> None:
+        """The probe came to nothing that says anything: the next call may be one."""
+        with self._lock:
+            held = self.held.get(scope, name)
+            if held is not None and held.lease == lease:
+                held.lease = 0
+
+    # -- looking and releasing ----------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """What is set aside, the one that nobody has asked for longest first."""
+        with self._lock:
+            return [held.entry for _, _, held in self.held.items()]
+
+    def entry(self, entry_id: str) -> Entry:
+        """One entry. Raises `QuarantineError` where there is none of this id."""
+        with self._lock:
+            return self._found(entry_id)[2].entry
+
+    def release(self, entry_id: str, why: str = "by_hand") -> Entry:
+        """Let calls with these inputs through again, with nothing remembered against them."""
+        with self._lock:
+            scope, name, held = self._found(entry_id)
+            self._let_go(scope, name, held, why)
+        self._tell()
+        return held.entry
+
+    def adopt(self, entry: Entry) -> None:
+        """Set aside what another process, or this one before its restart, has set aside. It is not announced again."""
+        left = min(entry.until - self._wall(), self.settings.seconds)  # a clock that was put back holds nobody longer
+        until = self._clock.now() + max(0.0, left)
+        with self._lock:
+            place = self._places.get(entry.id)
+            held = None if place is None else self.held.get(*place)
+            if held is None:
+                self._put((entry.tenant, entry.program, bytes.fromhex(entry.version)), entry, until)
+            elif entry.until > held.entry.until:
+                held.entry, held.until, held.lease = entry, until, 0
+        self._tell()
+
+    def sweep(self) -> None:
+        """Forget faults that no longer count, and entries that nobody has asked for since they were due."""
+        with self._lock:
+            now = self._clock.now()
+            for scope, name, suspect in list(self.suspects.items()):
+                if self._is_old(suspect.at[-1], now):
+                    self.suspects.pop(scope, name)
+            for scope, name, held in list(self.held.items()):
+                if now >= max(held.until + self.settings.seconds, held.lease_until):
+                    self._let_go(scope, name, held, "forgotten")
+        self._tell()
+
+    def take_changes(self) -> list[Change]:
+        """The changes since the last time, in order; each is given once."""
+        with self._lock:
+            changes = list(self._changes)
+            self._changes.clear()
+            return changes
+
+    def stats(self) -> QuarantineStats:
+        """One consistent reading."""
+        with self._lock:
+            now = self._clock.now()
+            probing = sum(held.lease != 0 and now < held.lease_until for _, _, held in self.held.items())
+            return QuarantineStats(
+                len(self.held),
+                probing,
+                len(self.suspects),
+                self._entered,
+                self._released,
+                self._refused,
+                self._probes,
+                self.unfiled,
+            )
+
+    # -- within, under the lock ---------------------------------------------------------------------------------
+
+    def _admit(self, held: _Held, scope: Scope, name: bytes, until: float | None) -> int:
+        with self._lock:
+            if self.held.get(scope, name) is not held:  # released as we looked
+                return 0
+            self.held.touch(scope, name)
+            now = self._clock.now()
+            wait = max(held.until - now, held.lease_until - now if held.lease else 0.0)
+            if wait > 0:
+                self._refused += 1
+                entry = held.entry
+            else:
+                self._leases += 1
+                self._probes += 1
+                held.lease = self._leases
+                held.lease_until = now + LEASE_SECONDS if until is None else until + 1.0
+                self._changes.append(Change("probation", held.entry))
+        if wait > 0:
+            raise self._refusal(entry, wait)
+        self._tell()
+        return held.lease
+
+    def _count(self, scope: Scope, name: bytes, fault: Fault) -> None:
+        now = self._clock.now()
+        suspect = self.suspects.get(scope, name)
+        if suspect is None or self._is_old(suspect.at[-1], now):
+            suspect = _Suspect(self._wall())
+        elif fault.began < suspect.at[-1]:
+            return
+        suspect.at.append(now)
+        suspect.total += 1
+        while self._is_old(suspect.at[0], now):
+            suspect.at.popleft()
+        if len(suspect.at) < self.settings.threshold:
+            self.suspects.put(scope, name, suspect)
+            return
+        self.suspects.pop(scope, name)
+        wall = self._wall()
+        tenant, program, version = scope
+        made = Entry(
+            id=entry_id(scope, name),
+            tenant=tenant,
+            program=program,
+            version=version.hex(),
+            input_hash=name.hex(),
+            reason="",
+            error="",
+            faults=suspect.total - 1,
+            times=0,
+            first_at=suspect.first_at,
+            last_at=wall,
+            until=wall,
+            preview=fault.preview(),
+        )
+        self._hold(scope, name, made, fault)
+
+    def _hold(self, scope: Scope, name: bytes, entry: Entry, fault: Fault) -> None:
+        """Set the inputs of `entry` aside, for the first time or once more."""
+        wall, seconds = self._wall(), self.settings.seconds
+        made = replace(
+            entry,
+            reason=fault.reason,
+            error=fault.error,
+            faults=entry.faults + 1,
+            times=entry.times + 1,
+            last_at=wall,
+            until=wall + seconds,
+        )
+        self._entered += made.times == 1
+        self._changes.append(Change("entered" if made.times == 1 else "renewed", made))
+        self._put(scope, made, self._clock.now() + seconds)
+
+    def _put(self, scope: Scope, entry: Entry, until: float) -> None:
+        name = bytes.fromhex(entry.input_hash)
+        self._places[entry.id] = (scope, name)
+        for gone in self.held.put(scope, name, _Held(entry, until)):
+            self._gone(gone, "evicted")
+
+    def _let_go(self, scope: Scope, name: bytes, held: _Held, why: str) -> None:
+        self.held.pop(scope, name)
+        self._gone(held, why)
+
+    def _gone(self, held: _Held, why: str) -> None:
+        del self._places[held.entry.id]
+        self._released += 1
+        self._changes.append(Change("released", held.entry, why))
+
+    def _found(self, entry_id: str) -> tuple[Scope, bytes, _Held]:
+        place = self._places.get(entry_id)
+        held = None if place is None else self.held.get(*place)
+        if place is None or held is None:
+            msg = f"no input is set aside under {entry_id!r}; list the entries to see what is"
+            raise QuarantineError(msg, entry=entry_id)
+        return (*place, held)
+
+    def _is_old(self, at: float, now: float) -> bool:
+        return now - at >= self.settings.fault_seconds
+
+    # -- within, outside it -------------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        if self._changes:
+            self._wake()
+
+    def _refusal(self, entry: Entry, wait: float) -> QuarantinedInput:
+        until = self._wall() + wait
+        msg = (
+            f"this input of {entry.program} is set aside until {instant(until)}: {entry.faults} calls with it failed "
+            f"({entry.reason}: {entry.error}); nothing was sent. Its entry is {entry.id}: show, release or replay it"
+        )
+        return QuarantinedInput(msg, entry=entry.id, until=until, reason=entry.reason, retry_after=wait)
+
+
+def instant(wall: float) -> str:
+    """A wall-clock instant as people read it, in UTC."""
+    try:
+        return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):  # some year beyond 9999
+        return f"{wall:.0f}"
