@@ -221,28 +221,25 @@ class EvaluationError(DspyActorsError, ValueError):
 
 
 class QuarantinedInput(DspyActorsError):
-    """The input is set aside, because calls of the program with it failed again and again; nothing was sent.
+    """The input is set aside, because calls with it failed again and again; nothing was sent.
 
-    `entry` is the id to show, release or replay it by. `until` says, in seconds since 1970, when one call with it is
-    let through as a probe, `retry_after` in how many seconds that is. `reason` is the kind of fault: `crash`, `parse`,
-    `context_window`, …
+    `entry` is the id to show, release or replay it by. One call is let through as a probe at `until` (seconds since
+    1970), in `retry_after` seconds. `reason` is the kind of fault: `crash`, `parse`, `context_window`, …
     """
 
     kind = "quarantined"
     fields = ("entry", "until", "reason", "retry_after")
     entry: str
-    until: float
     reason: str
+    until: float
     retry_after: float
 
 
 class QuarantineError(DspyActorsError, ValueError):
-    """The quarantine cannot do what was asked: no such entry, inputs that are not the entry's, a file that is none."""
+    """No such entry, inputs that are not the entry's, a file that is no quarantine, or settings that make no sense."""
 
     kind = "quarantine"
     fields = ("entry", "path")
-    entry: str | None
-    path: str | None
 
 
 class AdapterError(DspyActorsError):

@@ -15,11 +15,12 @@ from dspy_actors.envelope import Envelope
 from dspy_actors.errors import Busy
 from dspy_actors.evaluation.job import Job
 from dspy_actors.example import Prediction
-from dspy_actors.lm.client import LMClient
+from dspy_actors.lm.layer import LMLayer
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
 from dspy_actors.modules.admission import Admission, Limits
+from dspy_actors.modules.input_guard import InputGuard
 from dspy_actors.modules.instance import InstancePlan, ModuleInstance
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
@@ -51,7 +52,7 @@ class RuntimeHost:
     """
 
     def __init__(
-        self, kernel: Kernel, registry: Registry, client: LMClient, settings: Settings, limits: Limits, max_zombies: int
+        self, kernel: Kernel, registry: Registry, layer: LMLayer, settings: Settings, limits: Limits, max_zombies: int
     ) -> None:
         self.kernel = kernel
         self.registry = registry
@@ -60,7 +61,8 @@ class RuntimeHost:
         self._user_code = UserCode(kernel, lambda: self._ref(TASKS), max_zombies)
         self.settings = settings
         self.limits = limits
-        self._client = client
+        self._layer = layer
+        self._client = layer.client
         self._numbers = itertools.count(1)
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -185,6 +187,7 @@ class RuntimeHost:
         limits: Limits | None = None,
         copied: bool = True,
         cached: bool = False,
+        quarantine: bool = False,
     ) -> Program:
         """Start an actor for `module`, of which it gets a private copy."""
         if not isinstance(module, Module):
@@ -193,7 +196,8 @@ class RuntimeHost:
         label = name or f"{type(module).__name__.lower()}-{next(self._numbers)}"
         versions = Versions(module.deepcopy() if copied else module)
         results = self.results if cached else None
-        plan = InstancePlan(label, versions, Admission(label, limits or self.limits), results)
+        guard = InputGuard(self._layer.quarantine, label, self._layer.breakers_closed, always=quarantine)
+        plan = InstancePlan(label, versions, Admission(label, limits or self.limits), results, guard)
         via = self.registry.via(("module", label))
         spec = ChildSpec(label, ModuleInstance, args=(plan,), name=via, shutdown=5.0)
         with in_our_words(label):

@@ -28,6 +28,7 @@ from dspy_actors.lm.usage_log import UsageTotals
 from dspy_actors.modules.admission import Limits
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
+from dspy_actors.quarantine.settings import QuarantineSettings
 from dspy_actors.runner import FRAME, Frame, Settings, refuse_on_loop
 from dspy_actors.tree import RuntimePlan, RuntimeSupervisor
 from supervisors.actor import Ref
@@ -65,6 +66,8 @@ class Runtime:
         guarding: breakers, rate limits and the retry budget; `Guarding()` if left out.
         prices: what tokens cost, by `provider/model`; without one the cost of an answer is `None`, never 0.
         budgets, session_budgets: what each tenant, each session may spend; refused before anything is sent.
+        quarantine: when inputs that break things are set aside, and where that is kept; `QuarantineSettings()` if left
+            out. It holds for `safe_call`, and for every call of programs started with `quarantine=True`.
         open_provider: replaces the providers by name, for models of your own.
         clock: what tells the time.
     """
@@ -92,6 +95,7 @@ class Runtime:
         prices: Mapping[str, Price] | None = None,
         budgets: Mapping[str, Budget] | None = None,
         session_budgets: Mapping[str, Budget] | None = None,
+        quarantine: QuarantineSettings | None = None,
         open_provider: OpenProvider | None = None,
         name: str | None = None,
         clock: Clock | None = None,
@@ -128,6 +132,7 @@ class Runtime:
             cache_seconds=cache_seconds,
             cache_path=None if cache_path is None else Path(cache_path),
             cache_disk_seconds=cache_disk_seconds,
+            quarantine=quarantine or QuarantineSettings(),
         )
         self._layer: LMLayer | None = None
         self._system: System | None = None
@@ -203,7 +208,7 @@ class Runtime:
     def _laid_out(self, kernel: Kernel) -> tuple[RuntimeHost, RuntimePlan]:
         """What outlives a restart of the tree: the published state, and what leads to whoever stands in the tree."""
         layer = LMLayer(self.name, self._layer_settings, kernel, self._registry, self._counters)
-        host = RuntimeHost(kernel, self._registry, layer.client, self.settings, self._limits, self._max_zombies)
+        host = RuntimeHost(kernel, self._registry, layer, self.settings, self._limits, self._max_zombies)
         self._layer = layer
         return host, RuntimePlan(self.name, self._registry, layer.plan, host.went_down)
 
@@ -267,19 +272,23 @@ class Runtime:
         max_inflight: int | None = None,
         max_queue: int | None = None,
         cached: bool = False,
+        quarantine: bool = False,
     ) -> Program:
         """Start an actor for a private copy of `module` and give its handle, good for any thread and any loop.
 
         With `cached`, what the program answers is kept for half an hour and given again for equal parameters, model
-        and inputs; only for programs that do nothing but compute. On a running event loop this does not wait; a start
-        that fails is raised by the first call.
+        and inputs; only for programs that do nothing but compute. With `quarantine`, an input over which calls fail
+        again and again is set aside and every call with it raises `QuarantinedInput`; without, only `safe_call` looks.
+        On a running event loop this does not wait; a start that fails is raised by the first call.
         """
         own = self._limits
         limits = Limits(
             own.max_inflight if max_inflight is None else max_inflight,
             own.max_queue if max_queue is None else max_queue,
         )
-        program = self._running().start(module, name=name, settings=self._in_force(), limits=limits, cached=cached)
+        program = self._running().start(
+            module, name=name, settings=self._in_force(), limits=limits, cached=cached, quarantine=quarantine
+        )
         if asyncio._get_running_loop() is None:
             program.wait_started()
         return program

@@ -1,4 +1,4 @@
-"""`Secret`: a provider's key that prints redacted wherever it turns up; `redacted`: a text without what looks like one."""
+"""`Secret`: a provider's key that prints redacted wherever it turns up; `redacted`: a text without one."""
 
 from __future__ import annotations
 

@@ -115,14 +115,15 @@ def _error_of(reason: object) -> BaseException | None:
 def _write(telemetry: Telemetry, event: str, fields: dict[str, Any], level: str = "error") -> None:
     # Processors and sinks of the log are the application's code, which must not be able to end a supervisor.
     try:
-        getattr(_logger(), level)(event, **fields)
+        getattr(logger("supervisors"), level)(event, **fields)
     except Exception as error:
         telemetry.execute(("supervisor", "report", "failure"), {}, {"event": event, "error": error, "fields": fields})
 
 
-def _logger() -> Any:
+def logger(name: str) -> Any:
+    """structlog's logger of that name, as the application configured it; on stderr where it did not."""
     import structlog
 
     if structlog.is_configured():
-        return structlog.get_logger("supervisors")
+        return structlog.get_logger(name)
     return structlog.wrap_logger(structlog.PrintLogger(sys.stderr))

@@ -19,9 +19,9 @@ ROOMS = {
         "sys tree system leaks testing stages ports pytest_plugin",
     ],
     "dspy_actors": [
-        "errors messages pieces channel secret example envelope",
+        "errors messages pieces channel secret sqlite_file example envelope",
         "types signature adapters state",
-        "cache lm",
+        "cache quarantine lm",
         "runner modules evaluation batch",
         "optimizers",
         "tree hosting runtime testing demo cli __main__",

@@ -16,6 +16,7 @@ from pathlib import Path
 from dspy_actors.cache.codec import UnreadableEntry, decode, encode
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.messages import LMResponse
+from dspy_actors.sqlite_file import SqliteFile
 from supervisors.actor import Actor
 from supervisors.errors import MailboxFull, SystemStopped
 from supervisors.exits import Exit
@@ -31,7 +32,7 @@ FLUSH_SECONDS = 0.05
 QUEUE = 10_000
 """Writes that may wait; more are dropped and counted."""
 
-_HEADER = b"SQLite format 3\x00"
+_SCHEMA = ("CREATE TABLE IF NOT EXISTS answers (key BLOB UNIQUE, value BLOB, expires REAL)",)
 
 SET_ASIDE = ("cache", "disk", "set_aside")
 """Event of a file that could not be used: measurements {}, metadata `path`, `aside`, `reason`."""
@@ -65,10 +66,11 @@ class DiskCache:
         if not seconds > 0:
             msg = f"cache_disk_seconds={seconds!r}: more than 0"
             raise LMConfigurationError(msg)
-        if not self.path.parent.is_dir():
-            msg = f"cache_path {self.path}: its directory does not exist"
+        self._file = SqliteFile(self.path, _SCHEMA, SCHEMA_VERSION)
+        strange = self._file.stranger()
+        if strange is not None:
+            msg = f"cache_path {self.path} is no cache: {strange}; name another path"
             raise LMConfigurationError(msg)
-        _refuse_strangers(self.path)
         self._lock = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self.usable = False
@@ -109,21 +111,7 @@ class DiskCache:
 
     def connect(self) -> sqlite3.Connection:
         """A connection for the writer, with the tables in place. Raises what SQLite raises."""
-        connection = sqlite3.connect(self.path, timeout=1.0, check_same_thread=False)
-        try:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version not in (0, SCHEMA_VERSION):
-                msg = f"it is of version {version}, this release writes {SCHEMA_VERSION}"
-                raise sqlite3.DatabaseError(msg)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB UNIQUE, value BLOB, expires REAL)")
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            connection.commit()
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return self._file.connect()
 
     def sweep(self, connection: sqlite3.Connection) -> int:
         """Delete what has expired; how many that were."""
@@ -180,27 +168,11 @@ class DiskCache:
         self._open_reader()
 
     def _set_aside(self, reason: str) -> None:
-        aside = self.path.with_name(f"{self.path.name}.broken-{int(time.time())}")
-        for suffix in ("", "-wal", "-shm"):
-            part = self.path.with_name(self.path.name + suffix)
-            if part.exists():
-                part.replace(aside.with_name(aside.name + suffix))
-        self._report(aside, reason)
+        self._report(self._file.set_aside(), reason)
 
     def _report(self, aside: Path, reason: str) -> None:
         if self._telemetry is not None:
             self._telemetry.execute(SET_ASIDE, {}, {"path": str(self.path), "aside": str(aside), "reason": reason})
-
-
-def _refuse_strangers(path: Path) -> None:
-    """Raise `LMConfigurationError` for a file that never was a cache: only a broken one of ours is set aside."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        head = file.read(len(_HEADER))
-    if head and head != _HEADER:
-        msg = f"cache_path {path} is no cache but some other file; name another path or move it away"
-        raise LMConfigurationError(msg)
 
 
 class DiskWriter(Actor):

@@ -29,6 +29,10 @@ from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.worker import worker_class
 from dspy_actors.messages import LMResponse
+from dspy_actors.quarantine.file import QuarantineFile
+from dspy_actors.quarantine.manager import QuarantinePlan, waker
+from dspy_actors.quarantine.settings import QuarantineSettings
+from dspy_actors.quarantine.state import Quarantine
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
 
@@ -51,6 +55,7 @@ class LayerSettings:
     cache_seconds: float = 1800.0
     cache_path: Path | None = None
     cache_disk_seconds: float = 7 * 86_400.0
+    quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
 
 
 class LMLayer:
@@ -90,7 +95,11 @@ class LMLayer:
             self.book,
         )
         self.pulse = Pulse()
-        self.plan = LMPlan(io_loop, self.pulse, pools, self.cache)
+        self.quarantine = Quarantine(settings.quarantine, clock, wake=waker(registry))
+        path = settings.quarantine.path
+        file = None if path is None else QuarantineFile(path)
+        quarantine = QuarantinePlan(self.quarantine, kernel.telemetry, file)
+        self.plan = LMPlan(io_loop, self.pulse, pools, self.cache, quarantine)
 
     def health(self) -> dict[str, object]:
         """Every number of the layer in one reading, as plain data; asks no actor."""
@@ -109,6 +118,7 @@ class LMLayer:
             "retry_budgets": {name: budget.left for name, budget in list(gatehouse.retry_budgets.items())},
             "budgets": self.book.readings(),
             "keys_set_aside": self.set_aside.snapshot(),
+            "quarantine": asdict(self.quarantine.stats()),
         }
 
     def open(self) -> None:
@@ -125,6 +135,10 @@ class LMLayer:
         """Whether the io loop runs and is not held up."""
         lag = self.pulse.lag()
         return lag is not None and lag < LATE
+
+    def breakers_closed(self, lm: LM | None) -> bool:
+        """Whether every breaker that a call to `lm` meets is closed: what fails then is not the provider's bad day."""
+        return lm is None or all(each.state is State.CLOSED for each in self.gatehouse.breakers_of(lm.config))
 
     def lets_through(self, lm: LM | None) -> bool:
         """Whether the breakers of `lm` would let a call through now."""

@@ -11,6 +11,7 @@ from dspy_actors.lm.guard_actors import BreakerManager, BudgetManager, LimiterMa
 from dspy_actors.lm.io_loop import IOLoop
 from dspy_actors.lm.pools import POOLS, LMPools, PoolPlan
 from dspy_actors.lm.pulse import Pulse
+from dspy_actors.quarantine.manager import QUARANTINE, QuarantinePlan
 from supervisors.spec import ChildSpec
 from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
@@ -24,6 +25,7 @@ class LMPlan:
     pulse: Pulse
     pools: PoolPlan
     cache: AnswerCache
+    quarantine: QuarantinePlan
 
 
 class LMSupervisor(Supervisor):
@@ -56,6 +58,9 @@ class GuardSupervisor(Supervisor):
                 ChildSpec("budgets", BudgetManager, args=(plan.pools.book,), name=via("budgets")),
                 ChildSpec("limiters", LimiterManager, args=(plan.pools.gatehouse,), name=via("limiters")),
                 ChildSpec("breakers", BreakerManager, args=(plan.pools.gatehouse,), name=via("breakers")),
+                ChildSpec(
+                    "quarantine", plan.quarantine.manager, args=(plan.quarantine,), name=via(QUARANTINE), shutdown=10.0
+                ),
             ],
             strategy=Strategy.ONE_FOR_ONE,
             max_restarts=3,

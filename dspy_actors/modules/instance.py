@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 from dspy_actors.modules.admission import Admission
+from dspy_actors.modules.input_guard import InputGuard
 from dspy_actors.modules.record import Versions
 from dspy_actors.modules.results import Results
 from supervisors.actor import Actor
@@ -53,13 +54,14 @@ class Metrics:
 class InstancePlan:
     """What an instance is started from, again and again. What it publishes outlives its crashes.
 
-    `results` keeps what the program answers, where it was asked to.
+    `results` keeps what the program answers, where it was asked to. `guard` keeps inputs that are set aside from it.
     """
 
     name: str
     versions: Versions
     admission: Admission
     results: Results | None = None
+    guard: InputGuard | None = None
     metrics: Metrics = field(default_factory=Metrics)
 
 

@@ -1,4 +1,4 @@
-"""`Outcome`: how one call of a program ended, as a value."""
+"""`Outcome`: how one call of a program ended, as a value, and what a call's frame tells of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
 from dspy_actors.messages import Usage
+from dspy_actors.runner import Frame, fault_of
 from supervisors.errors import fresh
 
 
@@ -39,3 +40,36 @@ class Outcome:
             assert self.error is not None
             raise fresh(self.error)
         return self.prediction
+
+
+def annotated(prediction: Prediction, frame: Frame, version: int) -> Prediction:
+    """The prediction of the call of `frame`, with what it took."""
+    scope = frame.scope
+    assert scope is not None
+    return prediction.with_call(
+        usage=scope.usage,
+        attempts=scope.attempts,
+        cached=scope.lm_calls > 0 and scope.cached == scope.lm_calls,
+        model=scope.model,
+        version=version,
+    )
+
+
+def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, error: Exception | None) -> Outcome:
+    """How the call of `frame` ended, after `seconds`."""
+    scope, envelope = frame.scope, frame.envelope
+    assert scope is not None
+    assert envelope is not None
+    fault = None
+    if error is not None:
+        fault = fault_of(error) or fault_of(scope.fault)
+    return Outcome(
+        call_id=envelope.call_id,
+        prediction=prediction,
+        error=error,
+        fault=fault,
+        seconds=seconds,
+        attempts=scope.attempts,
+        cached=scope.cached,
+        usage=scope.usage,
+    )

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from dspy_actors.envelope import Envelope, Scope, new_call_id
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
+from dspy_actors.modules.execution import execute, execute_awaited
+from dspy_actors.modules.input_guard import UNGUARDED
 from dspy_actors.modules.instance import InstancePlan
-from dspy_actors.modules.module import Module, run_awaited, run_blocking
-from dspy_actors.modules.outcome import Outcome
+from dspy_actors.modules.module import Module
+from dspy_actors.modules.outcome import Outcome, annotated, outcome_of
 from dspy_actors.modules.queueing import Doorkeeper, free_place, take_place
 from dspy_actors.modules.record import Record
-from dspy_actors.modules.results import fingerprint_of, result_key
+from dspy_actors.modules.results import keep, kept, key_in
+from dspy_actors.modules.user_code import ended_itself
 from dspy_actors.runner import (
-    FRAME,
     Frame,
     Runner,
     Settings,
     checkpoint,
     current_frame,
-    deadline_exceeded,
     drive,
     fault_of,
     refuse_on_loop,
@@ -127,6 +128,32 @@ class Program:
         """Begin a call on the runtime's programs loop; the reply can be waited for, awaited or cancelled."""
         return self._host.run_on_loop(self.acall(**inputs))
 
+    def safe_call(self, **inputs: Any) -> Outcome:
+        """Run the program, blocking, with every failure as a value. Raises `BlockingCall` on a running loop only.
+
+        An input over which calls fail again and again is set aside: its outcome is `QuarantinedInput`, and nothing is
+        sent.
+        """
+        refuse_on_loop(self.name, f"`await {self.name}.asafe_call(...)`")
+        settings = self.in_force()
+        try:
+            frame = self._begin(settings, None)
+        except Exception as error:
+            return Outcome(call_id="", error=error, fault=fault_of(error))
+        started, prediction, failure = self._host.clock.now(), None, None
+        try:
+            prediction = self._run(inputs, settings, frame, safe=True)
+        except Exception as error:
+            failure = error
+        return outcome_of(frame, self._host.clock.now() - started, prediction, failure)
+
+    async def asafe_call(self, **inputs: Any) -> Outcome:
+        """As `safe_call`, without blocking the event loop; cancelling the awaiting task cancels the call."""
+        try:
+            return await self.outcome(inputs, self.in_force(), guarded=True)
+        except SystemExit as error:  # of the program's `aforward`, which runs on this loop
+            return Outcome(call_id="", error=ended_itself(self.name, error))
+
     def using(self, **changes: Any) -> Program:
         """A handle on the same actor with other settings: `lm`, `adapter`, `deadline`, `tenant`, `priority`, …
 
@@ -157,17 +184,21 @@ class Program:
     def run(self, inputs: dict[str, Any], settings: Settings) -> Prediction:
         """One call under `settings`, blocking."""
         refuse_on_loop(self.name)
-        frame = self._begin(settings, None)
+        return self._run(inputs, settings, self._begin(settings, None))
+
+    def _run(self, inputs: dict[str, Any], settings: Settings, frame: Frame, *, safe: bool = False) -> Prediction:
         started = self._host.clock.now()
         kind: str | None = "cancelled"
         admitted = False
         try:
             record = drive(self._admit(frame), frame)
             admitted = True
-            key = self._result_key(record, inputs, settings)
-            prediction = self._kept(key)
-            if prediction is None:
-                prediction = self._keep(key, _annotated(self._execute(record.module, inputs, frame), frame, record))
+            with self._guard(frame, record, inputs, safe or None):
+                key = key_in(self._plan.results, record, inputs, settings)
+                prediction = kept(self._plan.results, key)
+                if prediction is None:
+                    fresh = execute(self._host, self.name, record.module, inputs, frame)
+                    prediction = keep(self._plan.results, key, annotated(fresh, frame, record.version))
             kind = None
             return prediction
         except Exception as error:
@@ -185,11 +216,13 @@ class Program:
         *,
         trace: Trace | None = None,
         variant: Module | None = None,
+        guarded: bool | None = None,
     ) -> Outcome:
         """One call under `settings`, awaited, with every failure as a value. Only cancellation is raised.
 
         `trace` collects (predictor, inputs, prediction) of every predictor that ran; `variant` runs in place of the
-        active version, for a search that tries parameters one call long.
+        active version, for a search that tries parameters one call long. `guarded` says whether inputs that are set
+        aside are refused; `None` leaves that to how the program was started, and a `variant` knows none.
         """
         try:
             frame = self._begin(settings, trace)
@@ -204,11 +237,13 @@ class Program:
             record = await self._admit(frame)
             admitted = True
             module = record.module if variant is None else variant
-            key = self._result_key(record, inputs, settings) if variant is None and trace is None else None
-            prediction = self._kept(key)
-            if prediction is None:
-                fresh = await self._execute_awaited(module, inputs, frame)
-                prediction = self._keep(key, _annotated(fresh, frame, record))
+            with self._guard(frame, record, inputs, guarded if variant is None else False):
+                results = self._plan.results if variant is None and trace is None else None
+                key = key_in(results, record, inputs, settings)
+                prediction = kept(results, key)
+                if prediction is None:
+                    fresh = await execute_awaited(self._host, self.name, module, inputs, frame)
+                    prediction = keep(results, key, annotated(fresh, frame, record.version))
             kind = None
         except Exception as error:
             failure, kind = error, kind_of(error)
@@ -217,7 +252,7 @@ class Program:
             if admitted:
                 self._book(frame, kind, seconds)
             self._end(frame)
-        return _outcome(frame, seconds, prediction, failure)
+        return outcome_of(frame, seconds, prediction, failure)
 
     def in_force(self) -> Settings:
         """What holds for a call made here: the block's settings around it, and above them those given to `using`."""
@@ -272,76 +307,18 @@ class Program:
             self._starting.get()
             self._starting = None
 
-    def _left(self, frame: Frame) -> float:
-        deadline = _envelope(frame).deadline
-        assert deadline is not None
-        return max(0.0, deadline - self._host.clock.now())
-
     def _book(self, frame: Frame, kind: str | None, seconds: float) -> None:
         """The call has ended: count it, free its place, and tell the actor if somebody waits for one."""
         self._plan.metrics.finish(kind, seconds)
         free_place(self._plan, self._instance, _envelope(frame).call_id)
 
-    def _result_key(self, record: Record, inputs: dict[str, Any], settings: Settings) -> bytes | None:
-        if self._plan.results is None:
-            return None
-        return result_key(fingerprint_of(record), inputs, settings)
-
-    def _kept(self, key: bytes | None) -> Prediction | None:
-        results = self._plan.results
-        found = None if key is None or results is None else results.predictions.get(key)
-        return None if found is None else found.with_call(usage=None, attempts=0, cached=True)
-
-    def _keep(self, key: bytes | None, prediction: Prediction) -> Prediction:
-        results = self._plan.results
-        if key is not None and results is not None:
-            results.predictions.put(key, prediction, results.size(prediction))
-        return prediction
-
-    # -- execution ----------------------------------------------------------------------------------------------
-
-    def _execute(self, module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
-        token = FRAME.set(frame)
-        try:
-            if module.native:
-                return run_blocking(module, inputs, frame)
-            return drive(self._foreign(module, inputs, frame), frame)
-        finally:
-            FRAME.reset(token)
-
-    def _begin_foreign(self, module: Module, inputs: dict[str, Any], frame: Frame) -> Reply[Prediction]:
-        if getattr(module, "forward", None) is None and getattr(module, "aforward", None) is not None:
-            return self._host.run_on_loop(run_awaited(module, inputs, frame))
-        return self._host.run_in_thread(lambda: run_blocking(module, inputs, frame), self.name)
-
-    async def _foreign(self, module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
-        """Wait for user code that runs elsewhere. Whatever ends the wait ends what the code still waits for."""
-        assert frame.scope is not None
-        try:
-            return await settle_in(frame, self._begin_foreign(module, inputs, frame), "forward")
-        except BaseException:
-            frame.scope.cancel()
-            raise
-
-    async def _execute_awaited(self, module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
-        token = FRAME.set(frame)
-        try:
-            if module.native:
-                return await module.steps(inputs)
-            return await self._foreign_awaited(module, inputs, frame)
-        finally:
-            FRAME.reset(token)
-
-    async def _foreign_awaited(self, module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
-        if getattr(module, "aforward", None) is None:
-            return await self._foreign(module, inputs, frame)
-        try:
-            async with asyncio.timeout(self._left(frame)):
-                return await run_awaited(module, inputs, frame)
-        except TimeoutError as error:
-            if isinstance(error, DspyActorsError) or self._left(frame) > 0:
-                raise
-            raise deadline_exceeded("aforward", frame) from error
+    def _guard(
+        self, frame: Frame, record: Record, inputs: dict[str, Any], guarded: bool | None
+    ) -> AbstractContextManager[object]:
+        guard = self._plan.guard
+        if guard is None or not (guard.always if guarded is None else guarded):
+            return UNGUARDED
+        return guard.watch(frame, record, inputs)
 
 
 def _watched(reply: Reply[Any]) -> Reply[None]:
@@ -359,33 +336,3 @@ def kind_of(error: BaseException) -> str:
 def _envelope(frame: Frame) -> Envelope:
     assert frame.envelope is not None
     return frame.envelope
-
-
-def _annotated(prediction: Prediction, frame: Frame, record: Record) -> Prediction:
-    scope = frame.scope
-    assert scope is not None
-    return prediction.with_call(
-        usage=scope.usage,
-        attempts=scope.attempts,
-        cached=scope.lm_calls > 0 and scope.cached == scope.lm_calls,
-        model=scope.model,
-        version=record.version,
-    )
-
-
-def _outcome(frame: Frame, seconds: float, prediction: Prediction | None, error: Exception | None) -> Outcome:
-    scope = frame.scope
-    assert scope is not None
-    fault = None
-    if error is not None:
-        fault = fault_of(error) or fault_of(scope.fault)
-    return Outcome(
-        call_id=_envelope(frame).call_id,
-        prediction=prediction,
-        error=error,
-        fault=fault,
-        seconds=seconds,
-        attempts=scope.attempts,
-        cached=scope.cached,
-        usage=scope.usage,
-    )

@@ -54,7 +54,7 @@ def fingerprint(module: Module) -> bytes | None:
             (name, one) for name, one in module.named_sub_modules() if getattr(one, "is_predictor", False)
         ]
         signatures = [
-            [name, repr(one.signature.fields), one.signature.instructions, dict(one.config), _where(one.lm)]
+            [name, repr(one.signature.fields), one.signature.instructions, dict(one.config), where(one.lm)]
             for name, one in predictors
         ]
         named = f"{type(module).__module__}.{type(module).__qualname__}"
@@ -87,7 +87,7 @@ def result_key(program: bytes | None, inputs: Mapping[str, Any], settings: Setti
             (
                 program,
                 canonical(dict(inputs)),
-                _where(lm),
+                where(lm),
                 canonical(dict(settings.options)),
                 settings.adapter.name,
                 settings.tenant,
@@ -114,5 +114,24 @@ def score_key(result: bytes | None, example: Example, metric: object) -> bytes |
     return sha256(packed).digest()
 
 
-def _where(lm: Any) -> object:
+def where(lm: Any) -> object:
+    """What of a model decides its answers, as plain data. Raises `TypeError` for options that are none."""
     return None if lm is None else [lm.name, lm.base_url, canonical(dict(lm.options))]
+
+
+def key_in(results: Results | None, record: Record, inputs: Mapping[str, Any], settings: Settings) -> bytes | None:
+    """The key of a call of a started program; `None` where its results are not kept."""
+    return None if results is None else result_key(fingerprint_of(record), inputs, settings)
+
+
+def kept(results: Results | None, key: bytes | None) -> Prediction | None:
+    """What the program answered to an equal call, if it is kept."""
+    found = None if key is None or results is None else results.predictions.get(key)
+    return None if found is None else found.with_call(usage=None, attempts=0, cached=True)
+
+
+def keep(results: Results | None, key: bytes | None, prediction: Prediction) -> Prediction:
+    """Keep `prediction`, where results are kept; gives it back."""
+    if key is not None and results is not None:
+        results.predictions.put(key, prediction, results.size(prediction))
+    return prediction

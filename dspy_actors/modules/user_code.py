@@ -51,7 +51,7 @@ class UserCode:
         frame = FRAME.get()
         inside = body if frame is None or frame.envelope is None else _under_deadline(frame, body)
         reply: Reply[T] = Reply()
-        tell = lambda error: reply.fail(_ended_itself(name, error))  # noqa: E731 - a name would say no more
+        tell = lambda error: reply.fail(ended_itself(name, error))  # noqa: E731 - a name would say no more
         with in_our_words(name):
             task = Tasks(self._tasks()).begin(_caught, (inside, tell), {})
         task.reply.add_done_callback(lambda settled: self._hand_over(settled, reply, name))
@@ -116,7 +116,7 @@ class UserCode:
         failure: Exception
         if self.down:
             failure = ended(name)
-        else:  # not its own doing: that is told by `_ended_itself` before
+        else:  # not its own doing: that is told by `ended_itself` before
             failure = CallCancelled(f"the thread of {name} was stopped with its supervisor; make the call again")
             failure.__cause__ = error
         reply.fail(failure)
@@ -155,8 +155,9 @@ def _under_deadline(frame: Frame, body: Callable[[], T]) -> Callable[[], T]:
     return run
 
 
-def _ended_itself(name: str, error: BaseException) -> ProgramError:
-    failure = ProgramError(f"{name} ended its thread: {error!r}", error_type=type(error).__name__)
+def ended_itself(name: str, error: BaseException) -> ProgramError:
+    """The program's code wanted to end what it runs in: an error of its own, as a value."""
+    failure = ProgramError(f"{name} wanted to end what it runs in: {error!r}", error_type=type(error).__name__)
     failure.__cause__ = error
     return failure
 

@@ -1,1 +1,1 @@
-"""Inputs that break things, set aside: `state` decides, `faults` says what counts, `manager` alerts, sweeps and files."""
+"""Inputs that break things, set aside: `state` decides, `faults` says what counts, `manager` announces and files."""

@@ -14,10 +14,10 @@ from dspy_actors.quarantine.preview import FieldPreview, Preview
 class Entry:
     """One input of one program, version and tenant that is set aside.
 
-    Instants are wall-clock seconds since 1970. `reason` is the kind of the last fault and `error` its class; the error's
-    text is not kept, since it may quote the input. `faults` counts the calls that failed, `times` how often in a row it
-    was set aside. `until` is when one call is let through as a probe; an entry that nobody asks for is forgotten
-    as long after that.
+    Instants are wall-clock seconds since 1970. `reason` is the kind of the last fault and `error` its class; the
+    error's text is not kept, since it may quote the input. `faults` counts the calls that failed, `times` how often
+    in a row it was set aside. `until` is when one call is let through as a probe; an entry that nobody asks for is
+    forgotten as long after that.
     """
 
     id: str
@@ -54,7 +54,9 @@ def entry_of(data: Mapping[str, Any]) -> Entry:
             )
             for each in data["preview"]
         )
-        plain = {each.name: _TYPES.get(each.name, str)(data[each.name]) for each in fields(Entry) if each.name != "preview"}
+        plain = {
+            each.name: _TYPES.get(each.name, str)(data[each.name]) for each in fields(Entry) if each.name != "preview"
+        }
         bytes.fromhex(plain["version"] + plain["input_hash"])
         return Entry(**plain, preview=preview)
     except (KeyError, TypeError, ValueError) as error:

@@ -37,7 +37,11 @@ def fault_reason(
     `fault` is the infrastructure's failure that the call met, `attempts` how many answers were made for it (an answer
     from the cache was not), `breakers_closed` whether the models it asks are in good standing.
     """
-    if fault is not None or not breakers_closed or not isinstance(error, Exception):
+    if fault is not None or not breakers_closed:
+        return None
+    if isinstance(error, SystemExit):
+        return CRASH
+    if not isinstance(error, Exception):
         return None
     if isinstance(error, DspyActorsError):
         return _of_ours(error, attempts)

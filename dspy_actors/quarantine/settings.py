@@ -27,7 +27,7 @@ class QuarantineSettings:
 
     threshold: int = 3
     seconds: float = 3600.0
-    fault_seconds: float = 3600.0
+    fault_seconds: float = 86_400.0
     entries: int = 10_000
     path: str | Path | None = None
 

@@ -110,6 +110,7 @@ class Quarantine:
         self.suspects: Shelf[_Suspect] = Shelf(settings.entries)
         self._places: dict[str, tuple[Scope, bytes]] = {}
         self._changes: deque[Change] = deque()
+        self._woken = False
         self._leases = 0
         self._entered = self._released = self._refused = self._probes = 0
         self.unfiled = 0
@@ -121,8 +122,7 @@ class Quarantine:
 
         `until` is when the call ends at the latest. Raises `QuarantinedInput` where the inputs are set aside.
         """
-        held = self.held.get(scope, name)
-        return 0 if held is None else self._admit(held, scope, name, until)
+        return 0 if self.held.get(scope, name) is None else self._admit(scope, name, until)
 
     def succeeded(self, scope: Scope, name: bytes, lease: int = 0) -> None:
         """A call with these inputs has succeeded: they are forgotten, or released where it was the probe."""
@@ -205,6 +205,7 @@ class Quarantine:
         with self._lock:
             changes = list(self._changes)
             self._changes.clear()
+            self._woken = False
             return changes
 
     def stats(self) -> QuarantineStats:
@@ -225,26 +226,28 @@ class Quarantine:
 
     # -- within, under the lock ---------------------------------------------------------------------------------
 
-    def _admit(self, held: _Held, scope: Scope, name: bytes, until: float | None) -> int:
+    def _admit(self, scope: Scope, name: bytes, until: float | None) -> int:
         with self._lock:
-            if self.held.get(scope, name) is not held:  # released as we looked
+            held = self.held.get(scope, name)
+            if held is None:  # released as we looked
                 return 0
             self.held.touch(scope, name)
             now = self._clock.now()
             wait = max(held.until - now, held.lease_until - now if held.lease else 0.0)
             if wait > 0:
                 self._refused += 1
-                entry = held.entry
+                refusal = self._refusal(held.entry, wait)
             else:
+                refusal = None
                 self._leases += 1
                 self._probes += 1
-                held.lease = self._leases
+                lease = held.lease = self._leases
                 held.lease_until = now + LEASE_SECONDS if until is None else until + 1.0
                 self._changes.append(Change("probation", held.entry))
-        if wait > 0:
-            raise self._refusal(entry, wait)
+        if refusal is not None:
+            raise refusal
         self._tell()
-        return held.lease
+        return lease
 
     def _count(self, scope: Scope, name: bytes, fault: Fault) -> None:
         now = self._clock.now()
@@ -260,7 +263,6 @@ class Quarantine:
         if len(suspect.at) < self.settings.threshold:
             self.suspects.put(scope, name, suspect)
             return
-        self.suspects.pop(scope, name)
         wall = self._wall()
         tenant, program, version = scope
         made = Entry(
@@ -298,6 +300,7 @@ class Quarantine:
 
     def _put(self, scope: Scope, entry: Entry, until: float) -> None:
         name = bytes.fromhex(entry.input_hash)
+        self.suspects.pop(scope, name)
         self._places[entry.id] = (scope, name)
         for gone in self.held.put(scope, name, _Held(entry, until)):
             self._gone(gone, "evicted")
@@ -325,7 +328,10 @@ class Quarantine:
     # -- within, outside it -------------------------------------------------------------------------------------
 
     def _tell(self) -> None:
-        if self._changes:
+        with self._lock:
+            wakes = bool(self._changes) and not self._woken
+            self._woken = self._woken or wakes
+        if wakes:
             self._wake()
 
     def _refusal(self, entry: Entry, wait: float) -> QuarantinedInput:

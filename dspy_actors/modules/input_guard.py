@@ -1,0 +1,165 @@
+"""`InputGuard`: keeps inputs that are set aside from one program, and reports what comes of its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import Any
+
+from dspy_actors.cache.keys import canonical
+from dspy_actors.lm.lm import LM
+from dspy_actors.modules.module import Module
+from dspy_actors.modules.record import Record
+from dspy_actors.modules.results import fingerprint_of, where
+from dspy_actors.quarantine.faults import fault_reason
+from dspy_actors.quarantine.names import Scope, digest_of, hash_inputs
+from dspy_actors.quarantine.preview import preview_of
+from dspy_actors.quarantine.state import Fault, Quarantine
+from dspy_actors.runner import Frame, Settings, fault_of
+
+UNGUARDED: AbstractContextManager[None] = nullcontext()
+"""Around a call that nothing is asked of."""
+
+_FIXED = frozenset((str, int, float, bool, type(None), bytes))
+
+
+class InputGuard:
+    """Stands before the calls of one program. Safe from any thread; sends no message.
+
+    `always` says whether every call passes it, or only `safe_call` and `asafe_call`. `breakers_closed` tells of a model
+    whether it is in good standing.
+    """
+
+    def __init__(
+        self, quarantine: Quarantine, program: str, breakers_closed: Callable[[LM | None], bool], *, always: bool
+    ) -> None:
+        self.quarantine = quarantine
+        self.always = always
+        self._program = program
+        self._breakers_closed = breakers_closed
+        self._known: tuple[Module, Any, Any, Any, bytes | None] | None = None
+
+    def watch(self, frame: Frame, record: Record, inputs: dict[str, Any]) -> AbstractContextManager[object]:
+        """Around the running of one call. Entering raises `QuarantinedInput` where its inputs are set aside."""
+        return _Visit(self, frame, record, inputs)
+
+    def scope(self, settings: Settings, record: Record) -> Scope | None:
+        """Whose, which program's and which version's inputs a call has; `None` where the version has no name."""
+        version = self._version(settings, record)
+        return None if version is None else (settings.tenant, self._program, version)
+
+    def speaks_well(self, settings: Settings, module: Module) -> bool:
+        """Whether the breakers of every model that the program asks are closed."""
+        return all(self._breakers_closed(lm) for lm in _models(settings, module))
+
+    def _version(self, settings: Settings, record: Record) -> bytes | None:
+        """A digest of the parameters and of what they run with: an input that is too long for one model is not for all.
+
+        Remembered for the last call, by identity, since all of it is frozen.
+        """
+        known = self._known
+        if (
+            known is not None
+            and known[0] is record.module
+            and known[1] is settings.lm
+            and known[2] is settings.options
+            and known[3] is settings.adapter
+        ):
+            return known[4]
+        version = _version_of(settings, record)
+        self._known = (record.module, settings.lm, settings.options, settings.adapter, version)
+        return version
+
+
+class _Visit(AbstractContextManager[None]):
+    """One call under the guard."""
+
+    __slots__ = ("_began", "_frame", "_guard", "_hash", "_inputs", "_is_named", "_lease", "_record", "_scope")
+
+    def __init__(self, guard: InputGuard, frame: Frame, record: Record, inputs: dict[str, Any]) -> None:
+        self._guard = guard
+        self._frame = frame
+        self._record = record
+        self._inputs = inputs
+        self._hash: bytes | None = None
+        self._is_named = False
+        self._scope: Scope | None = None
+        self._lease = 0
+        self._began = frame.runner.clock.now()
+
+    def __enter__(self) -> None:
+        if not all(type(value) in _FIXED for value in self._inputs.values()):
+            self._name()  # the program could change what it is given: later would be too late
+        held = self._guard.quarantine.held.scopes
+        if not held:
+            return
+        self._scope = self._guard.scope(self._frame.settings, self._record)
+        if self._scope is None or self._scope not in held:
+            return
+        name = self._name()
+        if name is not None:
+            envelope = self._frame.envelope
+            until = None if envelope is None else envelope.deadline
+            self._lease = self._guard.quarantine.check(self._scope, name, until)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        quarantine = self._guard.quarantine
+        if error is None:
+            if self._lease or quarantine.suspects.scopes:
+                self._report_success(quarantine)
+            return
+        reason = self._reason(error)
+        if reason is None and not self._lease:
+            return
+        scope = self._scope or self._guard.scope(self._frame.settings, self._record)
+        name = None if scope is None else self._name()
+        if scope is None or name is None:
+            return
+        if reason is not None:
+            fault = Fault(self._began, reason, type(error).__name__, lambda: preview_of(self._inputs))
+            quarantine.failed(scope, name, fault, self._lease)
+        else:
+            quarantine.undecided(scope, name, self._lease)
+
+    def _report_success(self, quarantine: Quarantine) -> None:
+        scope = self._scope or self._guard.scope(self._frame.settings, self._record)
+        if scope is None or not (self._lease or scope in quarantine.suspects.scopes):
+            return
+        name = self._name()
+        if name is not None:
+            quarantine.succeeded(scope, name, self._lease)
+
+    def _reason(self, error: BaseException) -> str | None:
+        scope = self._frame.scope
+        if scope is None:
+            return None
+        fault = fault_of(error) or fault_of(scope.fault)
+        if fault is not None:
+            return None
+        closed = self._guard.speaks_well(self._frame.settings, self._record.module)
+        return fault_reason(error, attempts=scope.attempts, breakers_closed=closed)
+
+    def _name(self) -> bytes | None:
+        if not self._is_named:
+            self._hash = hash_inputs(self._inputs)
+            self._is_named = True
+        return self._hash
+
+
+def _version_of(settings: Settings, record: Record) -> bytes | None:
+    parameters = fingerprint_of(record)
+    if parameters is None:
+        return None
+    try:
+        ways = canonical(dict(settings.options)) if settings.options else None
+        return digest_of([parameters, where(settings.lm), ways, settings.adapter.name])
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None
+
+
+def _models(settings: Settings, module: Module) -> Iterator[LM | None]:
+    yield settings.lm
+    for _, each in module.named_sub_modules():
+        if getattr(each, "is_predictor", False):
+            yield getattr(each, "lm", None)
