@@ -1,0 +1,70 @@
+"""`DspyActorsError`: what every error of this package is, and how it crosses a process border; the tree is `errors`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class DspyActorsError(Exception):
+    """Root of the tree. `kind` names the error in files and logs and never changes between releases."""
+
+    kind: ClassVar[str] = "error"
+    fields: ClassVar[tuple[str, ...]] = ()
+    infrastructure: ClassVar[bool] = False
+    """True where the fault lies outside the program: such an example is unscored, never scored zero."""
+
+    def __init__(self, message: str, **fields: object) -> None:
+        super().__init__(message)
+        unknown = set(fields) - set(self.fields)
+        if unknown:
+            msg = (
+                f"{type(self).__name__} has no field {sorted(unknown)[0]!r}; it has {', '.join(self.fields) or 'none'}"
+            )
+            raise TypeError(msg)
+        for name in self.fields:
+            setattr(self, name, fields.get(name))
+
+    @property
+    def message(self) -> str:
+        """The text without the fields."""
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_filled, (type(self), self.to_wire()))
+
+    def fresh(self) -> DspyActorsError:
+        """A copy without traceback: each waiter of a shared failure raises its own."""
+        return _filled(type(self), self.to_wire())
+
+    def to_wire(self) -> dict[str, object]:
+        """The error as plain data: `kind`, `type`, `message` and its fields."""
+        wire: dict[str, object] = {"kind": self.kind, "type": type(self).__name__, "message": self.message}
+        for name in self.fields:
+            value = getattr(self, name)
+            if value is not None:
+                wire[name] = value if isinstance(value, (str, int, float, bool)) else str(value)
+        return wire
+
+
+def from_wire(wire: Mapping[str, object]) -> DspyActorsError:
+    """The error that `to_wire` wrote; a type this release does not know comes back as `DspyActorsError`."""
+    found = _by_name(str(wire.get("type", "")), DspyActorsError) or DspyActorsError
+    return _filled(found, wire)
+
+
+def _filled(kind: type[DspyActorsError], wire: Mapping[str, object]) -> DspyActorsError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, str(wire.get("message", "")))
+    for name in kind.fields:
+        setattr(error, name, wire.get(name))
+    return error
+
+
+def _by_name(name: str, root: type[DspyActorsError]) -> type[DspyActorsError] | None:
+    if root.__name__ == name:
+        return root
+    for child in root.__subclasses__():
+        if (found := _by_name(name, child)) is not None:
+            return found
+    return None
