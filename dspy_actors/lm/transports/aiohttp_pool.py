@@ -5,13 +5,15 @@ About a third of httpx's CPU a request. The `[fast]` extra installs aiohttp.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
 
 from dspy_actors.errors import LMTransportError
+from dspy_actors.lm.transports.arriving import Arriving
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
     HTTPResponse,
@@ -28,6 +30,8 @@ from dspy_actors.lm.transports.base import (
 from dspy_actors.lm.transports.slots import Slots
 from dspy_actors.lm.transports.trip import Trip
 
+T = TypeVar("T")
+
 _SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -39,6 +43,7 @@ class AiohttpTransport:
         self._slots = Slots(self._settings.connections)
         self._proxy = proxy_from_environment(base_url, self._settings)
         self._urls: dict[str, URL] = {}
+        self._arriving: set[Arriving] = set()
         self._closed = False
         connector = _Connector(
             limit=0,
@@ -59,75 +64,156 @@ class AiohttpTransport:
         self, request: HTTPRequest, *, deadline: float | None = None, on_sent: OnSent | None = None
     ) -> HTTPResponse:
         """See `base.Transport.send`."""
-        if self._closed:
-            raise transport_error("the transport is closed", request.url, "closed")
-        check_headers(request)
+        self._check(request)
         async with Trip(request.url, self._settings, deadline, on_sent) as trip:
-            if not self._slots.take():
-                trip.queue()
-                await self._slots.wait()
+            await self._slot(trip)
             try:
-                return await self._try(request, trip)
+                return await self._try(request, trip, self._exchange)
             finally:
                 self._slots.give_back()
+
+    async def open(
+        self,
+        request: HTTPRequest,
+        *,
+        deadline: float | None = None,
+        on_sent: OnSent | None = None,
+        first_byte: float | None = None,
+        idle: float | None = None,
+    ) -> Arriving:
+        """See `base.Transport.open`."""
+        self._check(request)
+        async with Trip(request.url, self._settings, deadline, on_sent, first_byte) as trip:
+            await self._slot(trip)
+            try:
+                answer = await self._try(request, trip, self._begin)
+            except BaseException:
+                self._slots.give_back()
+                raise
+        trip.phase = "body"
+        arriving = Arriving(
+            _Source(answer, trip),
+            answer.status,
+            _headers(answer),
+            url=request.url,
+            deadline=deadline,
+            idle=self._settings.body if idle is None else idle,
+            on_end=self._ended,
+        )
+        self._arriving.add(arriving)
+        return arriving
 
     async def aclose(self) -> None:
         """See `base.Transport.aclose`."""
         self._closed = True
+        for arriving in list(self._arriving):
+            await arriving.aclose()
         await self._session.close()
 
-    async def _try(self, request: HTTPRequest, trip: Trip) -> HTTPResponse:
-        """A connection that the server had dropped while it was idle costs one free second try.
+    def _check(self, request: HTTPRequest) -> None:
+        if self._closed:
+            raise transport_error("the transport is closed", request.url, "closed")
+        check_headers(request)
+
+    async def _slot(self, trip: Trip) -> None:
+        if not self._slots.take():
+            trip.queue()
+            await self._slots.wait()
+
+    def _ended(self, arriving: Arriving) -> None:
+        self._arriving.discard(arriving)
+        self._slots.give_back()
+
+    async def _try(self, request: HTTPRequest, trip: Trip, once: Callable[[HTTPRequest, Trip], Awaitable[T]]) -> T:
+        """`once`, or twice: a connection that the server had dropped while it was idle costs one free second try.
 
         Errors of aiohttp hold the request's headers, so ours are raised where no `__context__` keeps them.
         """
         try:
-            return await self._exchange(request, trip)
+            return await once(request, trip)
         except aiohttp.ClientError as error:
             dropped = not trip.fresh and trip.phase in ("write", "first_byte") and _is_dropped(error)
             failure = _mapped(error, trip)
         if dropped and not self._closed:
             try:
-                return await self._exchange(request, trip)
+                return await once(request, trip)
             except aiohttp.ClientError as error:
                 failure = _mapped(error, trip)
         raise failure
 
     async def _exchange(self, request: HTTPRequest, trip: Trip) -> HTTPResponse:
+        bound = self._settings.max_body
+        async with await self._begin(request, trip) as answer:
+            trip.enter("body")
+            source = _Source(answer, trip)
+            pieces: list[bytes] = []
+            size = 0
+            while piece := await source.piece():
+                pieces.append(piece)
+                size += len(piece)
+                if size > bound:
+                    raise too_large(bound, request.url)
+                trip.enter("body")
+        headers = _headers(answer)
+        encoding = headers.get("content-encoding", "").strip().lower()
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return HTTPResponse(answer.status, headers, decoded(body, encoding, bound, request.url))
+
+    async def _begin(self, request: HTTPRequest, trip: Trip) -> aiohttp.ClientResponse:
+        """Send one request; its answer, with only the head read."""
         url = self._urls.get(request.url)
         if url is None:
             if len(self._urls) > 64:
                 self._urls.clear()
             url = self._urls[request.url] = URL(request.url)
-        bound = self._settings.max_body
         trip.attempt()
-        async with self._session.request(
+        return await self._session.request(
             request.method,
             url,
             data=_Body(request.body, trip),
             headers=request.headers,
             allow_redirects=False,
             proxy=self._proxy,
-        ) as answer:
-            trip.enter("body")
-            headers = {name.lower(): value for name, value in answer.headers.items()}
-            pieces: list[bytes] = []
-            size = 0
-            content = answer.content
-            protocol = None if answer.connection is None else answer.connection.protocol
-            while not content.at_eof():
-                piece = await content.readany()
-                pieces.append(piece)
-                size += len(piece)
-                if size > bound:
-                    raise too_large(bound, request.url)
-                trip.enter("body")
-        endless = "content-length" not in headers and "transfer-encoding" not in headers
-        if endless and protocol is not None and isinstance(protocol.exception(), aiohttp.ClientOSError):
+        )
+
+
+class _Source:
+    """`arriving.Source` of one answer."""
+
+    __slots__ = ("_answer", "_endless", "_protocol", "_trip")
+
+    def __init__(self, answer: aiohttp.ClientResponse, trip: Trip) -> None:
+        self._answer = answer
+        self._trip = trip
+        self._protocol = None if answer.connection is None else answer.connection.protocol
+        self._endless = "content-length" not in answer.headers and "transfer-encoding" not in answer.headers
+
+    async def next(self) -> bytes:
+        try:
+            return await self.piece()
+        except aiohttp.ClientError as error:
+            failure = _mapped(error, self._trip)
+        raise failure
+
+    async def piece(self) -> bytes:
+        """`next` with aiohttp's own errors. What had arrived before a connection broke comes first."""
+        content = self._answer.content
+        while not content.at_eof():
+            if content.exception() is not None and content._buffer:
+                return content._read_nowait(-1)
+            piece = await content.readany()
+            if piece:
+                return piece
+        protocol = self._protocol
+        if self._endless and protocol is not None and isinstance(protocol.exception(), aiohttp.ClientOSError):
             raise aiohttp.ClientPayloadError("reset")  # aiohttp takes it for the end of a body that has no length
-        encoding = headers.get("content-encoding", "").strip().lower()
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return HTTPResponse(answer.status, headers, decoded(body, encoding, bound, request.url))
+        return b""
+
+    async def release(self, clean: bool) -> None:
+        if clean:
+            self._answer.release()
+        else:
+            self._answer.close()
 
 
 class _Body(aiohttp.Payload):
@@ -174,6 +260,10 @@ class _Connector(aiohttp.TCPConnector):
                     socket.setsockopt(*option)
         trip.enter("write")
         return connection
+
+
+def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in answer.headers.items()}
 
 
 def _is_dropped(error: aiohttp.ClientError) -> bool:

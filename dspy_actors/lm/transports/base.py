@@ -1,4 +1,4 @@
-"""What an HTTP transport is: one request in, one whole response out, over at most so many connections.
+"""What an HTTP transport is: one request in, one response out, whole or as it arrives, over so many connections.
 
 A transport is created, used and closed on one asyncio loop. It never retries a request that the server may
 have begun to answer, never follows a redirect (a key must not travel to another host) and never stores anything.
@@ -61,8 +61,35 @@ class TransportSettings:
     trust_env: bool = True
 
 
+class Incoming(Protocol):
+    """A response whose body is still arriving. One task at a time reads; any task of the loop may close it.
+
+    It holds its slot and its connection until its end was read, a `read` has failed or was cancelled, or `aclose`.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, decompressed, as soon as there are some; `b""` at its end.
+
+        Little is taken from the socket that was not asked for: a reader that stops stops the server too. Raises
+        `LMTimeoutError` (phase `idle` for a silence while somebody reads, `total` when the deadline has passed) and
+        `LMTransportError` (`cut`, `encoding`, `closed`).
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Drop the rest: a connection whose body was not read to its end is closed at once. Twice is fine.
+
+        A `read` under way in another task ends with `LMTransportError` (`closed`).
+        """
+        ...
+
+
 class Transport(Protocol):
-    """Two methods; everything else (retries, keys, JSON) is the caller's."""
+    """Three methods; everything else (retries, keys, JSON) is the caller's."""
 
     async def send(
         self, request: HTTPRequest, *, deadline: float | None = None, on_sent: OnSent | None = None
@@ -74,6 +101,23 @@ class Transport(Protocol):
         the server had dropped cost a second try. When it was not called the server has not seen a complete request.
         Raises `LMTimeoutError` with the `phase` it was in (queue, connect, write, first_byte, body, or total when the
         deadline passed) and `LMTransportError` for everything else.
+        """
+        ...
+
+    async def open(
+        self,
+        request: HTTPRequest,
+        *,
+        deadline: float | None = None,
+        on_sent: OnSent | None = None,
+        first_byte: float | None = None,
+        idle: float | None = None,
+    ) -> Incoming:
+        """Send `request`, return the response as soon as its head is there, whatever its status.
+
+        `deadline` bounds the whole response, its body too. `first_byte` and `idle` are in seconds and take the place
+        of the settings' `first_byte` and `body`; `idle` is the longest silence within one `read`. The rest is as for
+        `send`. Later reads may come from another task.
         """
         ...
 
@@ -161,15 +205,45 @@ def decoded(body: bytes, encoding: str, bound: int, url: str) -> bytes:
     if encoding in ("", "identity"):
         return body
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise transport_error(f"the server answered in {encoding!r}, which was not asked for", url, "encoding")
+        raise _not_asked_for(encoding, url)
     engine = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
         plain = engine.decompress(body, bound)
     except zlib.error:
-        raise transport_error(f"the server's {encoding} body cannot be read", url, "encoding") from None
+        raise _unreadable(encoding, url) from None
     if engine.unconsumed_tail:
         raise too_large(bound, url)
     return plain
+
+
+class Inflater:
+    """`decoded` for a body that arrives in pieces: at most `STEP` bytes come out at once, however well packed."""
+
+    STEP = 256 * 1024
+
+    __slots__ = ("_encoding", "_engine", "_rest", "_url")
+
+    def __init__(self, encoding: str, url: str) -> None:
+        self._encoding = encoding
+        self._url = url
+        self._engine = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        self._rest = b""
+
+    @property
+    def pending(self) -> bool:
+        """Whether more comes out without more going in."""
+        return bool(self._rest)
+
+    def feed(self, data: bytes) -> bytes:
+        """The plain bytes that `data` adds, perhaps none yet. Raises `LMTransportError` (`encoding`)."""
+        if self._encoding not in ("gzip", "x-gzip", "deflate"):
+            raise _not_asked_for(self._encoding, self._url)
+        try:
+            plain = self._engine.decompress(self._rest + data, self.STEP)
+        except zlib.error:
+            raise _unreadable(self._encoding, self._url) from None
+        self._rest = self._engine.unconsumed_tail
+        return plain
 
 
 def too_large(bound: int, url: str) -> LMTransportError:
@@ -180,3 +254,11 @@ def too_large(bound: int, url: str) -> LMTransportError:
 def transport_error(what: str, url: str, code: str) -> LMTransportError:
     """An `LMTransportError` that names the endpoint without its query; `provider_code` says what kind it is."""
     return LMTransportError(f"{bare(url)}: {what}", provider_code=code)
+
+
+def _not_asked_for(encoding: str, url: str) -> LMTransportError:
+    return transport_error(f"the server answered in {encoding!r}, which was not asked for", url, "encoding")
+
+
+def _unreadable(encoding: str, url: str) -> LMTransportError:
+    return transport_error(f"the server's {encoding} body cannot be read", url, "encoding")

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import httpx
 
 from dspy_actors.errors import LMTransportError
+from dspy_actors.lm.transports.arriving import Arriving
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
     HTTPResponse,
@@ -31,6 +32,8 @@ from dspy_actors.lm.transports.base import (
 )
 from dspy_actors.lm.transports.slots import Slots
 from dspy_actors.lm.transports.trip import Trip
+
+T = TypeVar("T")
 
 _ONE_WRITE = 64 * 1024
 """asyncio takes so many bytes without waiting. httpx writes, then lets the loop turn once; cancelled in that turn, it
@@ -59,27 +62,56 @@ class HttpxTransport:
         self._busy: set[httpx.AsyncHTTPTransport] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._arriving: set[Arriving] = set()
         self._closed = False
 
     async def send(
         self, request: HTTPRequest, *, deadline: float | None = None, on_sent: OnSent | None = None
     ) -> HTTPResponse:
         """See `base.Transport.send`."""
-        if self._closed:
-            raise transport_error("the transport is closed", request.url, "closed")
-        check_headers(request)
+        self._check(request)
         async with Trip(request.url, self._settings, deadline, on_sent) as trip:
-            if not self._slots.take():
-                trip.queue()
-                await self._slots.wait()
+            await self._slot(trip)
             try:
-                return await self._with_connection(request, trip)
+                return await self._with_connection(request, trip, self._exchange)
             finally:
                 self._slots.give_back()
+
+    async def open(
+        self,
+        request: HTTPRequest,
+        *,
+        deadline: float | None = None,
+        on_sent: OnSent | None = None,
+        first_byte: float | None = None,
+        idle: float | None = None,
+    ) -> Arriving:
+        """See `base.Transport.open`."""
+        self._check(request)
+        async with Trip(request.url, self._settings, deadline, on_sent, first_byte) as trip:
+            await self._slot(trip)
+            try:
+                source = await self._with_connection(request, trip, self._begin)
+            except BaseException:
+                self._slots.give_back()
+                raise
+        arriving = Arriving(
+            source,
+            source.answer.status_code,
+            _headers(source.answer),
+            url=request.url,
+            deadline=deadline,
+            idle=self._settings.body if idle is None else idle,
+            on_end=self._ended,
+        )
+        self._arriving.add(arriving)
+        return arriving
 
     async def aclose(self) -> None:
         """See `base.Transport.aclose`."""
         self._closed = True
+        for arriving in list(self._arriving):
+            await arriving.aclose()
         if self._sweeper is not None:
             self._sweeper.cancel()
         while self._idle:
@@ -89,47 +121,78 @@ class HttpxTransport:
         if self._closing:
             await asyncio.wait(self._closing)
 
-    async def _with_connection(self, request: HTTPRequest, trip: Trip) -> HTTPResponse:
-        """Try on an idle connection; one that the server had dropped meanwhile costs one free second try.
+    def _check(self, request: HTTPRequest) -> None:
+        if self._closed:
+            raise transport_error("the transport is closed", request.url, "closed")
+        check_headers(request)
+
+    async def _slot(self, trip: Trip) -> None:
+        if not self._slots.take():
+            trip.queue()
+            await self._slots.wait()
+
+    def _ended(self, arriving: Arriving) -> None:
+        self._arriving.discard(arriving)
+        self._slots.give_back()
+
+    async def _with_connection(
+        self,
+        request: HTTPRequest,
+        trip: Trip,
+        once: Callable[[httpx.AsyncHTTPTransport, HTTPRequest, Trip], Awaitable[T]],
+    ) -> T:
+        """`once` on an idle connection; one that the server had dropped meanwhile costs one free second try.
 
         httpx does not say whether a part of the answer's head had arrived; it is taken for nothing. Its errors hold the
         request with its headers, so ours are raised where no `__context__` keeps them.
         """
         connection = self._idle.pop()[0] if self._idle else self._connection()
         try:
-            return await self._exchange(connection, request, trip)
+            return await once(connection, request, trip)
         except httpx.TransportError as error:
             dropped = not trip.fresh and trip.phase in ("write", "first_byte") and _is_dropped(error)
             failure = _mapped(error, trip)
         if dropped and not self._closed:
             try:
-                return await self._exchange(self._connection(), request, trip)
+                return await once(self._connection(), request, trip)
             except httpx.TransportError as error:
                 failure = _mapped(error, trip)
         raise failure
 
     async def _exchange(self, connection: httpx.AsyncHTTPTransport, request: HTTPRequest, trip: Trip) -> HTTPResponse:
         """One request on one connection, which is kept only if the exchange ended cleanly."""
+        source = await self._begin(connection, request, trip)
         clean = False
+        try:
+            trip.enter("body")
+            body = await self._body(source, trip)
+            clean = True
+        finally:
+            await source.release(clean)
+        headers = _headers(source.answer)
+        encoding = headers.get("content-encoding", "").strip().lower()
+        body = decoded(body, encoding, self._settings.max_body, request.url)
+        return HTTPResponse(source.answer.status_code, headers, body)
+
+    async def _begin(self, connection: httpx.AsyncHTTPTransport, request: HTTPRequest, trip: Trip) -> _Source:
+        """Send one request on one connection; its answer, with only the head read."""
         made: list[Any] = []
         self._busy.add(connection)
         try:
             trip.attempt()
             answer = await connection.handle_async_request(self._request(request, trip, made))
-            trip.enter("body")
-            body = await self._body(answer, trip)
-            clean = not self._closed
-        finally:
-            self._busy.discard(connection)
-            if clean:
-                self._keep(connection)
-            else:
-                await connection.aclose()
-                for stream in made:  # cancelled in a TLS handshake, httpx forgets the socket below
-                    await stream.aclose()
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
-        encoding = headers.get("content-encoding", "").strip().lower()
-        return HTTPResponse(answer.status_code, headers, decoded(body, encoding, self._settings.max_body, request.url))
+        except BaseException:
+            await self._drop(connection, made)
+            raise
+        return _Source(self, connection, answer, made, trip)
+
+    async def _drop(self, connection: httpx.AsyncHTTPTransport, made: list[Any]) -> None:
+        """Close a connection, in a task of its own: whoever waits for it may be cancelled a second time."""
+        self._busy.discard(connection)
+        task = self._loop.create_task(_closed(connection, made))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        await asyncio.shield(task)
 
     def _request(self, request: HTTPRequest, trip: Trip, made: list[Any]) -> httpx.Request:
         """The request with a hook that follows its way; `made` gets the sockets that it opens."""
@@ -160,20 +223,16 @@ class HttpxTransport:
             extensions={"timeout": _NO_TIMEOUTS, "trace": trace},
         )
 
-    async def _body(self, answer: httpx.Response, trip: Trip) -> bytes:
+    async def _body(self, source: _Source, trip: Trip) -> bytes:
         bound = self._settings.max_body
         pieces: list[bytes] = []
         size = 0
-        assert isinstance(answer.stream, httpx.AsyncByteStream)
-        try:
-            async for piece in answer.stream:
-                pieces.append(piece)
-                size += len(piece)
-                if size > bound:
-                    raise too_large(bound, trip.url)
-                trip.enter("body")
-        finally:
-            await answer.stream.aclose()
+        while piece := await source.piece():
+            pieces.append(piece)
+            size += len(piece)
+            if size > bound:
+                raise too_large(bound, trip.url)
+            trip.enter("body")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _connection(self) -> httpx.AsyncHTTPTransport:
@@ -203,6 +262,69 @@ class HttpxTransport:
             task.add_done_callback(self._closing.discard)
         if self._idle:
             self._sweeper = self._loop.call_at(self._idle[0][1] + self._settings.keepalive, self._sweep)
+
+
+class _Source:
+    """`arriving.Source` on one connection."""
+
+    __slots__ = ("_connection", "_made", "_owner", "_pieces", "_stream", "_trip", "answer")
+
+    def __init__(
+        self,
+        owner: HttpxTransport,
+        connection: httpx.AsyncHTTPTransport,
+        answer: httpx.Response,
+        made: list[Any],
+        trip: Trip,
+    ) -> None:
+        assert isinstance(answer.stream, httpx.AsyncByteStream)
+        self._owner = owner
+        self._connection = connection
+        self._made = made
+        self._trip = trip
+        self._stream = answer.stream
+        self._pieces: Any = answer.stream.__aiter__()
+        self.answer = answer
+
+    async def next(self) -> bytes:
+        self._trip.phase = "body"
+        try:
+            return await self.piece()
+        except httpx.TransportError as error:
+            failure = _mapped(error, self._trip)
+        raise failure
+
+    async def piece(self) -> bytes:
+        """`next` with httpx's own errors."""
+        async for piece in self._pieces:
+            if piece:
+                assert isinstance(piece, bytes)
+                return piece
+        return b""
+
+    async def release(self, clean: bool) -> None:
+        owner = self._owner
+        kept = False
+        try:
+            if clean and not owner._closed:
+                await self._stream.aclose()
+                kept = True
+        finally:
+            if kept:
+                owner._busy.discard(self._connection)
+                owner._keep(self._connection)
+            else:
+                await owner._drop(self._connection, [self._pieces, self._stream, *self._made])
+
+
+async def _closed(connection: httpx.AsyncHTTPTransport, others: list[Any]) -> None:
+    await connection.aclose()
+    for other in others:  # cancelled in a TLS handshake, httpx forgets the socket below
+        await other.aclose()
+
+
+def _headers(answer: httpx.Response) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
 
 
 def _is_dropped(error: httpx.TransportError) -> bool:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
     HTTPResponse,
+    Incoming,
     OnSent,
     Transport,
     TransportFactory,
@@ -32,14 +33,32 @@ class Observed:
     ) -> HTTPResponse:
         """See `base.Transport.send`."""
         answer = await self._inner.send(request, deadline=deadline, on_sent=on_sent)
-        heard = HEARD.get()
-        if heard is not None:
-            heard(answer.status, answer.headers)
+        _tell(answer)
+        return answer
+
+    async def open(
+        self,
+        request: HTTPRequest,
+        *,
+        deadline: float | None = None,
+        on_sent: OnSent | None = None,
+        first_byte: float | None = None,
+        idle: float | None = None,
+    ) -> Incoming:
+        """See `base.Transport.open`; told when the head is there."""
+        answer = await self._inner.open(request, deadline=deadline, on_sent=on_sent, first_byte=first_byte, idle=idle)
+        _tell(answer)
         return answer
 
     async def aclose(self) -> None:
         """See `base.Transport.aclose`."""
         await self._inner.aclose()
+
+
+def _tell(answer: HTTPResponse | Incoming) -> None:
+    heard = HEARD.get()
+    if heard is not None:
+        heard(answer.status, answer.headers)
 
 
 def observed(factory: TransportFactory) -> TransportFactory:

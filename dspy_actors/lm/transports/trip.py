@@ -29,6 +29,7 @@ class Trip:
     __slots__ = (
         "_armed",
         "_deadline",
+        "_first_byte",
         "_loop",
         "_on_sent",
         "_scope",
@@ -42,11 +43,19 @@ class Trip:
         "url",
     )
 
-    def __init__(self, url: str, settings: TransportSettings, deadline: float | None, on_sent: OnSent | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        settings: TransportSettings,
+        deadline: float | None,
+        on_sent: OnSent | None,
+        first_byte: float | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._deadline = _NEVER if deadline is None else deadline
         self._on_sent = on_sent
+        self._first_byte = settings.first_byte if first_byte is None else first_byte
         self._since = self._loop.time()
         self._scope = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
@@ -84,7 +93,7 @@ class Trip:
     def enter(self, phase: str) -> None:
         """The request is in `phase` from now on and may stay there as long as the settings say."""
         self.phase = phase
-        limit: float = getattr(self._settings, phase)
+        limit: float = self._first_byte if phase == "first_byte" else getattr(self._settings, phase)
         self._watch(self._loop.time() + limit)
 
     def attempt(self) -> None:
