@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.pools import worker_name
-from dspy_actors.lm.providers.base import Attempt, LMConfig, Provider
+from dspy_actors.lm.providers.base import Attempt, LMConfig, Provider, ProviderStream
 from dspy_actors.lm.providers.table import provider_for
 from dspy_actors.lm.transports.base import TransportSettings
 from dspy_actors.lm.transports.choose import choose
@@ -114,6 +114,9 @@ class _Watched:
         finally:
             if was_sent:
                 self._crash.ended()
+
+    async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
+        return await self._provider.stream(request, attempt)
 
     async def aclose(self) -> None:
         await self._provider.aclose()

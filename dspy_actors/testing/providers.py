@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from inspect import isawaitable
 from typing import TypeAlias
 
 from dspy_actors.errors import LMError, LMTimeoutError, LMUnexpectedError
 from dspy_actors.lm.providers.base import Attempt, Provider
+from dspy_actors.lm.providers.whole_stream import pieces_of
 from dspy_actors.messages import LMRequest, LMResponse, Usage
+from dspy_actors.testing.scripted_stream import Line, ScriptedStream
 
-Scripted: TypeAlias = str | LMResponse | BaseException
-"""An answer's text, a whole answer, or what is raised."""
+Scripted: TypeAlias = str | LMResponse | BaseException | Sequence[Line]
+"""An answer's text, a whole answer, what is raised, or the lines of a stream: see `scripted_stream.Line`."""
 
 Script: TypeAlias = Callable[[LMRequest], Scripted | Awaitable[Scripted]] | Iterable[Scripted]
 
@@ -22,7 +24,8 @@ class ScriptedProvider:
 
     A list that is used up raises `LMUnexpectedError`; an iterator such as `itertools.repeat("yes")` goes on. A function
     may be a coroutine function that waits for whatever the test holds back. `requests` and `attempts` are in the order
-    of arrival; `open` is how many are being answered now.
+    of arrival; `open` is how many are being answered now. Asked for a stream, it says a list line by line and anything
+    else in one piece, and keeps it in `streams`; asked for a whole answer, it joins the lines of a list.
     """
 
     def __init__(self, script: Script, *, name: str = "scripted", endpoint: str = "scripted:") -> None:
@@ -30,6 +33,7 @@ class ScriptedProvider:
         self.endpoint = endpoint
         self.requests: list[LMRequest] = []
         self.attempts: list[Attempt] = []
+        self.streams: list[ScriptedStream] = []
         self.open = 0
         self.closed = 0
         self._script = script if callable(script) else None
@@ -37,9 +41,39 @@ class ScriptedProvider:
 
     async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
         """See `Provider.complete`."""
+        self.open += 1
+        try:
+            said = await self._said(request, attempt)
+            if isinstance(said, LMResponse):
+                return said
+            lines = self._stream(said, request, attempt)
+            while await lines.read():
+                pass
+            return lines.response()
+        finally:
+            self.open -= 1
+
+    async def stream(self, request: LMRequest, attempt: Attempt) -> ScriptedStream:
+        """See `Provider.stream`."""
+        self.open += 1
+        try:
+            said = await self._said(request, attempt)
+        except BaseException:
+            self._one_less()
+            raise
+        lines = [*pieces_of(said), said] if isinstance(said, LMResponse) else said
+        stream = self._stream(lines, request, attempt, self._one_less)
+        self.streams.append(stream)
+        return stream
+
+    async def aclose(self) -> None:
+        """See `Provider.aclose`; `closed` counts."""
+        self.closed += 1
+
+    async def _said(self, request: LMRequest, attempt: Attempt) -> LMResponse | Sequence[Line]:
+        """What the script says to a request: a whole answer, or lines. Raises what it says is raised."""
         self.requests.append(request)
         self.attempts.append(attempt)
-        self.open += 1
         try:
             async with asyncio.timeout_at(attempt.deadline) as timer:
                 if attempt.on_sent is not None:
@@ -50,15 +84,21 @@ class ScriptedProvider:
                 raise
             msg = "the script did not answer before the attempt's deadline"
             raise LMTimeoutError(msg, phase="total", provider=self.name, model=request.model) from None
-        finally:
-            self.open -= 1
         if isinstance(said, BaseException):
             raise said.fresh() if isinstance(said, LMError) else said
-        return said if isinstance(said, LMResponse) else scripted_response(request, said)
+        return scripted_response(request, said) if isinstance(said, str) else said
 
-    async def aclose(self) -> None:
-        """See `Provider.aclose`; `closed` counts."""
-        self.closed += 1
+    def _stream(
+        self,
+        lines: Sequence[Line],
+        request: LMRequest,
+        attempt: Attempt,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> ScriptedStream:
+        return ScriptedStream(lines, request, attempt, provider=self.name, on_end=on_end)
+
+    def _one_less(self) -> None:
+        self.open -= 1
 
     async def _next(self, request: LMRequest) -> Scripted:
         if self._script is not None:

@@ -11,7 +11,8 @@ from dspy_actors.errors import LMConfigurationError, LMTimeoutError, LMTransport
 from dspy_actors.lm.embedded.engine import Engine
 from dspy_actors.lm.embedded.features import count_pieces, cut_pieces
 from dspy_actors.lm.embedded.limits import PROVIDER, check_options
-from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening
+from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, ProviderStream
+from dspy_actors.lm.providers.whole_stream import streamed_whole, words_of
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 
 MODELS: tuple[str, ...] = ("knn",)
@@ -67,6 +68,11 @@ class EmbeddedProvider:
         if attempt.on_sent is not None:
             attempt.on_sent()
         return await work
+
+    async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
+        """The answer of `complete`, word by word. Raises as `complete` does."""
+        response = await self.complete(request, attempt)
+        return streamed_whole(response, words_of(response))
 
     async def aclose(self) -> None:
         """End the thread. Waits for the request in work, about a millisecond; those behind it are cancelled."""

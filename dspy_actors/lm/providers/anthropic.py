@@ -13,7 +13,8 @@ import re
 from collections.abc import Mapping
 
 from dspy_actors.errors import AdapterParseError, LMConfigurationError, LMUnsupportedFeatureError
-from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, checked_base_url
+from dspy_actors.lm.providers.anthropic_stream import MessageAssembler
+from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, ProviderStream, checked_base_url
 from dspy_actors.lm.providers.dialect import (
     JSONObject,
     chosen_tool,
@@ -86,6 +87,10 @@ class AnthropicProvider:
         """See `base.Provider.complete`."""
         return await self._wire.complete(self._dialect, request, attempt)
 
+    async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
+        """See `base.Provider.stream`."""
+        return await self._wire.stream(self._dialect, request, attempt)
+
     async def aclose(self) -> None:
         """See `base.Provider.aclose`."""
         await self._wire.transport.aclose()
@@ -151,6 +156,14 @@ class Messages:
             request_id or text_or(data.get("id"), "") or None,
             (calls,) if calls else (),
         )
+
+    def stream_body(self, request: LMRequest) -> JSONObject:
+        """See `Dialect.stream_body`."""
+        return {**self.body(request), "stream": True}
+
+    def assembler(self, request: LMRequest) -> MessageAssembler:
+        """See `Dialect.assembler`."""
+        return MessageAssembler(request, self.read, read_usage)
 
 
 def read_usage(data: object) -> Usage | None:

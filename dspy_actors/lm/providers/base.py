@@ -6,7 +6,7 @@ header) and does nothing else: retries, deadlines, caching and counting belong t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.transports.base import OnSent, Transport
-from dspy_actors.messages import LMRequest, LMResponse
+from dspy_actors.messages import LMRequest, LMResponse, Usage
+from dspy_actors.pieces import Piece
 from dspy_actors.secret import Secret
 
 KeySource: TypeAlias = Secret | tuple[Secret, ...] | Callable[[], str] | None
@@ -44,6 +45,9 @@ class Attempt:
     `on_sent` is called on the loop when the whole request is on its way, and again for a second try on a new
     connection. `on_ready` is called where the server turned out to be still loading its model and is ready now: the
     time the attempt took counts from then.
+
+    Two bounds are for streams only, in seconds, `None` for the transport's own: `first_byte` is how long the server may
+    take to begin its answer, `idle` the longest silence in it while somebody reads.
     """
 
     request_id: str
@@ -51,6 +55,42 @@ class Attempt:
     deadline: float | None = None
     on_sent: OnSent | None = None
     on_ready: Callable[[], None] | None = None
+    first_byte: float | None = None
+    idle: float | None = None
+
+
+class ProviderStream(Protocol):
+    """An answer that the server has begun. Lives on the io loop; one task at a time reads.
+
+    Whoever has it closes it, also after its end and after an error; dropped, it keeps its connection.
+    """
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens, as far as the server has told; whole after the clean end of most."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The text of the first choice, as far as it was read."""
+        ...
+
+    async def read(self) -> Sequence[Piece]:
+        """The next pieces, at least one; `()` at the clean end, and again after it.
+
+        Raises an `LMError` with provider, model, request id and `partial` filled in; after it the stream is closed.
+        It waits as long as bytes arrive, be they signs of life only: how long a piece may take is the caller's to
+        bound. Cancelled, it closes the connection.
+        """
+        ...
+
+    def response(self) -> LMResponse:
+        """The whole answer, after the clean end: the same as `complete` would have given. `RuntimeError` before."""
+        ...
+
+    async def aclose(self) -> None:
+        """Drop what has not been read, and the connection with it. Twice is fine."""
+        ...
 
 
 class Provider(Protocol):
@@ -61,6 +101,13 @@ class Provider(Protocol):
 
     async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
         """Ask once. Raises an `LMError`, with the provider's name and the model filled in, and nothing else."""
+        ...
+
+    async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
+        """Ask once for an answer in pieces; returns when the server has begun it. Raises as `complete` does.
+
+        A provider without streams of its own gives `whole_stream.streamed_whole(await self.complete(...))`.
+        """
         ...
 
     async def aclose(self) -> None:

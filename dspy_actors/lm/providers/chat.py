@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from dspy_actors.errors import LMConfigurationError
+from dspy_actors.lm.providers.chat_stream import ChatAssembler
 from dspy_actors.lm.providers.dialect import (
     JSONObject,
     count,
@@ -78,6 +80,19 @@ class ChatCompletions:
             request_id or text_or(data.get("id"), "") or None,
             tuple(calls) if any(calls) else (),
         )
+
+    def stream_body(self, request: LMRequest) -> JSONObject:
+        """See `Dialect.stream_body`. The count of tokens is asked for; without that no server sends one."""
+        body = self.body(request)
+        given = body.get("stream_options")
+        if given is not None and not isinstance(given, Mapping):
+            msg = f"option 'stream_options' is a mapping, not a {type(given).__name__}"
+            raise LMConfigurationError(msg)
+        return {**body, "stream": True, "stream_options": {"include_usage": True, **(given or {})}}
+
+    def assembler(self, request: LMRequest) -> ChatAssembler:
+        """See `Dialect.assembler`."""
+        return ChatAssembler(request, self.read, read_usage)
 
 
 def message_json(message: Message) -> Iterator[JSONObject]:

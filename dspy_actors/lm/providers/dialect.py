@@ -6,18 +6,69 @@ model, status and request id.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from json import loads
 from typing import Protocol, TypeAlias
 
 from dspy_actors.errors import (
     LMConfigurationError,
     LMContentFilterError,
+    LMError,
     LMUnexpectedError,
     LMUnsupportedFeatureError,
 )
-from dspy_actors.messages import LMRequest, LMResponse, ToolCall
+from dspy_actors.lm.classify import classify
+from dspy_actors.lm.sse import Event
+from dspy_actors.messages import LMRequest, LMResponse, ToolCall, Usage
+from dspy_actors.pieces import Piece
 
 JSONObject: TypeAlias = dict[str, object]
+
+Read: TypeAlias = Callable[[Mapping[str, object], LMRequest, str | None], LMResponse]
+"""A dialect's `read`, which an assembler gives what it has put together."""
+
+
+class Assembler(Protocol):
+    """One streamed answer in the making: events in, pieces out, and in the end the answer as `Dialect.read` has it."""
+
+    @property
+    def size(self) -> int:
+        """Characters that have come, of texts and of arguments."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Whether the server has said its last word: nothing of the answer comes after it."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer is whole; what may still come is a count of tokens."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens, as far as the server has told."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The text of the first choice, as far as it has come."""
+        ...
+
+    def take(self, event: Event) -> Sequence[Piece]:
+        """What the event adds, often nothing. Raises `LMUnexpectedError` for what is no event of this dialect.
+
+        An error that the server sent is raised as `classify` reads it.
+        """
+        ...
+
+    def response(self, request_id: str | None) -> LMResponse:
+        """The whole answer, as `Dialect.read` makes it of the same answer in one piece, and with its errors.
+
+        Raises `LMStreamAssemblyError` where the stream is not `ended` or its pieces do not fit together.
+        """
+        ...
 
 
 class Dialect(Protocol):
@@ -31,6 +82,14 @@ class Dialect(Protocol):
 
     def read(self, data: Mapping[str, object], request: LMRequest, request_id: str | None) -> LMResponse:
         """The answer. Raises `LMUnexpectedError` where it is none, `LMContentFilterError` where it was withheld."""
+        ...
+
+    def stream_body(self, request: LMRequest) -> JSONObject:
+        """The request for a streamed answer as JSON data. Raises as `body` does."""
+        ...
+
+    def assembler(self, request: LMRequest) -> Assembler:
+        """What puts the streamed answer to `request` together."""
         ...
 
 
@@ -48,7 +107,7 @@ def options_of(request: LMRequest, own: Collection[str]) -> JSONObject:
         if value is not None and name != "model_type":
             options[name] = value
     if options.get("stream"):
-        msg = "stream=True: this provider answers with whole completions; leave the option out"
+        msg = "stream=True is no option of a request: a stream is asked for with rt.stream(...) or program.stream(...)"
         raise LMUnsupportedFeatureError(msg)
     return options
 
@@ -72,6 +131,47 @@ def unexpected(what: str) -> LMUnexpectedError:
 def withheld(what: str, code: str) -> LMContentFilterError:
     """The answer was refused by the model or taken away by the provider's filter."""
     return LMContentFilterError(what, provider_code=code)
+
+
+_STATUSES: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""What a type of error has for a status where it comes with one."""
+
+
+def event_data(event: Event) -> dict[str, object]:
+    """The JSON object that an event holds. Raises `LMUnexpectedError` for anything else."""
+    try:
+        data = loads(event.data)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise unexpected("an event that is no JSON object")
+    return data
+
+
+def refusal_in(event: Event, error: object) -> LMError:
+    """The error that a server sent in an event, after its 200: with the status that its code or type stands for."""
+    status = 200
+    if isinstance(error, dict):
+        code, kind = error.get("code"), error.get("type")
+        if isinstance(code, str) and code.isdecimal():
+            code = int(code)
+        if isinstance(code, int) and 400 <= code < 600:
+            status = code
+        else:
+            status = _STATUSES.get(kind if isinstance(kind, str) else "", 200)
+    return classify(status, {}, event.data.encode("utf-8", "replace"))
 
 
 def objects(value: object) -> Sequence[Mapping[str, object]] | None:

@@ -8,15 +8,18 @@ the model's files otherwise, and the same request would not mean the same thing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from dspy_actors.errors import LMServerError, LMUnsupportedFeatureError
 from dspy_actors.lm.classify import NOT_READY, classify
-from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, checked_base_url
+from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, ProviderStream, checked_base_url
+from dspy_actors.lm.providers.dialect import Dialect
 from dspy_actors.lm.providers.openai import bearer_wire, dialect_of
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse
+
+T = TypeVar("T")
 
 SERVERS: Mapping[str, str] = {
     "vllm": "http://localhost:8000/v1",
@@ -55,20 +58,11 @@ class LocalProvider:
 
     async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
         """See `base.Provider.complete`; waits while the server loads its model."""
-        if self._ollama:
-            _check_ollama(request)
-        dialect = dialect_of(request, self.name)
-        sent = request if request.options.get("model_type") == "embeddings" else _with_sampling(request)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + COLD_SECONDS if attempt.deadline is None else attempt.deadline
-        while True:
-            try:
-                return await self._wire.complete(dialect, sent, attempt)
-            except LMServerError as error:
-                if error.provider_code != NOT_READY or not await self._wait_until_ready(loop.time(), until):
-                    raise
-            if attempt.on_ready is not None:
-                attempt.on_ready()
+        return await self._once_ready(self._wire.complete, request, attempt)
+
+    async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
+        """See `base.Provider.stream`; waits while the server loads its model."""
+        return await self._once_ready(self._wire.stream, request, attempt)
 
     async def health(self, deadline: float | None = None) -> Health:
         """Ask the server how it is, by `GET /health` or, where there is none, by `GET /v1/models`. Costs no tokens.
@@ -88,6 +82,25 @@ class LocalProvider:
     async def aclose(self) -> None:
         """See `base.Provider.aclose`."""
         await self._wire.transport.aclose()
+
+    async def _once_ready(
+        self, ask: Callable[[Dialect, LMRequest, Attempt], Awaitable[T]], request: LMRequest, attempt: Attempt
+    ) -> T:
+        """Ask, and again each time the server was loading and is ready now."""
+        if self._ollama:
+            _check_ollama(request)
+        dialect = dialect_of(request, self.name)
+        sent = request if request.options.get("model_type") == "embeddings" else _with_sampling(request)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + COLD_SECONDS if attempt.deadline is None else attempt.deadline
+        while True:
+            try:
+                return await ask(dialect, sent, attempt)
+            except LMServerError as error:
+                if error.provider_code != NOT_READY or not await self._wait_until_ready(loop.time(), until):
+                    raise
+            if attempt.on_ready is not None:
+                attempt.on_ready()
 
     async def _wait_until_ready(self, failed: float, until: float) -> bool:
         """Wait for the server; one of the waiting calls asks it. False where `until` comes first."""

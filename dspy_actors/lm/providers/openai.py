@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dspy_actors.errors import LMConfigurationError
-from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, checked_base_url
+from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, ProviderStream, checked_base_url
 from dspy_actors.lm.providers.chat import ChatCompletions
 from dspy_actors.lm.providers.dialect import Dialect
 from dspy_actors.lm.providers.keys import KeyRing
@@ -34,6 +34,10 @@ class OpenAIProvider:
     async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
         """See `base.Provider.complete`."""
         return await self._wire.complete(dialect_of(request, self.name), request, attempt)
+
+    async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
+        """See `base.Provider.stream`."""
+        return await self._wire.stream(dialect_of(request, self.name), request, attempt)
 
     async def aclose(self) -> None:
         """See `base.Provider.aclose`."""

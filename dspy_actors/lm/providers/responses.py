@@ -25,6 +25,7 @@ from dspy_actors.lm.providers.dialect import (
     unexpected,
     withheld,
 )
+from dspy_actors.lm.providers.responses_stream import ResponsesAssembler
 from dspy_actors.messages import (
     ImagePart,
     LMRequest,
@@ -98,6 +99,14 @@ class Responses:
             request_id or text_or(data.get("id"), "") or None,
             (calls,) if calls else (),
         )
+
+    def stream_body(self, request: LMRequest) -> JSONObject:
+        """See `Dialect.stream_body`."""
+        return {**self.body(request), "stream": True}
+
+    def assembler(self, request: LMRequest) -> ResponsesAssembler:
+        """See `Dialect.assembler`."""
+        return ResponsesAssembler(request, self.read, read_usage)
 
 
 def read_usage(data: object) -> Usage | None:

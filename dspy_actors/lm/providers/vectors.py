@@ -11,8 +11,8 @@ import binascii
 import struct
 from collections.abc import Mapping
 
-from dspy_actors.errors import LMConfigurationError
-from dspy_actors.lm.providers.dialect import JSONObject, count, objects, options_of, text_or, unexpected
+from dspy_actors.errors import LMConfigurationError, LMUnsupportedFeatureError
+from dspy_actors.lm.providers.dialect import Assembler, JSONObject, count, objects, options_of, text_or, unexpected
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 
 MAX_TEXTS = 2048
@@ -56,6 +56,14 @@ class Embeddings:
             Usage(prompt_tokens=count(usage.get("prompt_tokens"))) if isinstance(usage, dict) else None,
             request_id=request_id,
         )
+
+    def stream_body(self, request: LMRequest) -> JSONObject:
+        """See `Dialect.stream_body`: vectors come whole. Raises `LMUnsupportedFeatureError`."""
+        raise LMUnsupportedFeatureError("vectors are not streamed; ask for them whole")
+
+    def assembler(self, request: LMRequest) -> Assembler:
+        """See `Dialect.assembler`. Raises as `stream_body` does."""
+        raise LMUnsupportedFeatureError("vectors are not streamed; ask for them whole")
 
 
 def unpack(vector: str) -> list[float]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from dspy_actors.errors import (
@@ -19,7 +20,8 @@ from dspy_actors.lm.classify import classify
 from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.providers.dialect import Dialect
 from dspy_actors.lm.providers.keys import KeyRing
-from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, Transport
+from dspy_actors.lm.providers.wire_stream import WireStream, request_id_of, whole_body
+from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, Incoming, Transport
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse
 from dspy_actors.secret import Secret
 
@@ -51,13 +53,33 @@ class Wire:
         try:
             data = dialect.body(request)
         except LMError as error:
-            raise self._placed(error, request.model) from None
+            raise self.placed(error, request.model) from None
         body = await self._written(data, request)
         answer, data = await self.post(dialect.path, body, attempt, request.model)
         try:
             return dialect.read(data, request, request_id_of(answer))
         except LMError as error:
-            raise self._placed(error, request.model, answer) from None
+            raise self.placed(error, request.model, answer) from None
+
+    async def stream(self, dialect: Dialect, request: LMRequest, attempt: Attempt) -> WireStream:
+        """Ask in `dialect` for an answer in pieces; returns when it has begun. Raises as `complete` does."""
+        try:
+            data = dialect.stream_body(request)
+        except LMError as error:
+            raise self.placed(error, request.model) from None
+        body = await self._written(data, request)
+        tries = self.keys.tries
+        while True:
+            tries -= 1
+            key = await self.keys.current()
+            incoming = await self._open(dialect.path, body, attempt, request.model, key)
+            if incoming.status == 200:
+                refused = partial(self.keys.refused, key)
+                own_id = attempt.request_id
+                return WireStream(self, dialect, request, incoming, request_id=own_id, key=key, refused=refused)
+            refusal = await self._refused(incoming, attempt, request.model, key)
+            if not await self.keys.refused(key, refusal) or tries <= 0:
+                raise refusal
 
     async def post(
         self, path: str, body: bytes, attempt: Attempt, model: str
@@ -71,7 +93,7 @@ class Wire:
             data = await _read(answer) if answer.status == 200 else None
             if isinstance(data, dict) and not data.get("error"):
                 return answer, data
-            error = self._refusal(answer, data, model, key)
+            error = self.refusal(answer, data, model, key)
             if not await self.keys.refused(key, error) or tries <= 0:
                 raise error
 
@@ -96,36 +118,65 @@ class Wire:
         return self._dumps(data, request.model)
 
     async def _send(self, path: str, body: bytes, attempt: Attempt, model: str, key: Secret | None) -> HTTPResponse:
-        headers = {**self.headers, "x-request-id": attempt.request_id}
-        if key is not None:
-            headers.update(self.key_headers(key.reveal()))
-        request = HTTPRequest("POST", self.endpoint + path, headers, body)
+        request = self._request(path, body, attempt, key)
         try:
             return await self.transport.send(request, deadline=attempt.deadline, on_sent=attempt.on_sent)
         except (LMTransportError, LMTimeoutError) as error:
             error.provider, error.model, error.request_id = self.name, model, attempt.request_id
             raise
 
-    def _refusal(self, answer: HTTPResponse, data: object, model: str, key: Secret | None) -> LMError:
+    async def _open(self, path: str, body: bytes, attempt: Attempt, model: str, key: Secret | None) -> Incoming:
+        request = self._request(path, body, attempt, key, accept="text/event-stream")
+        try:
+            return await self.transport.open(
+                request,
+                deadline=attempt.deadline,
+                on_sent=attempt.on_sent,
+                first_byte=attempt.first_byte,
+                idle=attempt.idle,
+            )
+        except (LMTransportError, LMTimeoutError) as error:
+            error.provider, error.model, error.request_id = self.name, model, attempt.request_id
+            raise
+
+    def _request(self, path: str, body: bytes, attempt: Attempt, key: Secret | None, **more: str) -> HTTPRequest:
+        headers = {**self.headers, "x-request-id": attempt.request_id, **more}
+        if key is not None:
+            headers.update(self.key_headers(key.reveal()))
+        return HTTPRequest("POST", self.endpoint + path, headers, body)
+
+    async def _refused(self, incoming: Incoming, attempt: Attempt, model: str, key: Secret | None) -> LMError:
+        """What a stream was refused with; the body of the refusal is read to its end."""
+        try:
+            body = await whole_body(incoming)
+        except (LMTransportError, LMTimeoutError) as error:
+            error.provider, error.model, error.request_id = self.name, model, attempt.request_id
+            raise
+        return self.refusal(HTTPResponse(incoming.status, incoming.headers, body), None, model, key)
+
+    def refusal(self, answer: HTTPResponse, data: object, model: str, key: Secret | None) -> LMError:
+        """The error that an answer stands for; `data` is what the body of a 200 holds."""
         status = answer.status
         if status == 200:
             if not isinstance(data, dict):
-                return self._placed(LMUnexpectedError("something that is no JSON object"), model, answer)
+                return self.placed(LMUnexpectedError("something that is no JSON object"), model, answer)
             status = _status_in(data["error"]) or 200
         body = answer.body
         if key is not None:  # some servers repeat the key they refuse
             body = body.replace(key.reveal().encode(), b"[key]")
         return classify(status, answer.headers, body, provider=self.name, model=model)
 
-    def _placed(self, error: LMError, model: str, answer: HTTPResponse | None = None) -> LMError:
+    def placed(self, error: LMError, model: str, answer: HTTPResponse | Incoming | None = None) -> LMError:
         """The error with where it happened written into it."""
         error.provider, error.model = self.name, model
         if answer is not None:
-            error.status, error.request_id = answer.status, request_id_of(answer)
+            error.status = error.status or answer.status
+            error.request_id = request_id_of(answer)
             if isinstance(error, LMUnexpectedError):
                 kind = answer.headers.get("content-type", "no content type").partition(";")[0]
+                size = f", {len(answer.body)} bytes" if isinstance(answer, HTTPResponse) else ""
                 said = f"{self.endpoint} answered {answer.status} with {error.message}"
-                error.args = (f"{said} ({kind}, {len(answer.body)} bytes)",)
+                error.args = (f"{said} ({kind}{size})",)
         return error
 
     def _dumps(self, body: Mapping[str, object], model: str) -> bytes:
@@ -146,11 +197,6 @@ JSON_HEADERS: Mapping[str, str] = {
     "accept": "application/json",
     "user-agent": "dspy-actors",
 }
-
-
-def request_id_of(answer: HTTPResponse) -> str | None:
-    """The server's own id of the request, by OpenAI's or by Anthropic's header."""
-    return answer.headers.get("x-request-id") or answer.headers.get("request-id")
 
 
 async def _read(answer: HTTPResponse) -> object:

@@ -1,0 +1,201 @@
+"""A streamed chat completion, put together. Of a server nothing is required that only OpenAI sends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from dspy_actors.errors import LMStreamAssemblyError
+from dspy_actors.lm.providers.dialect import Read, count, event_data, objects, refusal_in, unexpected
+from dspy_actors.lm.sse import Event
+from dspy_actors.messages import LMRequest, LMResponse, Usage
+from dspy_actors.pieces import Piece, TextPiece, ToolCallPiece
+
+
+class _Call:
+    """A tool call of which pieces have come."""
+
+    __slots__ = ("arguments", "id", "name", "number", "shown")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+        self.shown = False
+
+
+class _Choice:
+    """A choice of which pieces have come. `calls` by the server's index, `order` as they began."""
+
+    __slots__ = ("calls", "finish", "order", "refusal", "texts")
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.refusal: list[str] = []
+        self.calls: dict[object, _Call] = {}
+        self.order: list[_Call] = []
+        self.finish: str | None = None
+
+    def text(self) -> str:
+        if len(self.texts) > 1:
+            self.texts[:] = ["".join(self.texts)]
+        return self.texts[0] if self.texts else ""
+
+
+class ChatAssembler:
+    """See `dialect.Assembler`. The end is `[DONE]`; servers that send none have ended when every choice has."""
+
+    __slots__ = ("_choices", "_count", "_head", "_read", "_request", "_usage", "done", "size")
+
+    def __init__(self, request: LMRequest, read: Read, count_tokens: Callable[[object], Usage | None]) -> None:
+        """`read` and `count_tokens` are the dialect's own, for the answer in one piece."""
+        self._request = request
+        self._read = read
+        self._count = count_tokens
+        self._choices: dict[int, _Choice] = {}
+        self._head: dict[str, object] = {}
+        self._usage: object = None
+        self.done = False
+        self.size = 0
+
+    @property
+    def ended(self) -> bool:
+        """See `Assembler.ended`."""
+        choices = self._choices
+        wanted = max(1, count(self._request.options.get("n")))
+        return self.done or (len(choices) >= wanted and all(choice.finish is not None for choice in choices.values()))
+
+    @property
+    def usage(self) -> Usage | None:
+        """See `Assembler.usage`."""
+        return self._count(self._usage)
+
+    @property
+    def text(self) -> str:
+        """See `Assembler.text`."""
+        return self._choices[0].text() if 0 in self._choices else ""
+
+    def take(self, event: Event) -> Sequence[Piece]:
+        """See `Assembler.take`."""
+        if event.data == "[DONE]":
+            self.done = True
+            return ()
+        chunk = event_data(event)
+        if chunk.get("error"):
+            raise refusal_in(event, chunk["error"])
+        if event.event == "error" or chunk.get("object") == "error":
+            raise refusal_in(event, chunk)
+        usage = chunk.get("usage")
+        if usage:
+            self._usage = usage
+        choices = chunk.get("choices")
+        if not choices:
+            return ()
+        if not isinstance(choices, list):
+            raise unexpected("a chunk whose choices are no list")
+        if not self._head:
+            self._head = {"id": chunk.get("id"), "model": chunk.get("model")}
+        pieces: list[Piece] = []
+        for choice in choices:
+            if not isinstance(choice, dict):
+                raise unexpected("a chunk with a choice that is no object")
+            self._take_choice(choice, pieces)
+        return pieces
+
+    def response(self, request_id: str | None) -> LMResponse:
+        """See `Assembler.response`."""
+        if not self.ended:
+            raise LMStreamAssemblyError("the stream ended before the answer was whole: no finish_reason, no [DONE]")
+        choices = [
+            {"index": index, "message": _message(choice), "finish_reason": choice.finish}
+            for index, choice in sorted(self._choices.items())
+        ]
+        return self._read({**self._head, "choices": choices, "usage": self._usage}, self._request, request_id)
+
+    def _take_choice(self, data: dict[str, object], pieces: list[Piece]) -> None:
+        index = count(data.get("index"))
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = _Choice()
+        delta = data["delta"] if "delta" in data else data.get("message")
+        if isinstance(delta, dict):
+            content = delta.get("content")
+            if content:
+                text = content if isinstance(content, str) else _text_of(content)
+                if text:
+                    self.size += len(text)
+                    choice.texts.append(text)
+                    pieces.append(TextPiece(text, index))
+            if delta.get("tool_calls"):
+                self.size += _take_calls(choice, index, delta["tool_calls"], pieces)
+            refusal = delta.get("refusal")
+            if isinstance(refusal, str):
+                choice.refusal.append(refusal)
+        elif delta is not None:
+            raise unexpected("a chunk whose delta is no object")
+        finish = data.get("finish_reason")
+        if isinstance(finish, str) and finish:
+            choice.finish = finish
+
+
+def _take_calls(choice: _Choice, index: int, data: object, pieces: list[Piece]) -> int:
+    """Add the deltas' pieces; how many characters of arguments they hold."""
+    size = 0
+    found = objects(data)
+    if found is None:
+        raise unexpected("tool calls that are no list of objects")
+    for one in found:
+        call = _call_of(choice, one)
+        function = one.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        arguments = function.get("arguments") if isinstance(function, dict) else None
+        if isinstance(one.get("id"), str):
+            call.id = call.id or str(one["id"])
+        if isinstance(name, str):
+            call.name = call.name or name
+        said = arguments if isinstance(arguments, str) else ""
+        if said:
+            size += len(said)
+            call.arguments.append(said)
+        if not call.shown:
+            call.shown = True
+            pieces.append(ToolCallPiece(call.number, call.id, call.name, said, index))
+        elif said:
+            pieces.append(ToolCallPiece(call.number, "", "", said, index))
+    return size
+
+
+def _call_of(choice: _Choice, data: Mapping[str, object]) -> _Call:
+    """The call that a delta belongs to: by `index`; of servers that send none, a new id begins a new call."""
+    key: object = data.get("index")
+    if not isinstance(key, int):
+        given = data.get("id")
+        last = choice.order[-1] if choice.order else None
+        if last is not None and (not given or given == last.id):
+            return last
+        key = given if isinstance(given, str) else ""
+    call = choice.calls.get(key)
+    if call is None:
+        call = choice.calls[key] = _Call(len(choice.order))
+        choice.order.append(call)
+    return call
+
+
+def _message(choice: _Choice) -> dict[str, object]:
+    """The choice's message as it stands in an answer in one piece."""
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": "".join(call.arguments)}}
+        for call in choice.order
+    ]
+    message: dict[str, object] = {"role": "assistant", "content": choice.text()}
+    if choice.refusal:
+        message["refusal"] = "".join(choice.refusal)
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def _text_of(content: object) -> str:
+    """The text of content that comes in parts; thinking among them is none."""
+    parts = (part.get("text") for part in objects(content) or ())
+    return "".join(part for part in parts if isinstance(part, str))

@@ -1,0 +1,235 @@
+"""`WireStream`: a streamed answer on its way from an endpoint, in any dialect."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, Protocol
+
+from dspy_actors.errors import LMError, LMTimeoutError, LMTransportError
+from dspy_actors.lm.providers.dialect import Assembler, Dialect
+from dspy_actors.lm.providers.whole_stream import pieces_of
+from dspy_actors.lm.sse import Event, EventReader
+from dspy_actors.lm.transports.base import HTTPResponse, Incoming
+from dspy_actors.messages import LMRequest, LMResponse, Usage
+from dspy_actors.pieces import Piece
+from dspy_actors.secret import Secret
+
+MAX_ANSWER = 32 * 1024 * 1024
+"""Characters that one streamed answer may have, and bytes of a body that turns out to be no stream."""
+
+_LAST_BYTES = 0.25
+"""Seconds that the end of the body may take after the answer's last event; then the connection is given up."""
+
+_BIG = 1_000_000
+_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_SPACE = b" \t\r\n\xef\xbb\xbf"
+
+
+class Placing(Protocol):
+    """What a `Wire` knows of errors: where they happened, and what a refusal means."""
+
+    def placed(self, error: LMError, model: str, answer: HTTPResponse | Incoming | None = None) -> LMError: ...
+
+    def refusal(self, answer: HTTPResponse, data: object, model: str, key: Secret | None) -> LMError: ...
+
+
+class WireStream:
+    """See `base.ProviderStream`. A server that answers in one piece is read as one piece."""
+
+    def __init__(
+        self,
+        wire: Placing,
+        dialect: Dialect,
+        request: LMRequest,
+        incoming: Incoming,
+        *,
+        request_id: str,
+        key: Secret | None,
+        refused: Callable[[LMError], Awaitable[bool]],
+    ) -> None:
+        """`request_id` stands in errors where the server has none; `refused` books an error with the key."""
+        self._wire = wire
+        self._dialect = dialect
+        self._request = request
+        self._incoming = incoming
+        self._request_id = request_id_of(incoming)
+        self._own_id = request_id
+        self._key = key
+        self._refused = refused
+        self._assembler: Assembler = dialect.assembler(request)
+        self._reader = EventReader()
+        self._head: bytes | None = b""
+        """What has come while it is not clear whether it is a stream; `None` once it is."""
+        self._failure: LMError | None = None
+        """What is raised once the pieces before it were read."""
+        self._told: LMError | None = None
+        self._response: LMResponse | None = None
+        self._some = False
+
+    @property
+    def usage(self) -> Usage | None:
+        """See `ProviderStream.usage`."""
+        return self._assembler.usage if self._response is None else self._response.usage
+
+    @property
+    def text(self) -> str:
+        """See `ProviderStream.text`."""
+        return self._assembler.text if self._response is None else self._response.texts[0]
+
+    async def read(self) -> Sequence[Piece]:
+        """See `ProviderStream.read`."""
+        if self._told is not None:
+            raise self._told
+        try:
+            pieces = await self._next()
+        except LMError as error:
+            await self._incoming.aclose()
+            self._told = await self._placed(error)
+            raise self._told from None
+        except BaseException:
+            await self._incoming.aclose()
+            raise
+        self._some = self._some or bool(pieces)
+        return pieces
+
+    def response(self) -> LMResponse:
+        """See `ProviderStream.response`."""
+        if self._response is None:
+            msg = "the stream has not come to a clean end: read() until it returns ()"
+            raise RuntimeError(msg)
+        return self._response
+
+    async def aclose(self) -> None:
+        """See `ProviderStream.aclose`."""
+        await self._incoming.aclose()
+
+    async def _next(self) -> Sequence[Piece]:
+        while self._response is None:
+            if self._failure is not None:
+                raise self._failure
+            data = await self._bytes()
+            if self._head is not None:
+                self._head += data
+                kind = _kind(self._head, self._incoming.headers.get("content-type", ""), over=not data)
+                if kind == "unclear":
+                    continue
+                data, self._head = self._head, None
+                if kind == "whole":
+                    return await self._read_whole(data + await whole_body(self._incoming))
+            pieces = self._take(self._reader.feed(data)) if data else self._take(self._reader.end())
+            if self._failure is None and (not data or self._assembler.done):
+                if data:
+                    await self._drain()
+                self._finish(pieces)
+            if pieces:
+                return pieces
+        return ()
+
+    async def _bytes(self) -> bytes:
+        """The next bytes. A connection that breaks once the answer is whole has ended it all the same."""
+        try:
+            return await self._incoming.read()
+        except (LMTransportError, LMTimeoutError):
+            if self._assembler.ended:
+                return b""
+            raise
+
+    def _take(self, events: list[Event]) -> list[Piece]:
+        """What the events add; an error among them is held back until what came before it was read."""
+        pieces: list[Piece] = []
+        assembler = self._assembler
+        try:
+            for event in events:
+                pieces += assembler.take(event)
+        except LMError as error:
+            self._failure = error
+        if self._failure is None:
+            self._failure = self._reader.fault
+        if self._failure is None and assembler.size > MAX_ANSWER:
+            what = f"the streamed answer is larger than {MAX_ANSWER} characters"
+            self._failure = LMTransportError(what, provider_code="too_large")
+        if self._failure is not None and not pieces:
+            raise self._failure
+        return pieces
+
+    def _finish(self, pieces: Sequence[Piece]) -> None:
+        try:
+            self._response = self._assembler.response(self._request_id)
+        except LMError as error:
+            if not pieces:
+                raise
+            self._failure = error
+
+    async def _drain(self) -> None:
+        """Read the end of the body, so that the connection is kept; a server that goes on loses it."""
+        try:
+            async with asyncio.timeout(_LAST_BYTES):
+                while await self._incoming.read():
+                    pass
+        except (TimeoutError, LMError):
+            await self._incoming.aclose()
+
+    async def _read_whole(self, body: bytes) -> Sequence[Piece]:
+        """The pieces of an answer that came in one."""
+        data = await asyncio.to_thread(_loads, body) if len(body) > _BIG else _loads(body)
+        answer = HTTPResponse(self._incoming.status, self._incoming.headers, body)
+        if not isinstance(data, dict) or data.get("error"):
+            raise self._wire.refusal(answer, data, self._request.model, self._key)
+        try:
+            self._response = self._dialect.read(data, self._request, self._request_id)
+        except LMError as error:
+            raise self._wire.placed(error, self._request.model, answer) from None
+        return pieces_of(self._response)
+
+    async def _placed(self, error: LMError) -> LMError:
+        """The error with all that is known here, and without the key, which some servers repeat."""
+        if error.provider is None:
+            arrived = None if isinstance(error, (LMTransportError, LMTimeoutError)) else self._incoming
+            error = self._wire.placed(error, self._request.model, arrived)
+        error.request_id = error.request_id or self._request_id or self._own_id
+        error.partial = self.text if self._some else None
+        if self._key is not None and self._key.reveal() in error.message:
+            error.args = (error.message.replace(self._key.reveal(), "[key]"),)
+        await self._refused(error)
+        return error
+
+
+def request_id_of(answer: HTTPResponse | Incoming) -> str | None:
+    """The server's own id of the request, by OpenAI's or by Anthropic's header."""
+    return answer.headers.get("x-request-id") or answer.headers.get("request-id")
+
+
+def _kind(head: bytes, content_type: str, *, over: bool) -> Literal["stream", "whole", "unclear"]:
+    """What a body is: by its first bytes, whatever its type claims. `over` where these are all there are."""
+    begin = head.lstrip(_SPACE)
+    claimed = content_type.lower().startswith("text/event-stream")
+    if begin[:1] in (b"{", b"[", b"<"):
+        return "whole"
+    if begin.startswith(_STARTS) or (claimed and (begin or over)):
+        return "stream"
+    maybe = not begin or any(start.startswith(begin) for start in _STARTS)
+    return "unclear" if maybe and not over else "whole"
+
+
+async def whole_body(incoming: Incoming) -> bytes:
+    """All of a body, decompressed. Raises `LMTransportError` (`too_large`) above `MAX_ANSWER`; closes in any case."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while data := await incoming.read():
+            pieces.append(data)
+            size += len(data)
+            if size > MAX_ANSWER:
+                raise LMTransportError(f"the answer is larger than {MAX_ANSWER} bytes", provider_code="too_large")
+    finally:
+        await incoming.aclose()
+    return b"".join(pieces)
+
+
+def _loads(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
