@@ -15,8 +15,8 @@ from dspy_actors.pieces import Piece, TextPiece, ToolCallPiece
 Said: TypeAlias = str | Piece | Usage | LMResponse | BaseException | None
 """A text or another piece; the tokens told so far; the whole answer, which ends the stream; what is raised."""
 
-Line: TypeAlias = Said | Awaitable[Said]
-"""What is said, or what is waited for first: an event, or something that gives what is said."""
+Line: TypeAlias = Said | asyncio.Event | Awaitable[Said]
+"""What is said, or what is waited for first: an event, or an awaitable that gives what is said."""
 
 
 class ScriptedStream:
@@ -114,7 +114,7 @@ class ScriptedStream:
 
     async def _heard(self, line: Line) -> Said:
         """What a line says, waited for no longer than the attempt may take or be silent."""
-        if not isawaitable(line):
+        if not isinstance(line, asyncio.Event) and not isawaitable(line):
             return line
         now = asyncio.get_running_loop().time()
         deadline = self._attempt.deadline
@@ -122,6 +122,9 @@ class ScriptedStream:
         until = min((limit for limit in (deadline, silent) if limit is not None), default=None)
         try:
             async with asyncio.timeout_at(until) as timer:
+                if isinstance(line, asyncio.Event):
+                    await line.wait()
+                    return None
                 said: Said = await line
                 return said
         except TimeoutError:
