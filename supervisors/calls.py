@@ -21,7 +21,7 @@ from supervisors.deadline import current_deadline
 from supervisors.errors import ActorDied, BlockingCallOnLoop, CallCycle, CallTimeout, Fenced, UnknownMessage
 from supervisors.exits import NoProc
 from supervisors.mailbox import Mailbox
-from supervisors.reply import Reply
+from supervisors.reply import UNSET, Reply
 
 CALL_TIMEOUT = 5.0
 """Seconds a call waits unless `within` or the caller's deadline says otherwise."""
@@ -38,7 +38,7 @@ def call(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, within:
     reply: Reply[Any] = Reply(cell)
     message = (cell.table.get(method) or method_name(cell, method), args, kwargs or None, reply)
     if cell.inline and _run_here(cell, message, reply):
-        if reply.done():
+        if reply._result is not UNSET:
             return reply.take()
         seconds = seconds_for(cell, within)
     elif _get_running_loop() is not None:
@@ -61,7 +61,7 @@ async def acall(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, 
     reply: Reply[Any] = Reply(cell)
     message = (cell.table.get(method) or method_name(cell, method), args, kwargs or None, reply)
     if cell.inline and _run_here(cell, message, reply):
-        if reply.done():
+        if reply._result is not UNSET:
             return reply.take()
         seconds = seconds_for(cell, within)
     else:

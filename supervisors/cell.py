@@ -359,7 +359,7 @@ class Cell(Mailbox):
             self.finish(exit, last)
             return None
         self.started = False  # terminate runs once, whatever happens in it
-        if self.tasks or inspect.iscoroutinefunction(self.kind.terminate):
+        if self.tasks or (self.has_coroutines and inspect.iscoroutinefunction(self.kind.terminate)):
             return self._die_on_loop(exit, last)
         try:
             self.actor.terminate(exit)

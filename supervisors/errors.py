@@ -28,6 +28,7 @@ Every error can be copied and pickled when its fields can.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import pykka
@@ -293,7 +294,7 @@ _HEAP_TYPE = 1 << 9  # type flag: a class made by Python code
 def fresh(error: BaseException) -> BaseException:
     """A copy of a shared exception to raise, with its own traceback; itself where a copy would lose something."""
     kind = type(error)
-    if any(_has_c_fields(base) for base in kind.__mro__):
+    if _has_c_fields(kind):  # type: ignore[arg-type]  # classes are hashable
         return error
     try:
         twin = kind.__new__(kind, *error.args)
@@ -308,6 +309,8 @@ def fresh(error: BaseException) -> BaseException:
     return twin
 
 
-def _has_c_fields(base: type) -> bool:
-    """As OSError's or SystemExit's: a copy made from `args` and `__dict__` would lack them."""
-    return not base.__flags__ & _HEAP_TYPE and base.__basicsize__ > BaseException.__basicsize__
+@lru_cache(maxsize=256)
+def _has_c_fields(kind: type) -> bool:
+    """As OSError and SystemExit have: a copy made from `args` and `__dict__` would lack them."""
+    built_in = [base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE]
+    return any(base.__basicsize__ > BaseException.__basicsize__ for base in built_in)

@@ -7,6 +7,7 @@ import weakref
 from asyncio import _get_running_loop
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Lock
 from typing import Any, Protocol, TypeVar, cast
 
@@ -200,7 +201,7 @@ class Kernel:
         if parent is not None:
             self.bind(cell.ref, parent)
         if on_down is not None:
-            started.add_done_callback(lambda reply: _tell(cell, reply, on_down))
+            started.on_settled(partial(_watch_if_started, cell, started, on_down))
         cell.sched = False
         if not owned:
             cell.kick()
@@ -363,14 +364,15 @@ def current_kernel() -> Kernel:
     return found
 
 
-def _tell(cell: Cell, started: Reply[Any], on_down: Callable[[Any, Exit], object]) -> None:
+def _watch_if_started(cell: Cell, started: Reply[Any], on_down: Callable[[Any, Exit], object]) -> None:
     if started.exception() is not None or started.take() is IGNORE:
         return
-    if not cell.watch(on_down, lambda life: _say(life, on_down)):
-        _say(cell, on_down)
+    tell = partial(_say, on_down)
+    if not cell.watch(on_down, tell):
+        cell.tell(tell)
 
 
-def _say(life: Mailbox, on_down: Callable[[Any, Exit], object]) -> None:
+def _say(on_down: Callable[[Any, Exit], object], life: Mailbox) -> None:
     if life.exit is not None:
         on_down(life.ref, life.exit)
 

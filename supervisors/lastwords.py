@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supervisors.brief import brief
-from supervisors.lineage import ancestors, callers
+from supervisors.lineage import Ancestor, callers
 from supervisors.mailbox import Mailbox
 
 HIDDEN = frozenset({"_cell"})
 """Attributes of every actor that belong to the kernel and not to its state."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LastWords:
     """A crashed actor, until its report is written."""
 
     actor: Any
     message: tuple[str, tuple[Any, ...], Mapping[str, Any]] | None
     """Method, arguments and keyword arguments of what it crashed in."""
-    ancestors: list[str]
+    above: Ancestor | None
     callers: list[str]
     log: list[Any] = field(default_factory=list)
 
@@ -37,7 +37,7 @@ class LastWords:
             "reason": status["reason"],
             "last_message": as_call(status["message"]),
             "state": in_brief(status["state"]),
-            "ancestors": self.ancestors,
+            "ancestors": [each.name for each in self.above or ()],
             "callers": self.callers,
         }
         return words | {"log": [brief(each) for each in status["log"]]} if self.log else words
@@ -48,7 +48,7 @@ def gather(life: Mailbox) -> LastWords:
     message = None if life.last is None else (*life.last[:2], life.last[2] or {})
     notes: Any = getattr(life, "debug", None)
     log = [] if notes is None else list(notes.kept or ())
-    return LastWords(life.actor, message, ancestors(life), callers(life), log)
+    return LastWords(life.actor, message, life.above, callers(life), log)
 
 
 def state_of(actor: Any) -> dict[str, Any]:

@@ -65,8 +65,10 @@ def waiting_for(life: Life) -> Iterator[Life]:
 
 def callers(life: Life) -> list[str]:
     """The names of those that wait for it; of a task, also those on whose behalf it runs."""
-    found = [life, *waiting_for(life)]
-    return [*(each.name for each in found[1:]), *found[-1].ctx.get(CALLERS, ())]
+    if getattr(life.cur, "_caller", None) is None:  # asked at every crash, of which most have no caller
+        return [*life.ctx.get(CALLERS, ())]
+    found = list(waiting_for(life))
+    return [*(each.name for each in found), *found[-1].ctx.get(CALLERS, ())]
 
 
 def refuse_from_below(asker: Life | None, target: Descendant) -> None:

@@ -317,11 +317,13 @@ class Mailbox:
         self._drop_names()
         self.reject()
         self._fail_begun(last)
-        for message in list(self.sysq or ()):
-            if type(message) is SystemMessage:
-                message.reply_to.fail(self.died(False))
-        for timer in list(self.timers or ()):
-            timer.cancel()
+        if self.sysq:
+            for message in list(self.sysq):
+                if type(message) is SystemMessage:
+                    message.reply_to.fail(self.died(False))
+        if self.timers:
+            for timer in list(self.timers):
+                timer.cancel()
         self.dispatcher.detach(self)
         if is_owner:
             self.heir = get_ident()
@@ -329,7 +331,7 @@ class Mailbox:
             for key in list(self.watchers):
                 tell = self.watchers.pop(key, None)
                 if tell is not None:
-                    self._tell(tell)
+                    self.tell(tell)
         if last is not None:
             last.fail(self.died(True))
         metadata = {"name": self.name, "ref": self.ref, "exit": exit, "class": self.kind}
@@ -338,7 +340,8 @@ class Mailbox:
         self.fenced = True  # whatever still runs in its name (tasks, helper threads) may not send
         return True
 
-    def _tell(self, tell: Callable[[Any], object]) -> None:
+    def tell(self, tell: Callable[[Any], object]) -> None:
+        """Tell one watcher of the death."""
         try:
             tell(self)
         except BaseException as error:  # one watcher's failure must not keep the death from the others

@@ -35,71 +35,68 @@ class Ref(pykka.ActorRef[A], Generic[A]):
     pykka's own `ask`, `tell`, `stop` and `proxy` work too; what they send goes to `on_receive`.
     """
 
-    __slots__ = ("_cell",)
+    __slots__ = ("mailbox",)  # a plain slot, no property: every look at an actor begins with it
+    mailbox: Cell
+    """The incarnation itself; for the other floors of this package."""
 
     def __init__(self, cell: Cell) -> None:
-        self._cell = cell
+        self.mailbox = cell
 
     def __repr__(self) -> str:
-        return f"<Ref of {self._cell.name}{'' if self.is_alive() else ', dead'}>"
+        return f"<Ref of {self.mailbox.name}{'' if self.is_alive() else ', dead'}>"
 
     def __str__(self) -> str:
-        return self._cell.name
+        return self.mailbox.name
 
     # what pykka reads
 
     @property
     def actor_class(self) -> type[A]:  # type: ignore[override]  # pykka declares plain attributes, we compute them
         """The actor's class."""
-        kind: type[A] = self._cell.kind
+        kind: type[A] = self.mailbox.kind
         return kind
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]
         """pykka's name for the incarnation."""
-        return f"urn:supervisors:{self._cell.incarnation}"
+        return f"urn:supervisors:{self.mailbox.incarnation}"
 
     @property
     def actor_inbox(self) -> Cell:  # type: ignore[override]
         """The mailbox."""
-        return self._cell
+        return self.mailbox
 
     @property
     def actor_stopped(self) -> Event:  # type: ignore[override]
         """An event that is set at the official death. Made on demand."""
         stopped = Event()
-        if not self._cell.watch(stopped, lambda _: stopped.set()):
+        if not self.mailbox.watch(stopped, lambda _: stopped.set()):
             stopped.set()
         return stopped
 
     @property
     def _actor_weakref(self) -> Callable[[], A]:  # type: ignore[override]  # pykka's proxies look at the actor
-        return lambda: self._cell.actor
+        return lambda: self.mailbox.actor
 
     # looking
 
     @property
     def name(self) -> str:
         """The registered name, or the class and the incarnation."""
-        return self._cell.name
+        return self.mailbox.name
 
     @property
     def incarnation(self) -> int:
         """A number that no other incarnation in this process has; a successor's is greater."""
-        return self._cell.incarnation
-
-    @property
-    def mailbox(self) -> Cell:
-        """The incarnation itself; for the other floors of this package."""
-        return self._cell
+        return self.mailbox.incarnation
 
     def is_alive(self) -> bool:
         """False from the official death on: after `terminate`, with the names free."""
-        return not self._cell.dead
+        return not self.mailbox.dead
 
     def snapshot(self) -> dict[str, Any]:
         """Statistics, read without a message: the actor may be stuck. Times in seconds."""
-        cell = self._cell
+        cell = self.mailbox
         since = cell.since
         return {
             "name": cell.name,
@@ -129,7 +126,7 @@ class Ref(pykka.ActorRef[A], Generic[A]):
         Raises ActorDied, CallTimeout, CallCycle, MailboxFull, Fenced, UnknownMessage; BlockingCallOnLoop at once
         on a thread that runs an asyncio loop, unless the target can be run in place.
         """
-        return calls.call(self._cell, method, args, kwargs, None)
+        return calls.call(self.mailbox, method, args, kwargs, None)
 
     @overload
     async def acall(self, method: Async[A, P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -139,11 +136,11 @@ class Ref(pykka.ActorRef[A], Generic[A]):
     async def acall(self, method: Sync[A, P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
     async def acall(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """As `call`, from any asyncio loop. Cancelling the task gives the answer up (see `Reply.cancel`)."""
-        return await calls.acall(self._cell, method, args, kwargs, None)
+        return await calls.acall(self.mailbox, method, args, kwargs, None)
 
     def cast(self, method: Callable[Concatenate[A, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Send `method` and go on. A dead target drops it; MailboxFull, Fenced and UnknownMessage are raised."""
-        cell = self._cell
+        cell = self.mailbox
         cell.put((cell.table.get(method) or calls.method_name(cell, method), args, kwargs or None, None))
 
     @overload
@@ -154,24 +151,24 @@ class Ref(pykka.ActorRef[A], Generic[A]):
     def send_request(self, method: Sync[A, P, R], *args: P.args, **kwargs: P.kwargs) -> Reply[R]: ...
     def send_request(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Send `method` and get the reply to come. No timeout; a death settles it."""
-        cell = self._cell
+        cell = self.mailbox
         reply: Reply[Any] = Reply(cell)
         cell.put((cell.table.get(method) or calls.method_name(cell, method), args, kwargs or None, reply))
         return reply
 
     def within(self, seconds: float | None) -> Within[A]:
         """This ref with another timeout for `call` and `acall`; None waits for as long as the actor lives."""
-        return Within(self._cell, seconds)
+        return Within(self.mailbox, seconds)
 
     # ending
 
     def exit(self, exit: Exit) -> None:
         """Ask the actor to end at its next message boundary, before what is queued. Does not wait."""
-        self._cell.request_exit(exit)
+        self.mailbox.request_exit(exit)
 
     def fence(self) -> None:
         """Declare the actor dead now, whatever its code is at. Its callers are told; what it sends is refused."""
-        self._cell.fence()
+        self.mailbox.fence()
 
     @overload
     def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...
@@ -186,13 +183,13 @@ class Ref(pykka.ActorRef[A], Generic[A]):
         for an actor that belongs to this one: it would wait for its own end.
         """
         if block:
-            refuse_from_below(CURRENT.get(), self._cell)
+            refuse_from_below(CURRENT.get(), self.mailbox)
         return super().stop(block=block, timeout=timeout)
 
     def down(self) -> Reply[Exit]:
         """A reply that settles with the exit at the official death; at once if that has been."""
         reply: Reply[Exit] = Reply()
-        cell = self._cell
+        cell = self.mailbox
         if not cell.watch(reply, lambda life: reply.set(life.exit)):
             reply.set(cell.exit)
         return reply

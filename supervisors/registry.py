@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -57,10 +58,11 @@ Listener: TypeAlias = Callable[[Registered | Unregistered], object] | Ref[Any]
 class Entry:
     """One registration."""
 
-    __slots__ = ("key", "ref", "registry", "value")
+    __slots__ = ("key", "ref", "registry", "slot", "value")
 
     def __init__(self, registry: Registry, key: Hashable, ref: Ref[Any], value: object) -> None:
         self.registry, self.key, self.ref, self.value = registry, key, ref, value
+        self.slot = strict(key)
 
     def drop(self) -> None:
         """Remove this very entry, and no successor's."""
@@ -93,13 +95,16 @@ class Registry:
         if me is not None and me.fenced:
             raise Fenced(me.name)
         entry = Entry(self, key, ref, value)
-        slot = strict(key)
+        slot = entry.slot
         with self._lock:
-            held = tuple(each for each in self._table.get(slot, ()) if each.ref.is_alive())
+            held = self._table.get(slot, ())
+            if held:
+                held = tuple(each for each in held if each.ref.is_alive())
             if self.unique and held:
                 raise AlreadyRegistered(key, held[0].ref)
             self._table[slot] = (*held, entry)
-        self._announce(Registered(self, key, ref, value))  # before a death could take it back
+        if self._listeners:
+            self._announce(Registered(self, key, ref, value))  # before a death could take it back
         life = ref.mailbox
         with _NAMES:
             if life.names is None:
@@ -225,14 +230,16 @@ class Registry:
 
     def arrival(self, key: Hashable) -> Reply[Ref[Any]]:
         """Settles with the holder of `key`: the living one, or the next to come. Cancel it when it is not needed."""
-        slot = strict(key)
         reply: Reply[Ref[Any]] = Reply()
-        with self._lock:
-            self._arrivals.setdefault(slot, []).append(reply)
-        reply.add_done_callback(lambda done: self._forget_arrival(slot, done))
-        holder = self.whereis(key)
+        slot = strict(key)
+        with self._lock:  # in which `register` enters a holder, before it looks for those who wait
+            holder = self.whereis(key)
+            if holder is None:
+                self._arrivals.setdefault(slot, []).append(reply)
         if holder is not None:
             reply.set(holder)
+        else:
+            reply.on_settled(partial(self._forget_arrival, slot, reply))
         return reply
 
     def _forget_arrival(self, slot: Slot, reply: Reply[Ref[Any]]) -> None:
@@ -262,15 +269,15 @@ class Registry:
                 logger.exception("a listener of a registry raised at %r", event)
 
     def _remove(self, entry: Entry) -> None:
-        slot = strict(entry.key)
+        slot = entry.slot
         with self._lock:
             held = self._table.get(slot, ())
-            left = tuple(each for each in held if each is not entry)
+            left = () if held == (entry,) else tuple(each for each in held if each is not entry)
             if left:
                 self._table[slot] = left
             else:
                 self._table.pop(slot, None)
-        if len(left) < len(held):
+        if self._listeners and len(left) < len(held):
             self._announce(Unregistered(self, entry.key, entry.ref))
 
 

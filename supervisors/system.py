@@ -341,8 +341,10 @@ class _Kernel(Kernel):
     def forget(self, life: Mailbox) -> None:
         super().forget(life)
         # A failed init (the first message) is told to the starter, and a child's crash to its supervisor.
-        is_crash = isinstance(life.exit, Crash) and life.handled > 1
-        if is_crash and not any(isinstance(watcher, Children) for watcher in list(life.watchers)):
+        if type(life.exit) is Crash and life.handled > 1:
+            for watcher in list(life.watchers):
+                if isinstance(watcher, Children):
+                    return
             self.unreported[life] = True
 
 
