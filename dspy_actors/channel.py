@@ -117,25 +117,29 @@ class Channel(Generic[T]):
     def take(self) -> Reply[list[T] | None]:
         """All that is there, as soon as there is something; `None` at the end, or the error that it ended with.
 
-        One reader: a second `take` before the first has settled takes its place. Cancelling the reply loses nothing.
+        One reader: a second `take` before the first has settled takes its place, and the first is cancelled.
+        Cancelling the reply loses nothing.
         """
         reply: Reply[list[T] | None] = Reply()
+        replaced: Reply[list[T] | None] | None = None
+        room: Reply[None] | None = None
+        found: list[T] | None = None
         with self._lock:
-            room, self._room = self._room, None
-            found: list[T] | None = None
+            error, is_open = self._error, False
             if self._items:
+                room, self._room = self._room, None
                 found = list(self._items)
                 self._items.clear()
                 self._size = 0
             elif not self._over:
-                self._taker = reply
-                self._room, room = room, None
-                return reply
-            error = self._error
-        if found is not None or error is None:
-            reply.set(found)
-        else:
+                replaced, self._taker, is_open = self._taker, reply, True
+        if is_open:
+            if replaced is not None:
+                replaced.cancel()
+        elif found is None and error is not None:
             reply.fail(error)
+        else:
+            reply.set(found)
         if room is not None:
             room.set(None)
         return reply

@@ -9,6 +9,7 @@ DspyActorsError(kind)
   BlockingCall                        a blocking call from a running event loop; names `acall`
   Busy(name)                          a module instance admits no more calls
   DeadlineExceeded(phase, seconds)    the call's deadline passed                                 (also TimeoutError)
+  StreamError                         a stream used as it cannot be: read twice, asked too early (also RuntimeError)
   CallCancelled                       the call was cancelled by its caller
   ShuttingDown                        the runtime drains or has ended
   UnknownTenant(tenant)               a tenant that the runtime was not told of                  (also ValueError)
@@ -107,13 +108,23 @@ class Busy(DspyActorsError):
 
 
 class DeadlineExceeded(DspyActorsError, TimeoutError):
-    """The call's deadline passed in `phase`; `seconds` is how long the call had."""
+    """The call's deadline passed in `phase`; `seconds` is how long the call had.
+
+    `partial` is the text that a stream had brought by then.
+    """
 
     kind = "deadline"
     infrastructure = True
-    fields = ("phase", "seconds")
+    fields = ("phase", "seconds", "partial")
     phase: str | None
     seconds: float | None
+    partial: str | None
+
+
+class StreamError(DspyActorsError, RuntimeError):
+    """A stream used as it cannot be: it is read once, by one reader, and has an answer when it is over."""
+
+    kind = "stream_use"
 
 
 class CallCancelled(DspyActorsError):
@@ -317,7 +328,7 @@ class LMServerError(LMProviderError):
 
 
 class LMTimeoutError(LMProviderError):
-    """The provider was too slow in `phase` (connect, write, first_byte, body, total)."""
+    """The provider was too slow in `phase` (connect, write, first_byte, body, total; streams: first_token, idle)."""
 
     kind = "lm_timeout"
     retryable = True

@@ -17,6 +17,7 @@ from dspy_actors.evaluation.job import Job
 from dspy_actors.example import Prediction
 from dspy_actors.lm.layer import LMLayer
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
 from dspy_actors.modules.admission import Admission, Limits
@@ -78,6 +79,10 @@ class RuntimeHost:
     def complete(self, lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
         """Ask a model; returns at once."""
         return self._client.submit(lm, request, envelope)
+
+    def stream(self, lm: LM, request: LMRequest, envelope: Envelope) -> LMStream:
+        """Ask a model for its answer in pieces; returns at once."""
+        return self._client.stream(lm, request, envelope)
 
     def phase_of(self, reply: Reply[Any]) -> str | None:
         """What the call to a model behind `reply` waits for; `None` for any other reply."""

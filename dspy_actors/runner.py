@@ -26,6 +26,7 @@ from dspy_actors.errors import (
 )
 from dspy_actors.example import Prediction
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
 from supervisors.clock import Clock
@@ -92,6 +93,10 @@ class Runner(Protocol):
 
     def complete(self, lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
         """Ask a model; returns at once."""
+        ...
+
+    def stream(self, lm: LM, request: LMRequest, envelope: Envelope) -> LMStream:
+        """Ask a model for its answer in pieces; returns at once."""
         ...
 
     def phase_of(self, reply: Reply[Any]) -> str | None:

@@ -6,7 +6,7 @@ thread they run, in the tasks they start and in `asyncio.to_thread`.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Hashable
 from contextvars import Context, ContextVar
 from typing import Any, Protocol
 
@@ -50,6 +50,12 @@ class Life(Protocol):
     @property
     def pending(self) -> Container[Any] | None:
         """Its deferred replies."""
+
+    def watch(self, key: Hashable, tell: Callable[[Any], object]) -> bool:
+        """Have `tell` called at the official death; False, and no call, if that has been."""
+
+    def unwatch(self, key: Hashable) -> bool:
+        """True if it was watching and will not be told now."""
 
 
 CURRENT: ContextVar[Life | None] = ContextVar("supervisors_current", default=None)

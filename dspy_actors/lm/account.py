@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from threading import Lock
 
 from dspy_actors.lm.budget import Amount
 
@@ -10,17 +12,31 @@ from dspy_actors.lm.budget import Amount
 class Account:
     """Carried by one call through every attempt and every worker. Written on the io loop, read when the call ends.
 
-    `phase` is what the call waits for: its `worker`, the `limiter`, the `model`, or the `backoff` between attempts.
+    `phase` is what the call waits for: its `worker`, the `limiter`, the `model`, or the `backoff` between attempts; a
+    stream's instead of `model` the `first_token`, the rest of the `stream`, or its `consumer`.
     """
 
-    __slots__ = ("phase", "session", "spent", "tenant")
+    __slots__ = ("_late", "_lock", "phase", "session", "spent", "tenant")
 
     def __init__(self, tenant: str = "", session: str = "") -> None:
         self.tenant = tenant
         self.session = session
         self.phase = "worker"
         self.spent = Amount()
+        self._lock = Lock()
+        self._late: Callable[[Amount], object] | None = None
 
     def add(self, tokens: int, money: Decimal | None) -> None:
         """Book one request that was sent."""
-        self.spent = self.spent + Amount(tokens, money or Decimal(0), 1)
+        amount = Amount(tokens, money or Decimal(0), 1)
+        with self._lock:
+            self.spent = self.spent + amount
+            late = self._late
+        if late is not None:
+            late(amount)
+
+    def settle(self, late: Callable[[Amount], object]) -> Amount:
+        """The call is over: what it has spent. What its last attempt turns out to have cost later goes to `late`."""
+        with self._lock:
+            self._late = late
+            return self.spent

@@ -120,6 +120,10 @@ class BudgetBook:
                 ledger.reserved = ledger.reserved - reserved
                 ledger.spent = ledger.spent + spent
 
+    def charge(self, ledgers: tuple[Ledger, ...], spent: Amount) -> None:
+        """`spent` was spent by a call that is settled: a request that it gave up was still under way then."""
+        self.settle(ledgers, Amount(), spent)
+
     def readings(self) -> dict[str, dict[str, object]]:
         """Every ledger: its bounds, what is spent and what is reserved, as plain data."""
         with self._lock:

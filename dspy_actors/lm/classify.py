@@ -24,6 +24,7 @@ from dspy_actors.errors import (
     LMInvalidRequestError,
     LMRateLimitError,
     LMServerError,
+    LMStreamAssemblyError,
     LMTimeoutError,
     LMTransportError,
     LMUnexpectedError,
@@ -253,6 +254,8 @@ def is_retryable(error: BaseException) -> bool:
         return error.provider_code not in ("certificate", "too_large", "url", "closed", "encoding", "header")
     if isinstance(error, LMServerError):
         return error.status not in (501, 505)
+    if isinstance(error, LMStreamAssemblyError):
+        return not error.partial
     return error.retryable
 
 
@@ -262,7 +265,7 @@ def is_provider_failure(error: BaseException) -> bool:
         return error.status not in (409, 425) and error.provider_code != NOT_READY
     if isinstance(error, LMTimeoutError):
         return error.phase != "queue"
-    return isinstance(error, (LMTransportError, LMUnexpectedError))
+    return isinstance(error, (LMTransportError, LMUnexpectedError, LMStreamAssemblyError))
 
 
 def key_effect(error: BaseException) -> KeyEffect:

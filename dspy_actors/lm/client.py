@@ -8,15 +8,19 @@ from typing import Any
 
 from dspy_actors.envelope import Envelope
 from dspy_actors.errors import CallCancelled, DeadlineExceeded, LMError, LMTransportError, ShuttingDown
+from dspy_actors.lm.flow import Flow
 from dspy_actors.lm.guards import Guard, LMCall, give_up
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.reach import WorkerFinder
+from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.work import Answer, Work
 from dspy_actors.lm.worker import LMWorker
 from dspy_actors.messages import LMRequest
 from supervisors.actor import Ref
 from supervisors.clock import Clock
+from supervisors.current import CURRENT
 from supervisors.errors import ActorDied, SystemStopped
 from supervisors.reply import Reply
 
@@ -30,22 +34,48 @@ class LMClient:
     death is an `LMTransportError`. Both are counted.
     """
 
-    def __init__(self, finder: WorkerFinder, guards: Sequence[Guard], counters: LMCounters, clock: Clock) -> None:
+    def __init__(
+        self,
+        finder: WorkerFinder,
+        guards: Sequence[Guard],
+        counters: LMCounters,
+        clock: Clock,
+        streaming: StreamSettings | None = None,
+    ) -> None:
         self._finder = finder
         self._guards = tuple(guards)
         self._counters = counters
         self._clock = clock
+        self._streaming = streaming or StreamSettings()
         self._open: dict[Reply[Answer], LMCall] = {}
         self._closed = False
 
     def submit(self, lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
         """Ask `lm`. Cancelling the reply gives up the request, unless an equal call still waits for it."""
         self._counters.add("calls")
-        call = LMCall(lm, request, envelope, endpoint=lm.base_url or lm.provider)
+        return self._begin(LMCall(lm, request, envelope))
+
+    def stream(self, lm: LM, request: LMRequest, envelope: Envelope) -> LMStream:
+        """Ask `lm` for pieces. Whatever goes wrong, a refusal of the guards too, is raised to the stream's reader.
+
+        The deadline of `envelope` ends the stream. It ends as well when the actor ends that has it opened.
+        """
+        self._counters.add("calls")
+        self._counters.add("streams")
+        flow = Flow(self._streaming)
+        call = LMCall(lm, request, envelope, flow)
+        stream = LMStream(flow, call.reply)
+        self._begin(call)
+        return stream
+
+    def _begin(self, call: LMCall) -> Reply[Answer]:
+        """Take the call through the guards and to a worker; what its caller waits for."""
         try:
             for guard in self._guards:
                 answered = guard.admit(call)
                 if answered is not None:
+                    if call.flow is not None:  # only the cache answers a stream
+                        call.flow.replay(answered.take())
                     return answered
         except LMError as refusal:
             self._finish(call, None, refusal)
@@ -54,13 +84,15 @@ class LMClient:
             self._finish(call, None, error)
             raise
         reply = call.reply
-        if not call.shared:
+        if call.flow is None and not call.shared:
             reply.add_done_callback(lambda settled: give_up(call) if settled.cancelled() else None)
         self._open[reply] = call
+        if call.flow is not None:
+            self._tie(call, call.flow)
         if self._closed:  # then look: `close` may have missed it
             self._finish(call, None, _ended())
         else:  # in nobody's name: others may wait for this answer when the caller's actor is gone
-            Context().run(self._finder.find, lm.config, lambda ref, error: self._ask(call, ref, error))
+            Context().run(self._finder.find, call.lm.config, lambda ref, error: self._ask(call, ref, error))
         return reply
 
     def phase_of(self, reply: Reply[Any]) -> str | None:
@@ -83,29 +115,36 @@ class LMClient:
             assert error is not None
             self._finish(call, None, error)
             return
-        lm = call.lm
-        envelope = call.envelope
-        work = Work(
+        if call.is_given_up():
+            self._finish(call, None, _given_up())
+            return
+        flow = call.flow
+        try:
+            if flow is None:
+                upstream = ref.send_request(LMWorker.complete, self._work(call))
+            else:
+                upstream = ref.send_request(LMWorker.stream, self._work(call), flow.next_turn())
+        except SystemStopped:
+            self._finish(call, None, _ended())
+            return
+        call.upstream = upstream
+        if call.is_given_up():  # then look: who gave it up may have found nobody to tell
+            upstream.cancel()
+        upstream.add_done_callback(lambda settled: self._answered(call, settled))
+
+    @staticmethod
+    def _work(call: LMCall) -> Work:
+        lm, envelope = call.lm, call.envelope
+        return Work(
             call.request,
             envelope.call_id,
             call.until,
-            call.shared,
+            call.shared or call.flow is not None,
             lm.num_retries,
             lm.timeout,
             envelope.priority,
             call.account,
         )
-        try:
-            call.upstream = None if call.abandoned else ref.send_request(LMWorker.complete, work)
-        except SystemStopped:
-            self._finish(call, None, _ended())
-            return
-        if call.upstream is None:
-            self._finish(call, None, _given_up())
-            return
-        if call.abandoned:
-            call.upstream.cancel()
-        call.upstream.add_done_callback(lambda settled: self._answered(call, settled))
 
     def _answered(self, call: LMCall, settled: Reply[Answer]) -> None:
         if settled.cancelled():
@@ -126,6 +165,9 @@ class LMClient:
             failure = _given_up()
         elif deadline is not None and deadline <= self._clock.now():
             failure = DeadlineExceeded("the deadline passed as the worker died", phase="resubmit")
+        elif call.flow is not None and not call.flow.may_begin_anew():
+            msg = f"the worker of {call.lm.name} died in the middle of its stream; what had come is in `partial`"
+            failure = LMTransportError(msg, provider=call.lm.provider, model=call.lm.model, attempts=1)
         elif call.resubmits >= MAX_RESUBMITS and error.maybe_handled:
             msg = f"the worker of {call.lm.name} died {call.resubmits + 1} times while it held this call"
             failure = LMTransportError(msg, provider=call.lm.provider, model=call.lm.model)
@@ -138,14 +180,40 @@ class LMClient:
         failure.__cause__ = error
         self._finish(call, None, failure)
 
+    def _tie(self, call: LMCall, flow: Flow) -> None:
+        """Give the call up when its reader leaves, when its deadline passes, or when the actor dies that opened it."""
+        flow.channel.on_close(lambda: give_up(call))
+        deadline = call.envelope.deadline
+        if deadline is not None:
+            timer = self._clock.call_at(deadline, lambda: self._too_late(call, flow))
+            call.after.append(lambda answer, error: timer.cancel())
+        owner = CURRENT.get()
+        if owner is not None:
+            call.after.append(lambda answer, error: owner.unwatch(flow))
+            if not owner.watch(flow, lambda _: flow.cancel()):
+                flow.cancel()
+
+    def _too_late(self, call: LMCall, flow: Flow) -> None:
+        phase = call.account.phase
+        msg = f"the deadline passed before the stream of {call.lm.name} was over (waiting for: {phase})"
+        self._finish(call, None, DeadlineExceeded(msg, phase=phase, partial=flow.text or None))
+        give_up(call)
+
     def _finish(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
         self._open.pop(call.reply, None)
+        if not call.ends():
+            return
+        flow = call.flow
+        if flow is not None and isinstance(error, LMError) and error.partial is None:
+            error.partial = flow.text or None
         for after in call.after:
             after(answer, error)
         if answer is not None:
             call.reply.set(answer)
         elif error is not None:
             call.reply.fail(error)
+        if flow is not None:
+            flow.end(answer, error)
 
 
 def _given_up() -> CallCancelled:

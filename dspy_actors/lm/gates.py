@@ -32,7 +32,8 @@ WAITED = ("limiter", "wait")
 class Passing:
     """One attempt on its way: what it may cost, by when it must be through, and what it holds.
 
-    `deadline` is an instant; `timeout` the seconds that the LM's owner gives each attempt, whatever the deadline.
+    `deadline` is an instant; `timeout` the seconds that the LM's owner gives each attempt, whatever the deadline. Of a
+    stream `first_token` is the instant of its first piece, and `held` the seconds that its reader made it wait.
     """
 
     request: LMRequest
@@ -43,6 +44,8 @@ class Passing:
     timeout: float | None
     began: float
     was_sent: bool = False
+    first_token: float | None = None
+    held: float = 0.0
     headers: Mapping[str, str] = field(default_factory=dict)
     turn: Reply[Reservation] | None = None
     reservation: Reservation | None = None
@@ -127,7 +130,7 @@ class Gates:
         if self._open.pop(passing, self) is self:
             return
         now = self._clock.now()
-        took = now - passing.began
+        took = now - passing.began - passing.held
         for breaker, permit in passing.permits:
             breaker.report(permit, verdict_of(breaker, passing, response, error, took, now), now)
         if response is not None:
@@ -197,19 +200,23 @@ def verdict_of(
     """What an attempt says of its provider.
 
     Where the caller's own deadline ended it, by a timeout or by a cancellation, the provider is to blame only if it had
-    had the patience of the breaker's settings, or all the time that the LM's owner gives an attempt.
+    had the patience of the breaker's settings, or all the time that the LM's owner gives an attempt. A stream is as
+    slow as its first piece; after that piece only its silence or an end too early is a failure.
     """
     settings = breaker.settings
+    has_begun = passing.first_token is not None
     if response is not None:
-        return Verdict.SLOW if took > settings.slow_seconds else Verdict.SUCCESS
+        waited = took if passing.first_token is None else passing.first_token - passing.began
+        return Verdict.SLOW if waited > settings.slow_seconds else Verdict.SUCCESS
     patience = min(settings.slow_seconds, settings.patience_seconds)
     was_patient = took >= patience
     if error is None:  # shared calls are cancelled when the last deadline of those who wait has passed
         is_over = passing.deadline is not None and now >= passing.deadline
-        return Verdict.FAILURE if passing.was_sent and is_over and was_patient else Verdict.NOTHING
+        is_to_blame = passing.was_sent and not has_begun and is_over and was_patient
+        return Verdict.FAILURE if is_to_blame else Verdict.NOTHING
     if not isinstance(error, LMError) or isinstance(error, CircuitOpen) or not is_provider_failure(error):
         return Verdict.NOTHING
     if isinstance(error, LMTimeoutError) and error.phase == "total" and error.status is None:
         had_all = passing.timeout is not None and took >= 0.9 * passing.timeout
-        return Verdict.FAILURE if was_patient or had_all else Verdict.NOTHING
+        return Verdict.FAILURE if had_all or (was_patient and not has_begun) else Verdict.NOTHING
     return Verdict.FAILURE

@@ -12,8 +12,9 @@ from dspy_actors.cache.keys import digest
 from dspy_actors.cache.tiers import AnswerCache
 from dspy_actors.envelope import Envelope
 from dspy_actors.lm.account import Account
-from dspy_actors.lm.budget import Amount, BudgetBook
+from dspy_actors.lm.budget import Amount, BudgetBook, Ledger
 from dspy_actors.lm.estimate import likely_usage
+from dspy_actors.lm.flow import Flow
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
@@ -21,23 +22,26 @@ from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
 from supervisors.reply import Reply
 
-After: TypeAlias = Callable[[Answer | None, BaseException | None], None]
+After: TypeAlias = Callable[[Answer | None, BaseException | None], object]
 
 
 class LMCall:
     """One call on its way through the guards.
 
-    `reply` is what the caller waits for. A guard that lets the call pass may leave a function in `after`: those run
-    in the guards' order when the answer or the error is there. `upstream` is the worker's reply while one is asked.
-    `until` says how long anybody waits for the call, and `abandoned` that nobody does.
+    `reply` is what the caller waits for; of a stream, `flow` is what its reader reads. A guard that lets the call pass
+    may leave a function in `after`: those run in the guards' order when the answer or the error is there. `upstream` is
+    the worker's reply while one is asked. `until` says how long anybody waits for the call, and `abandoned` that nobody
+    does.
     """
 
     __slots__ = (
         "abandoned",
         "account",
         "after",
+        "ending",
         "endpoint",
         "envelope",
+        "flow",
         "key",
         "lm",
         "reply",
@@ -48,11 +52,12 @@ class LMCall:
         "upstream",
     )
 
-    def __init__(self, lm: LM, request: LMRequest, envelope: Envelope, endpoint: str) -> None:
+    def __init__(self, lm: LM, request: LMRequest, envelope: Envelope, flow: Flow | None = None) -> None:
         self.lm = lm
         self.request = request
         self.envelope = envelope
-        self.endpoint = endpoint
+        self.endpoint = lm.base_url or lm.provider
+        self.flow = flow
         self.key: bytes | None = None
         self.reply: Reply[Answer] = Reply()
         self.after: list[After] = []
@@ -62,6 +67,19 @@ class LMCall:
         self.account = Account(envelope.tenant, envelope.session)
         self.shared = False
         self.until: Callable[[], float | None] = lambda: envelope.deadline
+        self.ending = [None]
+
+    def is_given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.abandoned or (self.flow is not None and self.flow.dropped)
+
+    def ends(self) -> bool:
+        """Whether this is the end of the call: the first one counts."""
+        try:
+            self.ending.pop()  # one C call
+        except IndexError:
+            return False
+        return True
 
 
 class Guard(Protocol):
@@ -108,7 +126,10 @@ class CacheGuard:
 
 
 class FlightGuard:
-    """Sends one request for equal calls made at once; each caller keeps its own wait and its own deadline."""
+    """Sends one request for equal calls made at once; each caller keeps its own wait and its own deadline.
+
+    A stream has a reader with a pace of its own, so it neither joins a call nor is joined.
+    """
 
     def __init__(self, flights: SingleFlight[bytes, Answer], cache: AnswerCache, counters: LMCounters) -> None:
         self._flights = flights
@@ -117,7 +138,7 @@ class FlightGuard:
 
     def admit(self, call: LMCall) -> Reply[Answer] | None:
         key = call.key
-        if key is None:
+        if key is None or call.flow is not None:
             return None
         flight, reply = self._flights.join(key, call.envelope.deadline)
         if flight is None:
@@ -153,8 +174,13 @@ class BudgetGuard:
             money = self._log.cost(most, call.lm.name) or Decimal(0)
             amount = Amount(most.total_tokens, money, 1)
             self._book.reserve(ledgers, amount)
-            call.after.append(lambda answer, error: self._book.settle(ledgers, amount, call.account.spent))
+            call.after.append(lambda answer, error: self._settle(call, ledgers, amount))
         return None
+
+    def _settle(self, call: LMCall, ledgers: tuple[Ledger, ...], reserved: Amount) -> None:
+        """A request that the call has given up may still be under way: what it costs is charged when it is known."""
+        spent = call.account.settle(lambda more: self._book.charge(ledgers, more))
+        self._book.settle(ledgers, reserved, spent)
 
 
 def _land(flight: Flight[bytes, Answer], answer: Answer | None, error: BaseException | None) -> None:

@@ -24,6 +24,7 @@ from dspy_actors.lm.providers.base import LMConfig, Provider
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.pulse import Pulse
 from dspy_actors.lm.reach import WorkerFinder
+from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.tree import LMPlan
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
@@ -47,6 +48,7 @@ class LayerSettings:
     open_provider: Callable[[LMConfig], Provider]
     set_aside: SetAside = field(default_factory=SetAside)
     guarding: Guarding = field(default_factory=Guarding)
+    streaming: StreamSettings = field(default_factory=StreamSettings)
     prices: Mapping[str, Price] = field(default_factory=dict)
     budgets: Mapping[str, Budget] = field(default_factory=dict)
     session_budgets: Mapping[str, Budget] = field(default_factory=dict)
@@ -83,7 +85,7 @@ class LMLayer:
         self.book = BudgetBook(settings.budgets, settings.session_budgets)
         self.gatehouse = Gatehouse(settings.guarding, clock, kernel.telemetry)
         guards = make_guards(self.cache, SingleFlight(), self.book, self.usage, counters)
-        self.client = LMClient(WorkerFinder(registry, clock), guards, counters, clock)
+        self.client = LMClient(WorkerFinder(registry, clock), guards, counters, clock, settings.streaming)
         io_loop = f"io of {name}"
         pools = PoolPlan(
             registry,
@@ -93,6 +95,7 @@ class LMLayer:
             self.gatehouse,
             self.usage,
             self.book,
+            settings.streaming,
         )
         self.pulse = Pulse()
         self.quarantine = Quarantine(settings.quarantine, clock, wake=waker(registry))

@@ -9,6 +9,7 @@ from typing import Any
 from dspy_actors.lm.budget import BudgetBook
 from dspy_actors.lm.gatehouse import Gatehouse
 from dspy_actors.lm.providers.base import KeySource, LMConfig, Provider
+from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.worker import LMWorker, WorkerPlan
@@ -46,10 +47,13 @@ class PoolPlan:
     gatehouse: Gatehouse
     usage_log: UsageLog
     book: BudgetBook
+    streaming: StreamSettings
 
     def worker_plan(self, config: LMConfig, key_mark: str) -> WorkerPlan:
         """What the worker for `config` is started from."""
-        return WorkerPlan(config, self.open_provider, self.counters, self.gatehouse, self.usage_log, key_mark)
+        return WorkerPlan(
+            config, self.open_provider, self.counters, self.gatehouse, self.usage_log, self.streaming, key_mark
+        )
 
 
 def pool_name(provider: str) -> Hashable:

@@ -12,14 +12,15 @@ from dspy_actors.messages import Usage
 class LMNumbers:
     """One reading of the LM layer.
 
-    `calls` asked for an answer; of these `cache_hits` came from the cache and `coalesced` waited for an equal call
-    already on its way. `sent` counts requests whose last byte went to the model: what the provider's own log shows.
-    `retries` were sent again after a failure, `resubmits` after a worker's death. `unanswered` attempts were given up
-    (their worker died, their caller left) before an answer was seen: the provider may have worked for them. `open` is
-    how many calls workers hold now.
+    `calls` asked for an answer, `streams` of them in pieces; of all these `cache_hits` came from the cache and
+    `coalesced` waited for an equal call already on its way. `sent` counts requests whose last byte went to the model:
+    what the provider's own log shows. `retries` were sent again after a failure, `resubmits` after a worker's death.
+    `unanswered` attempts were given up (their worker died, their caller left) before an answer was seen: the provider
+    may have worked for them. `open` is how many calls workers hold now, `open_streams` how many of them are streams.
     """
 
     calls: int = 0
+    streams: int = 0
     cache_hits: int = 0
     coalesced: int = 0
     uncacheable: int = 0
@@ -29,6 +30,7 @@ class LMNumbers:
     unanswered: int = 0
     failures: int = 0
     open: int = 0
+    open_streams: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -38,9 +40,9 @@ class LMNumbers:
         return self.prompt_tokens + self.completion_tokens
 
     def since(self, before: LMNumbers) -> LMNumbers:
-        """What was added after `before`; `open` stays what it is now."""
-        gone = {f.name: getattr(self, f.name) - getattr(before, f.name) for f in fields(self) if f.name != "open"}
-        return replace(self, **gone)
+        """What was added after `before`; `open` and `open_streams` stay what they are now."""
+        names = (f.name for f in fields(self) if not f.name.startswith("open"))
+        return replace(self, **{name: getattr(self, name) - getattr(before, name) for name in names})
 
 
 class LMCounters:

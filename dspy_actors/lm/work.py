@@ -19,6 +19,7 @@ class Work:
 
     `until` says how long somebody waits for the answer, an instant of the runtime's clock in seconds. It changes while
     callers come and go, so it does not bound the attempts of a `shared` question: when nobody waits they are cancelled.
+    A stream's attempts are cancelled too when its time is over, so it counts as shared.
     """
 
     request: LMRequest

@@ -1,0 +1,127 @@
+"""`Flow`: what the reader of a streamed answer, the client and the worker share of it."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+
+from dspy_actors.channel import Channel
+from dspy_actors.lm.providers.base import ProviderStream
+from dspy_actors.lm.stream_settings import StreamSettings
+from dspy_actors.lm.work import Answer
+from dspy_actors.messages import LMResponse, Usage
+from dspy_actors.pieces import Piece, pieces_of, size_of
+
+
+class Turn:
+    """One worker's right to write into a flow. It is taken once: by its first piece, or by whoever buries the worker.
+
+    So a worker that is declared dead while its code goes on never writes between the pieces of its successor.
+    """
+
+    __slots__ = ("_right", "begun", "flow")
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.begun = False
+        self._right = [None]
+
+    def begin(self) -> bool:
+        """The first piece is there; False where the right is gone and nothing may be written."""
+        self.begun = self.revoke()
+        return self.begun
+
+    def revoke(self) -> bool:
+        """Take the right away; False where the first piece was faster."""
+        try:
+            self._right.pop()  # one C call: the first wins
+        except IndexError:
+            return False
+        return True
+
+
+class Flow:
+    """The live side of one streamed call: the channel to its reader, whose turn it is, and what has come so far.
+
+    `channel` may be used from any thread. `source` is what the worker reads, while it does; `used` what an attempt
+    that failed has used up.
+    """
+
+    __slots__ = ("_answer", "_loop", "_text", "channel", "dropped", "source", "turn", "used")
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self.channel: Channel[Piece] = Channel(max_items=settings.buffer_events, max_size=settings.buffer_bytes)
+        self.source: ProviderStream | None = None
+        self.turn: Turn | None = None
+        self.dropped = False
+        self.used: Usage | None = None
+        self._answer: Answer | None = None
+        self._text = ""
+        self._loop: AbstractEventLoop | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the first choice, as far as it has come."""
+        source = self.source
+        return self._text if source is None else source.text
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the answer has used, as far as anybody has told; estimated where nobody did."""
+        if self._answer is not None:
+            return self._answer.response.usage
+        source = self.source
+        return self.used if source is None else source.usage
+
+    def next_turn(self) -> Turn:
+        """The turn of the worker that is about to be asked."""
+        self.turn = Turn(self)
+        return self.turn
+
+    def may_begin_anew(self) -> bool:
+        """The worker whose turn it was is dead: whether another may be asked. It may not once a piece was written."""
+        return self.turn is None or self.turn.revoke()
+
+    def runs_on(self, loop: AbstractEventLoop) -> None:
+        """The worker that was asked runs on `loop`."""
+        self._loop = loop
+        if self.dropped:  # then look: who dropped it may have found no loop yet
+            loop.call_soon(self.channel.close)
+
+    def replay(self, answer: Answer) -> None:
+        """The whole answer was there already."""
+        pieces = pieces_of(answer.response)
+        self.channel.put(pieces, sum(map(size_of, pieces)))
+        self.end(answer, None)
+
+    def end(self, answer: Answer | None, error: BaseException | None) -> None:
+        """The call has ended."""
+        self._text = _first_text(answer.response) if answer is not None else self.text
+        self._answer = answer
+        self.source = self._loop = None
+        if error is None:
+            self.channel.finish()
+        else:
+            self.channel.fail(error)
+
+    def cancel(self) -> bool:
+        """Close the channel, which gives the request up; whether that was the end. Any thread."""
+        return self.channel.close()
+
+    def drop(self) -> None:
+        """As `cancel`, a moment later on the io loop: for finalizers, which run in the middle of anything.
+
+        A finalizer must take no lock: the thread it runs in may hold that very one.
+        """
+        if self.channel.over:
+            return
+        self.dropped = True  # then look: the worker does it the other way round
+        loop = self._loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self.channel.close)
+            except RuntimeError:  # the loop has ended, and the worker with it
+                pass
+
+
+def _first_text(response: LMResponse) -> str:
+    return response.texts[0] if response.texts else ""

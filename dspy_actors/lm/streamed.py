@@ -1,0 +1,134 @@
+"""`Streamed`: asks for an answer in pieces and pours them into the flow, no faster than the reader takes them."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dspy_actors.errors import LMError, LMTimeoutError
+from dspy_actors.lm.estimate import BYTES_A_TOKEN, prompt_tokens
+from dspy_actors.lm.flow import Turn
+from dspy_actors.lm.gates import Passing
+from dspy_actors.lm.providers.base import Attempt, LMConfig, Provider, ProviderStream
+from dspy_actors.lm.stream_settings import StreamSettings
+from dspy_actors.lm.watch import Watch
+from dspy_actors.lm.work import Work
+from dspy_actors.messages import LMResponse, Usage
+from dspy_actors.pieces import Piece, size_of
+from supervisors.clock import Clock
+
+
+class Streamed:
+    """The attempts of one streamed call at one worker. Nothing is tried again once a piece was written.
+
+    The first piece is waited for by the runtime's clock, from the moment the request is sent. The transport watches
+    the silence between bytes; the client watches the call's deadline and cancels.
+    """
+
+    phase = "first_token"
+
+    __slots__ = ("_clock", "_config", "_provider", "_settings", "_size", "_source", "_turn")
+
+    def __init__(
+        self, provider: Provider, config: LMConfig, turn: Turn, settings: StreamSettings, clock: Clock
+    ) -> None:
+        self._provider = provider
+        self._config = config
+        self._turn = turn
+        self._settings = settings
+        self._clock = clock
+        self._size = 0
+        self._source: ProviderStream | None = None
+
+    async def ask(self, work: Work, attempt: Attempt, passing: Passing) -> LMResponse:
+        """See `Exchange.ask`."""
+        self._source = None
+        watch = Watch(self._clock)
+        try:
+            async with watch:
+                response = await self._read(work, attempt, passing, watch)
+        except TimeoutError as late:
+            if not watch.expired:
+                raise
+            raise self._too_late(attempt) from late
+        usage = self.usage(work, response, None)
+        return response if response.usage is usage else replace(response, usage=usage)
+
+    def may_repeat(self) -> bool:
+        """As long as nobody has seen a piece."""
+        return not self._turn.begun
+
+    def usage(self, work: Work, response: LMResponse | None, failure: LMError | None) -> Usage | None:
+        """What the provider has told, else the prompt and what was seen of the answer, estimated."""
+        if response is not None and response.usage is not None:
+            return response.usage
+        told = None if self._source is None else self._source.usage
+        if failure is not None and told is None and not self._size:
+            return None
+        told = told or Usage(prompt_tokens(work.request))
+        seen = -int(-self._size // BYTES_A_TOKEN)
+        used = replace(told, completion_tokens=max(told.completion_tokens, seen), estimated=True)
+        self._turn.flow.used = used
+        return used
+
+    async def _read(self, work: Work, attempt: Attempt, passing: Passing, watch: Watch) -> LMResponse:
+        source = await self._provider.stream(work.request, self._watched(attempt, watch))
+        self._source = self._turn.flow.source = source
+        try:
+            if not watch.is_on:
+                self._begin_to_wait(watch)
+            pieces = await source.read()
+            watch.lift()
+            if pieces:
+                passing.first_token = self._clock.now()
+                if not self._turn.begin():  # the worker was buried meanwhile, and another one asked
+                    raise CancelledError
+                work.account.phase = "stream"
+                await self._pour(source, pieces, work, passing)
+            return source.response()
+        finally:
+            await source.aclose()
+
+    async def _pour(self, source: ProviderStream, pieces: Sequence[Piece], work: Work, passing: Passing) -> None:
+        channel = self._turn.flow.channel
+        while pieces:
+            size = sum(map(size_of, pieces))
+            self._size += size
+            if not channel.put(pieces, size):
+                work.account.phase = "consumer"
+                began = self._clock.now()
+                await channel.room()
+                passing.held += self._clock.now() - began
+                work.account.phase = "stream"
+            pieces = await source.read()
+
+    def _watched(self, attempt: Attempt, watch: Watch) -> Attempt:
+        """The attempt, from whose sending on the first piece is waited for, and from a server's being ready again."""
+
+        def sent() -> None:
+            if attempt.on_sent is not None:
+                attempt.on_sent()
+            self._begin_to_wait(watch)
+
+        def ready() -> None:
+            if attempt.on_ready is not None:
+                attempt.on_ready()
+            self._begin_to_wait(watch)
+
+        return replace(attempt, on_sent=sent, on_ready=ready, idle=self._settings.idle)
+
+    def _begin_to_wait(self, watch: Watch) -> None:
+        watch.within(self._settings.patience(self._config.provider))
+
+    def _too_late(self, attempt: Attempt) -> LMTimeoutError:
+        config = self._config
+        seconds = self._settings.patience(config.provider)
+        msg = f"{config.provider}/{config.model} sent no piece within {seconds:g} s (StreamSettings.first_token)"
+        return LMTimeoutError(
+            msg,
+            phase="first_token",
+            provider=config.provider,
+            model=config.model,
+            request_id=attempt.request_id,
+        )
