@@ -58,7 +58,9 @@ if TYPE_CHECKING:
     from dspy_actors.lm.guarding import Guarding
     from dspy_actors.lm.limiter import LimiterSettings
     from dspy_actors.lm.lm import LM
+    from dspy_actors.lm.lm_stream import LMStream
     from dspy_actors.lm.prices import Price
+    from dspy_actors.lm.stream_settings import StreamSettings
     from dspy_actors.modules.chain_of_thought import ChainOfThought
     from dspy_actors.modules.embedder import Embedder
     from dspy_actors.modules.module import Module
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from dspy_actors.optimizers.base import Optimizer
     from dspy_actors.optimizers.bootstrap_few_shot import BootstrapFewShot
     from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
+    from dspy_actors.pieces import TextPiece, ToolCallPiece
     from dspy_actors.runtime import Runtime
     from dspy_actors.secret import Secret
     from dspy_actors.signature.fields import InputField, OutputField
@@ -91,7 +94,9 @@ _ROOMS = {
     "lm.guarding": "Guarding",
     "lm.limiter": "LimiterSettings",
     "lm.lm": "LM",
+    "lm.lm_stream": "LMStream",
     "lm.prices": "Price",
+    "lm.stream_settings": "StreamSettings",
     "modules.chain_of_thought": "ChainOfThought",
     "modules.embedder": "Embedder",
     "modules.module": "Module",
@@ -101,6 +106,7 @@ _ROOMS = {
     "optimizers.base": "Optimizer",
     "optimizers.bootstrap_few_shot": "BootstrapFewShot",
     "optimizers.labeled_few_shot": "LabeledFewShot",
+    "pieces": "TextPiece ToolCallPiece",
     "runtime": "Runtime",
     "secret": "Secret",
     "signature.fields": "InputField OutputField",
@@ -139,6 +145,7 @@ __all__ = [
     "JSONAdapter",
     "LMConfigurationError",
     "LMError",
+    "LMStream",
     "LabeledFewShot",
     "LimiterSettings",
     "Mapped",
@@ -158,6 +165,9 @@ __all__ = [
     "Signature",
     "SignatureError",
     "StateError",
+    "StreamSettings",
+    "TextPiece",
+    "ToolCallPiece",
     "UnknownTenant",
     "make_signature",
 ]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from dspy_actors.messages import LMResponse
-
 
 class TextPiece(NamedTuple):
     """The next characters of a choice's text."""
@@ -33,16 +31,3 @@ Piece: TypeAlias = TextPiece | ToolCallPiece
 def size_of(piece: Piece) -> int:
     """Characters that a piece carries, which is what bounds a buffer of them."""
     return len(piece.text) if isinstance(piece, TextPiece) else len(piece.arguments) + len(piece.name)
-
-
-def pieces_of(response: LMResponse) -> list[Piece]:
-    """A whole answer as pieces: each choice's text as one, and each of its tool calls."""
-    pieces: list[Piece] = []
-    for choice, text in enumerate(response.texts):
-        if text:
-            pieces.append(TextPiece(text, choice))
-        calls = response.tool_calls[choice] if response.tool_calls else ()
-        pieces += [
-            ToolCallPiece(number, call.id, call.name, call.arguments, choice) for number, call in enumerate(calls)
-        ]
-    return pieces

@@ -13,6 +13,7 @@ from typing import Any, Self
 from dspy_actors.adapters.base import Adapter
 from dspy_actors.adapters.chat_adapter import ChatAdapter
 from dspy_actors.batch import Mapped, map_rows
+from dspy_actors.direct_stream import Prompt, stream_prompt
 from dspy_actors.envelope import Priority
 from dspy_actors.errors import EvaluationError, NoRuntime, ShuttingDown
 from dspy_actors.hosting import RuntimeHost
@@ -20,9 +21,11 @@ from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.layer import LayerSettings, LMLayer
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.prices import Price
 from dspy_actors.lm.providers.opening import OpenProvider, opener
 from dspy_actors.lm.providers.set_aside import SetAside
+from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.usage import LMCounters, LMNumbers
 from dspy_actors.lm.usage_log import UsageTotals
 from dspy_actors.modules.admission import Limits
@@ -64,6 +67,7 @@ class Runtime:
         max_zombies: abandoned threads beyond which blocking programs are refused with `Busy`.
         parse_retries: how often an unreadable answer is asked for again.
         guarding: breakers, rate limits and the retry budget; `Guarding()` if left out.
+        streaming: clocks and buffer of streams; `StreamSettings()` if left out.
         prices: what tokens cost, by `provider/model`; without one the cost of an answer is `None`, never 0.
         budgets, session_budgets: what each tenant, each session may spend; refused before anything is sent.
         quarantine: when inputs that break things are set aside, and where that is kept; `QuarantineSettings()` if left
@@ -92,6 +96,7 @@ class Runtime:
         max_zombies: int = 32,
         parse_retries: int = 1,
         guarding: Guarding | None = None,
+        streaming: StreamSettings | None = None,
         prices: Mapping[str, Price] | None = None,
         budgets: Mapping[str, Budget] | None = None,
         session_budgets: Mapping[str, Budget] | None = None,
@@ -124,6 +129,7 @@ class Runtime:
             open_provider=open_provider or opener(transport, set_aside),
             set_aside=set_aside,
             guarding=guarding,
+            streaming=streaming or StreamSettings(),
             prices=dict(prices or {}),
             budgets=dict(budgets or {}),
             session_budgets=dict(session_budgets or {}),
@@ -318,6 +324,14 @@ class Runtime:
         host = self._running()
         settings = program.in_force() if isinstance(program, Program) else self._in_force()
         return map_rows(host, program, rows, settings, concurrency, inputs=inputs, ordered=ordered)
+
+    def stream(self, prompt: Prompt, lm: LM | str | None = None, **options: Any) -> LMStream:
+        """Ask a model directly and read its answer as it is written: `for piece in rt.stream("..."):`, or `async for`.
+
+        `prompt` is a text or a conversation, `lm` the runtime's if left out, `options` are the model's. Never blocks.
+        See `LMStream`; leaving the loop gives the request up.
+        """
+        return stream_prompt(self._running(), self._in_force(), prompt, lm, options)
 
     def _in_force(self) -> Settings:
         frame = FRAME.get()

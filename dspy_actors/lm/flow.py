@@ -6,10 +6,11 @@ from asyncio import AbstractEventLoop
 
 from dspy_actors.channel import Channel
 from dspy_actors.lm.providers.base import ProviderStream
+from dspy_actors.lm.providers.whole_stream import pieces_of
 from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMResponse, Usage
-from dspy_actors.pieces import Piece, pieces_of, size_of
+from dspy_actors.pieces import Piece, size_of
 
 
 class Turn:

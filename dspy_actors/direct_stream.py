@@ -1,0 +1,100 @@
+"""`stream_prompt`: an answer in pieces straight from a model, without a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, cast, get_args
+
+from dspy_actors.envelope import Envelope, Scope, new_call_id
+from dspy_actors.errors import DspyActorsError, InputError, LMNotConfiguredError
+from dspy_actors.hosting import RuntimeHost
+from dspy_actors.lm.lm import LM
+from dspy_actors.lm.lm_stream import LMStream
+from dspy_actors.lm.work import Answer
+from dspy_actors.messages import LMRequest, Message, Role
+from dspy_actors.runner import Settings, checkpoint, current_frame
+from supervisors.reply import Reply
+
+Prompt: TypeAlias = str | Sequence[Message | Mapping[str, object]]
+"""A user's turn, or a conversation; a turn may be written as `{"role": "user", "content": "text"}`."""
+
+_NAME = "Runtime.stream"
+
+
+def stream_prompt(
+    host: RuntimeHost, settings: Settings, prompt: Prompt, lm: LM | str | None, options: Mapping[str, object]
+) -> LMStream:
+    """Begin a stream as a call of its own. Made from inside of another call it ends with that one, at the latest.
+
+    Raises `InputError`, `LMNotConfiguredError`, `ShuttingDown`; what the model does is raised to the stream's reader.
+    """
+    turns = turns_of(prompt)
+    model = LM(lm) if isinstance(lm, str) else lm or settings.lm
+    if model is None:
+        msg = "no LM: write Runtime(lm='openai/gpt-4o-mini') or rt.stream(..., lm=LM(...))"
+        raise LMNotConfiguredError(msg)
+    outer = current_frame()
+    if outer is not None:
+        checkpoint(outer)
+    inside = outer.envelope if outer is not None and outer.runner is host else None
+    deadline = host.clock.now() + settings.deadline
+    if inside is not None and inside.deadline is not None:
+        deadline = min(deadline, inside.deadline)
+    host.begin_call(_NAME)
+    envelope = Envelope(
+        call_id=new_call_id(),
+        path=(_NAME,) if inside is None else (*inside.path, _NAME),
+        deadline=deadline,
+        tenant=settings.tenant,
+        priority=settings.priority or "interactive",
+        sample=settings.sample,
+        session=settings.session,
+    )
+    request = LMRequest(model.model, turns, {**model.options, **settings.options, **options}, settings.sample)
+    scope = Scope(None, None if outer is None else outer.scope)
+    try:
+        stream = host.stream(model, request, envelope)
+    except BaseException:
+        scope.close()
+        host.end_call()
+        raise
+    scope.enter(stream.flow)
+
+    def over(reply: Reply[Answer]) -> None:
+        _book(scope, model, reply)
+        scope.close()
+        host.end_call()
+
+    stream.add_done_callback(over)
+    return stream
+
+
+def _book(scope: Scope, model: LM, reply: Reply[Answer]) -> None:
+    """Add the stream to what the call around it has cost and met."""
+    error = reply.exception()
+    if isinstance(error, DspyActorsError) and error.infrastructure:
+        scope.met(error)
+    if error is None:
+        answer = reply.take()
+        usage = answer.response.usage if answer.source == "model" else None
+        scope.book(model.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
+
+
+def turns_of(prompt: Prompt) -> tuple[Message, ...]:
+    """The conversation that a prompt is. Raises `InputError` for what is none."""
+    if isinstance(prompt, str):
+        return (Message.of("user", prompt),)
+    turns = tuple(turn if isinstance(turn, Message) else _turn(turn) for turn in prompt)
+    if not turns:
+        msg = "an empty conversation asks nothing; give a text, or messages of which the last is the user's"
+        raise InputError(msg, field="prompt")
+    return turns
+
+
+def _turn(given: object) -> Message:
+    role = given.get("role") if isinstance(given, Mapping) else None
+    content = given.get("content") if isinstance(given, Mapping) else None
+    if role not in get_args(Role) or not isinstance(content, str):
+        msg = f"a turn is a Message or {{'role': 'user', 'content': 'text'}}, not {given!r:.100}"
+        raise InputError(msg, field="prompt")
+    return Message.of(cast("Role", role), content)
