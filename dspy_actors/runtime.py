@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from contextvars import Token
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +33,7 @@ from dspy_actors.modules.program import Program
 from dspy_actors.quarantine.settings import QuarantineSettings
 from dspy_actors.runner import FRAME, Frame, Settings, refuse_on_loop
 from dspy_actors.tree import RuntimePlan, RuntimeSupervisor
+from dspy_actors.using import Using
 from supervisors.actor import Ref
 from supervisors.clock import Clock
 from supervisors.exits import Crash, Exit
@@ -301,7 +301,8 @@ class Runtime:
 
     def using(self, **changes: Any) -> Using:
         """Settings for a while: `with rt.using(lm=..., tenant=..., deadline=...):` (DSPy's `context`)."""
-        return Using(self, self._in_force().bind(**changes))
+        settings = self._in_force().bind(**changes)
+        return Using(lambda: Frame(self._running(), settings), self.start)
 
     def map(
         self,
@@ -377,27 +378,6 @@ class Runtime:
     def draw(self) -> str:
         """The supervision tree as text."""
         return self.system.draw()
-
-
-class Using(AbstractContextManager["Using"]):
-    """Settings in force inside a `with` block, and handles that keep them."""
-
-    def __init__(self, runtime: Runtime, settings: Settings) -> None:
-        self._runtime = runtime
-        self._settings = settings
-        self._tokens: list[Token[Frame | None]] = []
-
-    def __enter__(self) -> Self:
-        self._tokens.append(FRAME.set(Frame(self._runtime._running(), self._settings)))
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        FRAME.reset(self._tokens.pop())
-
-    def start(self, module: Module, **options: Any) -> Program:
-        """As `Runtime.start`, under these settings."""
-        with self:
-            return self._runtime.start(module, **options)
 
 
 def _check(**values: float) -> None:
