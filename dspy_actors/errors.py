@@ -27,7 +27,7 @@ DspyActorsError(kind)
     LMUnsupportedFeatureError         this model cannot do what was asked
     LMUnexpectedError                 the provider answered something that is no answer
     LMStreamAssemblyError(partial)    a stream was cut short, or its pieces do not fit together
-    CircuitOpen(retry_after)          the breaker keeps calls from a provider that fails
+    CircuitOpen(last_failure)         the breaker keeps calls from a provider that fails
     BudgetExceeded(scope)             the call would spend more than its tenant or session may
     LMProviderError                   the provider refused
       LMAuthError  LMBillingError  LMRateLimitError  LMServerError
@@ -281,9 +281,14 @@ class LMStreamAssemblyError(LMError):
 
 
 class CircuitOpen(LMError):
-    """The breaker keeps calls from a provider that fails; `retry_after` says in how many seconds to come back."""
+    """The breaker keeps calls from a provider that fails; `retry_after` says in how many seconds to come back.
+
+    `last_failure` is the provider's last failure in words, where the breaker opened because of one.
+    """
 
     kind = "circuit_open"
+    fields = (*LMError.fields, "last_failure")
+    last_failure: str | None
 
 
 class BudgetExceeded(LMError):

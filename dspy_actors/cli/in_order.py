@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,8 @@ class InOrder:
 
     A row that a breaker refused was not tried: no more rows are taken for as long as the breaker asks for, and it
     runs again, until `patience` seconds after its first refusal. A row that the infrastructure failed otherwise runs
-    again twice, a little later; one that found no model does so only once another row has found one.
+    again twice, a little later; one that found no model does so only once another row has found one. `on_outage` is
+    told of a breaker's refusal, once between two rows that a model answered.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class InOrder:
         *,
         concurrency: int,
         patience: float,
+        on_outage: Callable[[CircuitOpen], object],
     ) -> None:
         self._runtime = runtime
         self._program = program
@@ -52,6 +54,8 @@ class InOrder:
         self._stopping = stopping
         self._concurrency = concurrency
         self._patience = patience
+        self._on_outage = on_outage
+        self._is_outage = False
         self._clock = runtime.system.clock
         self._waiting: dict[int, Mapped] = {}
         self._again: list[tuple[float, int, Mapping[str, Any]]] = []
@@ -77,7 +81,8 @@ class InOrder:
                 ordered=False,
             ):
                 index = numbers.pop(mapped.index)
-                self.has_success = self.has_success or mapped.outcome.ok
+                if mapped.outcome.ok:
+                    self.has_success, self._is_outage = True, False
                 if self._comes_again(index, mapped):
                     continue
                 attempts = attempts_of(mapped.outcome) + self._spent.pop(index, 0)
@@ -141,6 +146,9 @@ class InOrder:
         if isinstance(fault, CircuitOpen):
             if now - self._refused_at.setdefault(index, now) > self._patience:
                 return None
+            if not self._is_outage:
+                self._is_outage = True
+                self._on_outage(fault)
             wait = fault.retry_after or PAUSE_SECONDS
             self._resume_at = max(self._resume_at, now + wait)
             self._careful = CAREFUL

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from dspy_actors.batch import Mapped
 from dspy_actors.cli.bars import VanishingBar
-from dspy_actors.cli.failures import is_hopeless, is_unreachable
+from dspy_actors.cli.failures import is_hopeless, is_unreachable, one_line
 from dspy_actors.cli.in_order import InOrder
 from dspy_actors.cli.programs import Inputs, inputs_of, open_program
 from dspy_actors.cli.results import ResultFile, check_out
 from dspy_actors.cli.rows import check_rows, read_rows
 from dspy_actors.cli.stopping import Hurry, Stopping
-from dspy_actors.errors import LMError
+from dspy_actors.errors import CircuitOpen, LMError
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.usage import LMNumbers
 from dspy_actors.modules.module import Module
@@ -82,6 +84,7 @@ class _Work:
             self._stopping,
             concurrency=plan.concurrency,
             patience=plan.deadline,
+            on_outage=self._say_outage,
         )
         if self._bar is None:
             self._drain(in_order)
@@ -116,6 +119,14 @@ class _Work:
         asked_no_model = outcome.attempts == 0 and not isinstance(outcome.error, LMError)
         is_unproven = not outcome.ok and (asked_no_model or is_unreachable(outcome.error))
         return is_unproven and len(self._unproven) < MAX_UNPROVEN
+
+    def _say_outage(self, refusal: CircuitOpen) -> None:
+        """Tell who watches why nothing moves, and for how long."""
+        text = f"dspy-actors: rows wait up to {self._plan.deadline:g} s for the model: {one_line(refusal)}"
+        if self._bar is None:
+            click.echo(text, err=True)
+        else:
+            self._bar.say(text)
 
     def _raise_unreachable(self, count: int) -> None:
         """Raise where `count` first rows found no model."""

@@ -53,3 +53,7 @@ class ProgressBar:
     def at(self, done: int, note: str = "") -> None:
         """Set the bar to `done` rows."""
         self._bar.update(self._task, completed=done, note=note)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar, as it is."""
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -49,6 +49,9 @@ class Verdict(Enum):
     """The request's own fault, a rate limit, or cancelled by its caller."""
 
 
+_ANSWERS = (Verdict.SUCCESS, Verdict.SLOW)
+
+
 @dataclass(frozen=True, slots=True)
 class Permit:
     """Leave to make one call. `probe` is the number of the lease of a half-open breaker's one call, 0 otherwise."""
@@ -59,7 +62,11 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class BreakerReading:
-    """A breaker at one instant. `retry_after` is in seconds, 0 where a call would be let through."""
+    """A breaker at one instant. `retry_after` is in seconds, 0 where a call would be let through.
+
+    `since_answer` is how many seconds ago a permitted call was answered, `None` where none was yet; `last_failure`
+    says what the last failure was that counted since the breaker was last closed.
+    """
 
     state: State
     generation: int
@@ -67,6 +74,8 @@ class BreakerReading:
     failures: int
     slow: int
     retry_after: float
+    since_answer: float | None = None
+    last_failure: str | None = None
 
 
 Changed: TypeAlias = Callable[[str, State, State], object]
@@ -80,10 +89,12 @@ class Breaker:
     """
 
     __slots__ = (
+        "_answered",
         "_changed",
         "_changes",
         "_failures_in_row",
         "_free",
+        "_last_failure",
         "_lease",
         "_lease_until",
         "_leases",
@@ -124,6 +135,8 @@ class Breaker:
         self._leases = 0
         self._lease = 0
         self._lease_until = 0.0
+        self._answered: float | None = None
+        self._last_failure: str | None = None
 
     def permit(self, now: float, until: float | None = None) -> Permit:
         """Leave for one call, which ends by `until` (an instant; a probe's lease runs out a second later).
@@ -152,10 +165,17 @@ class Breaker:
         if refusal is not None:
             raise refusal
 
-    def report(self, permit: Permit, verdict: Verdict, now: float) -> None:
-        """What came of a permitted call. One of an earlier generation, or whose lease another has, is ignored."""
+    def report(self, permit: Permit, verdict: Verdict, now: float, failure: str | None = None) -> None:
+        """What came of a permitted call. One of an earlier generation, or whose lease another has, is ignored.
+
+        `failure` says what went wrong, for whoever is refused because of it; it must hold no secret.
+        """
         with self._lock:
+            if verdict in _ANSWERS:
+                self._answered = now
             if permit.generation == self.generation:
+                if failure is not None and verdict is not Verdict.SUCCESS:
+                    self._last_failure = failure
                 if permit.probe:
                     self._probed(permit, verdict, now)
                 elif verdict is not Verdict.NOTHING:
@@ -184,7 +204,9 @@ class Breaker:
         """The breaker now."""
         with self._lock:
             calls, failures, slow = self._window.totals(now)
-            return BreakerReading(self.state, self.generation, calls, failures, slow, self._retry_after(now))
+            since = None if self._answered is None else now - self._answered
+            after, failure = self._retry_after(now), self._last_failure
+            return BreakerReading(self.state, self.generation, calls, failures, slow, after, since, failure)
 
     def _lets_through(self, now: float) -> bool:
         if self.state is State.OPEN:
@@ -243,6 +265,8 @@ class Breaker:
         before, self.state = self.state, state
         self.generation += 1
         self._free = Permit(self.generation) if state is State.CLOSED else None
+        if state is State.CLOSED:
+            self._last_failure = None
         self._successes = 0
         self._failures_in_row = 0
         self._lease = 0
@@ -273,4 +297,7 @@ class Breaker:
         after = self._retry_after(now)
         why = {State.OPEN: "it failed too often", State.HALF_OPEN: "a probe is under way"}.get(self.state, "by hand")
         msg = f"{self.name} is not asked: its breaker is {self.state.value} ({why}); try again in {after:.1f} s"
-        return CircuitOpen(msg, retry_after=after)
+        last = self._last_failure
+        if last is not None:
+            msg += f"; its last failure was {last}"
+        return CircuitOpen(msg, retry_after=after, last_failure=last)

@@ -132,7 +132,8 @@ class Gates:
         now = self._clock.now()
         took = now - passing.began - passing.held
         for breaker, permit in passing.permits:
-            breaker.report(permit, verdict_of(breaker, passing, response, error, took, now), now)
+            verdict = verdict_of(breaker, passing, response, error, took, now)
+            breaker.report(permit, verdict, now, None if verdict is Verdict.SUCCESS else _failure(verdict, error, took))
         if response is not None:
             self.retries.answered()
         reservation = _taken(passing)
@@ -179,6 +180,15 @@ class Gates:
         finally:
             waited = {"seconds": self._clock.now() - began}
             self._telemetry.execute(WAITED, waited, {"name": self.line.name, "priority": passing.priority})
+
+
+def _failure(verdict: Verdict, error: BaseException | None, took: float) -> str | None:
+    """What went wrong in words, where the verdict is one against the provider."""
+    if verdict is Verdict.NOTHING:
+        return None
+    if isinstance(error, LMError):
+        return f"{error.kind}: {error.message}"[:300]
+    return f"it took {took:.1f} s" if verdict is Verdict.SLOW else f"no answer within {took:.1f} s"
 
 
 def _taken(passing: Passing) -> Reservation | None:

@@ -420,3 +420,33 @@ def test_a_window_holds_what_its_buckets_cover(steps: list[tuple[float, bool]]) 
         added.append((now, failed))
         recent = [failed for then, failed in added if int(then / 2.0) > int(now / 2.0) - 5]
         assert window.totals(now) == (len(recent), sum(recent), 0)
+
+
+# -- what it knows of the provider -------------------------------------------------------------------------------------
+
+
+def test_a_refusal_carries_the_last_failure() -> None:
+    found = breaker(minimum=2)
+    for number in (1, 2):
+        found.report(found.permit(0.0), Verdict.FAILURE, 0.0, f"lm_server: number {number}")
+    with pytest.raises(CircuitOpen) as caught:
+        found.permit(1.0)
+    assert caught.value.last_failure == "lm_server: number 2"
+    assert "its last failure was lm_server: number 2" in caught.value.message
+    assert caught.value.fresh().to_wire() == caught.value.to_wire()
+
+
+def test_a_closed_breaker_has_forgotten_the_failures_that_opened_it() -> None:
+    found = breaker(minimum=2, probes_to_close=1)
+    for _ in range(2):
+        found.report(found.permit(0.0), Verdict.FAILURE, 0.0, "down")
+    found.report(found.permit(10.0), Verdict.SUCCESS, 11.0)
+    assert (found.state, found.reading(11.0).last_failure) == (State.CLOSED, None)
+
+
+def test_a_reading_says_how_long_ago_the_last_answer_came() -> None:
+    found = breaker()
+    assert found.reading(1.0).since_answer is None
+    call(found, Verdict.SUCCESS, 2.0)
+    call(found, Verdict.FAILURE, 3.0)
+    assert found.reading(5.0).since_answer == 3.0

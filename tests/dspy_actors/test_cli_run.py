@@ -224,6 +224,16 @@ def test_rows_that_an_open_breaker_refuses_run_again_when_the_server_is_back(her
     assert summary["sent"] == stub.stats()["requests"] == 55
 
 
+def test_an_outage_is_told_once_with_the_last_failure_of_the_server(here: Path, stub: StubServer) -> None:
+    stub.control(plan=[{"times": 1}, {"times": 15, "fault": "status=503,message=out+of+order"}])
+    tickets(here / "rows.jsonl", 40)
+    arguments = ("--data", "rows.jsonl", "--out", "out.jsonl", "--concurrency", 16)
+    ended = dspy_actors("run", "ticket -> category", *arguments, *openai(stub), cwd=here)
+    (said,) = [line for line in ended.err.splitlines() if line.startswith("dspy-actors:")]
+    assert "rows wait up to 600 s for the model" in said
+    assert "its last failure was lm_server: openai answered 503 server_error: out of order" in said
+
+
 def test_an_exception_of_the_program_is_the_error_of_its_row(here: Path) -> None:
     write_rows(here / "rows.jsonl", [{"ticket": "a"}, {"ticket": "bad"}, {"ticket": "c"}])
     assert dspy_actors("run", "mine:Loud", "--data", "rows.jsonl", "--out", "out.jsonl", cwd=here).code == 0
