@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dspy_actors.cache.table import TableStats
+from collections.abc import Sequence
+from typing import Any
+
+from dspy_actors.cache.table import Table, TableStats
 from dspy_actors.cache.tiers import AnswerCache
 from supervisors.actor import Actor
 
@@ -10,20 +13,24 @@ SWEEP_SECONDS = 600.0
 
 
 class CacheManager(Actor):
-    """Sweeps expired entries out every ten minutes. The table is published; if this actor dies, no entry is lost.
+    """Sweeps expired entries out every ten minutes. The tables are published; if this actor dies, no entry is lost.
 
-    Messages: `stats()`: hits, misses, puts, evictions, entries and bytes; `clear()`: forget every entry.
+    Messages: `stats()`: hits, misses, puts, evictions, entries and bytes of the models' answers; `clear()`: forget all
+    that is kept.
     """
 
     inline = True
 
-    def init(self, cache: AnswerCache) -> None:
+    def init(self, cache: AnswerCache, beside: Sequence[Table[Any, Any]] = ()) -> None:
         self.cache = cache
+        self.beside = beside
         self.send_after(SWEEP_SECONDS, CacheManager.sweep)
 
     def sweep(self) -> None:
         """Drop what has expired, and come back in ten minutes."""
         self.cache.sweep()
+        for table in self.beside:
+            table.sweep()
         self.send_after(SWEEP_SECONDS, CacheManager.sweep)
 
     def stats(self) -> TableStats:
@@ -31,5 +38,7 @@ class CacheManager(Actor):
         return self.cache.table.stats()
 
     def clear(self) -> None:
-        """Forget every entry."""
+        """Forget every answer, result and score in memory."""
         self.cache.clear()
+        for table in self.beside:
+            table.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dspy_actors.cache.disk import WRITE_REFUSED, DiskCache, DiskWriter
 from dspy_actors.cache.table import Table, is_cacheable, size_of
+from dspy_actors.cache.watched import HIT, MISS
 from dspy_actors.errors import LMError, LMInvalidRequestError, LMUnsupportedModelError
 from dspy_actors.messages import LMResponse
 from supervisors.registry import Registry
@@ -12,11 +13,8 @@ from supervisors.telemetry import Telemetry
 NEGATIVE_SECONDS = 30.0
 """How long a request that the provider called invalid is refused without asking again."""
 
-HIT = ("cache", "hit")
-"""Event of an answer from the cache: measurements {}, metadata `tier` (`memory`, `disk`, `negative`)."""
-
-MISS = ("cache", "miss")
-"""Event of a request that had to be asked: measurements {}, metadata {}."""
+TABLE = "lm_response"
+"""What this cache is called in events, beside `module_result` and `evaluation`."""
 
 DISK_WRITER = "cache writer"
 
@@ -102,4 +100,4 @@ class AnswerCache:
 
     def _tell(self, event: tuple[str, ...], metadata: dict[str, object]) -> None:
         if self._telemetry.attached(event):
-            self._telemetry.execute(event, {}, metadata)
+            self._telemetry.execute(event, {}, {"table": TABLE, **metadata})

@@ -24,10 +24,11 @@ from dspy_actors.evaluation.judge import Judge, Metric
 from dspy_actors.evaluation.result import EvaluationResult, Scored
 from dspy_actors.example import Example
 from dspy_actors.lm.classify import is_retryable
+from dspy_actors.modules.fingerprint import fingerprint, function_mark
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
-from dspy_actors.modules.results import fingerprint, result_key, score_key
+from dspy_actors.modules.results import result_key, score_key
 from dspy_actors.runner import Frame, Settings, refuse_on_loop, settles
 
 TICK = 0.1
@@ -209,14 +210,13 @@ class _Run:
             return Scored(row.index, example, "unscored", None, outcome, error)
         key = self.keys.get(row.index)
         if key is not None:
-            results = self.host.results
-            results.scores.put(key, (outcome.prediction, score), results.size(outcome.prediction))
+            self.host.results.keep_score(key, outcome.prediction, score)
         return Scored(row.index, example, "scored", score, outcome)
 
     def _known_keys(self, rows: list[Row], metric: Metric, settings: Settings) -> dict[int, bytes]:
         """The keys under which the rows' scores are kept, for those that can have one."""
-        program = fingerprint(self.own.module)
-        keys = {row.index: score_key(result_key(program, row.inputs, settings), row.source, metric) for row in rows}
+        program, mark = fingerprint(self.own.module), function_mark(metric)
+        keys = {row.index: score_key(result_key(program, row.inputs, settings), row.source, mark) for row in rows}
         return {index: key for index, key in keys.items() if key is not None}
 
     def _unknown(self, rows: list[Row]) -> list[Row]:
@@ -224,12 +224,12 @@ class _Run:
         left = []
         for row in rows:
             key = self.keys.get(row.index)
-            found = None if key is None else self.host.results.scores.get(key)
+            found = self.host.results.score(key)
             if found is None:
                 left.append(row)
             else:
-                prediction = found[0].with_call(usage=None, attempts=0, cached=True)
-                self._keep(Scored(row.index, row.source, "scored", found[1], Outcome("", prediction, cached=1)))
+                prediction, score = found
+                self._keep(Scored(row.index, row.source, "scored", score, Outcome("", prediction, cached=1)))
         return left
 
     def _keep(self, scored: Scored) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dspy_actors.cache.disk import DiskCache
 from dspy_actors.cache.flight import SingleFlight
 from dspy_actors.cache.table import Table
 from dspy_actors.cache.tiers import AnswerCache
+from dspy_actors.cache.watched import WatchedTable
 from dspy_actors.errors import LMError
 from dspy_actors.lm.breaker import State
 from dspy_actors.lm.budget import Budget, BudgetBook
@@ -63,7 +65,8 @@ class LayerSettings:
 class LMLayer:
     """The published state: counters, cache, usage, budgets, breakers and limiters, and the client that goes by them.
 
-    Actors look after these tables; none of them holds what cannot be lost.
+    Actors look after these tables; none of them holds what cannot be lost. `beside` are tables of those above, which
+    are swept and shown with the cache of answers.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class LMLayer:
         self._clock = clock
         self.set_aside = settings.set_aside
         self.counters = counters
+        self.beside: list[WatchedTable[Any, Any]] = []
         table: Table[bytes, LMResponse] = Table(
             clock, max_entries=settings.cache_entries, max_bytes=settings.cache_bytes, ttl=settings.cache_seconds
         )
@@ -102,7 +106,7 @@ class LMLayer:
         path = settings.quarantine.path
         file = None if path is None else QuarantineFile(path)
         quarantine = QuarantinePlan(self.quarantine, kernel.telemetry, file)
-        self.plan = LMPlan(io_loop, self.pulse, pools, self.cache, quarantine)
+        self.plan = LMPlan(io_loop, self.pulse, pools, self.cache, self.beside, quarantine)
 
     def health(self) -> dict[str, object]:
         """Every number of the layer in one reading, as plain data; asks no actor."""
@@ -112,6 +116,7 @@ class LMLayer:
             "loop_lag_seconds": self.pulse.lag(),
             "numbers": asdict(self.counters.read()),
             "cache": asdict(self.cache.table.stats()),
+            **{table.name: asdict(table.stats()) for table in self.beside},
             "disk_cache": None if self.cache.disk is None else asdict(self.cache.disk.stats()),
             "breakers": {
                 name: {**asdict(reading), "state": reading.state.value}

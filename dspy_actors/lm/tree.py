@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dspy_actors.cache.disk import DiskWriter
 from dspy_actors.cache.manager import CacheManager
+from dspy_actors.cache.table import Table
 from dspy_actors.cache.tiers import DISK_WRITER, AnswerCache
 from dspy_actors.lm.guard_actors import BreakerManager, BudgetManager, LimiterManager, UsageStore
 from dspy_actors.lm.io_loop import IOLoop
@@ -19,12 +22,16 @@ from supervisors.supervisor import Supervisor
 
 @dataclass(frozen=True, slots=True)
 class LMPlan:
-    """What the LM branch is started from. The cache is published: losing its actors loses no entry."""
+    """What the LM branch is started from. The cache is published: losing its actors loses no entry.
+
+    `beside` are tables of others that its manager looks after too.
+    """
 
     io_loop: str
     pulse: Pulse
     pools: PoolPlan
     cache: AnswerCache
+    beside: Sequence[Table[Any, Any]]
     quarantine: QuarantinePlan
 
 
@@ -53,7 +60,7 @@ class GuardSupervisor(Supervisor):
         super().init(
             [
                 ChildSpec("usage", UsageStore, args=(plan.pools.usage_log,), name=via("usage")),
-                ChildSpec("cache", CacheManager, args=(plan.cache,), name=via("cache")),
+                ChildSpec("cache", CacheManager, args=(plan.cache, plan.beside), name=via("cache")),
                 *_writer(plan),
                 ChildSpec("budgets", BudgetManager, args=(plan.pools.book,), name=via("budgets")),
                 ChildSpec("limiters", LimiterManager, args=(plan.pools.gatehouse,), name=via("limiters")),
