@@ -5,6 +5,7 @@
 | `client.py` | `StubServer`: starts the process, talks to its control routes |
 | `app.py` | the process: routes, control routes, `main` |
 | `exchange.py` | one request from arrival to its last byte, faults included |
+| `streams.py`, `streaming.py` | an answer as the events of its stream, and their sending |
 | `connection.py` | HTTP/1.1 on an `asyncio.Protocol`: keep-alive, framing |
 | `faults.py` | what can go wrong, as text (`status=429,retry_after=1`), and the plan that says when |
 | `answers.py` | what a healthy answer says: echo, fixed, layout, map |

@@ -23,9 +23,13 @@ from tests.server.dialects import DIALECTS, Dialect, Said, by_schema
 from tests.server.exchange import Answer, Exchange
 from tests.server.faults import Fault, Plan, checked, parse_fault, parse_step
 from tests.server.pace import Pace
+from tests.server.streaming import Performance, StreamExchange
 from tests.server.validate import Refused, read_json
 
 PAGE = b"<!doctype html><html><body><h1>Bad gateway</h1><p>upstream sent something else</p></body></html>"
+_WHOLE = {"html", "empty", "body", "whole", "error", "no_choices"}
+"""Faults with which an answer comes in one piece, whatever was asked for."""
+
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _CONTROL = {"answer", "fault", "plan", "keys", "models", "keep", "pace"}
 
@@ -51,6 +55,9 @@ class Waiter:
         self._send()
         self.connection.done()
 
+    def paused(self, paused: bool) -> None:
+        pass
+
     def client_left(self) -> None:
         self.timer.cancel()
         if self.entry in self.counters.waiting:
@@ -70,6 +77,8 @@ class StubApp:
 
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
+        self.shows: dict[tuple[str, ...], Performance] = {}
+        """Streams as they were last played, to be played again."""
         self.configure({})
 
     def configure(self, config: dict[str, Any]) -> None:
@@ -129,6 +138,8 @@ class StubApp:
             fault, answer = {}, self._error(path, refused.status, refused.error)
         dialect = DIALECTS.get(path)
         answer.headers.append((dialect.id_header if dialect else "x-request-id", f"req-{counters.requests}"))
+        if answer.show is not None:
+            return StreamExchange(connection, counters, fault, answer, self.gate, answer.show)
         return Exchange(connection, counters, fault, answer, self.gate)
 
     def _fault_of(self, request: Request, path: str, query: str) -> tuple[Fault, str]:
@@ -170,9 +181,30 @@ class StubApp:
         if self.models is not None and body["model"] not in self.models:
             message = f"The model '{body['model']}' does not exist"
             raise Refused(message, "model", "model_not_found", status=404)
-        if body.get("stream"):
-            raise Refused("This server does not stream", "stream", "unsupported_value")
+        if body.get("stream") and dialect.stream is None:
+            raise Refused("Embeddings are not streamed", "stream", "unsupported_value")
+        if body.get("stream") and not _WHOLE.intersection(fault) and fault.get("status", "200") == "200":
+            return self._streamed(dialect, body, fault)
         return self._shape(self._answered(dialect, body, fault), fault, dialect)
+
+    def _streamed(self, dialect: Dialect, body: dict[str, Any], fault: Fault) -> Answer:
+        """The head of a streamed answer, with what is to be played."""
+        self.counters.streams += 1
+        assert dialect.stream is not None
+        whole = self._answered(dialect, body, fault)
+        same = {key: value for key, value in whole.items() if key not in ("id", "created", "created_at")}
+        key = (_encode(same), _encode(fault), _encode(body.get("stream_options")))
+        show = self.shows.get(key)
+        if show is None:
+            if len(self.shows) >= 100:
+                self.shows.clear()
+            code = fault.get("code", "")
+            error = self._failure(dialect, int(code) if code.isdigit() else 500, fault)
+            show = self.shows[key] = Performance(dialect.stream(body, whole, fault, error), fault)
+        answer = Answer(200, [], content_type="text/event-stream; charset=utf-8", chunked=True, show=show)
+        answer.unframed = "unframed" in fault
+        answer.headers.extend((key[2:], value) for key, value in fault.items() if key.startswith("h."))
+        return answer
 
     def _answered(self, dialect: Dialect, body: dict[str, Any], fault: Fault) -> dict[str, Any]:
         count = self.counters.requests
@@ -190,13 +222,7 @@ class StubApp:
         """The healthy answer, or what the fault makes of it."""
         status, kind = int(fault.get("status", 200)), "application/json"
         if status != 200 or "error" in fault:
-            error = {
-                "message": fault.get("message", f"The stub was told to fail with {status}"),
-                "type": fault.get("type", "rate_limit_error" if status == 429 else "server_error"),
-                "param": None,
-                "code": fault.get("code"),
-            }
-            data = dialect.error(status, error)
+            data = self._failure(dialect, status, fault)
         body = _encode(data).encode()
         if "html" in fault:
             body, kind = PAGE, "text/html; charset=utf-8"
@@ -216,6 +242,17 @@ class StubApp:
             answer.headers.append(("connection", "close"))
         answer.end = "hang" if fault.get("hang") == "body" else "close" if "close" in fault else "keep"
         return answer
+
+    @staticmethod
+    def _failure(dialect: Dialect, status: int, fault: Fault) -> dict[str, Any]:
+        """The error that the fault asks for."""
+        error = {
+            "message": fault.get("message", f"The stub was told to fail with {status}"),
+            "type": fault.get("type", "rate_limit_error" if status == 429 else "server_error"),
+            "param": None,
+            "code": fault.get("code"),
+        }
+        return dialect.error(status, error)
 
     @staticmethod
     def _error(path: str, status: int, error: dict[str, Any]) -> Answer:

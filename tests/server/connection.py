@@ -28,6 +28,7 @@ class Job(Protocol):
 
     def start(self) -> None: ...
     def client_left(self) -> None: ...
+    def paused(self, paused: bool) -> None: ...
 
 
 class App(Protocol):
@@ -66,6 +67,19 @@ class Connection(asyncio.Protocol):
         self._buffer += data
         if self.current is None:
             self._next()
+
+    def eof_received(self) -> None:
+        """The client has closed its side: it does not read any more, so what is not written yet need not be."""
+        if self.current is not None:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        if self.current is not None:
+            self.current.paused(True)
+
+    def resume_writing(self) -> None:
+        if self.current is not None:
+            self.current.paused(False)
 
     def done(self) -> None:
         """The exchange has written its last byte; the connection takes the next request."""

@@ -8,7 +8,21 @@ from collections.abc import Callable
 from typing import Any
 
 _COMPARE: dict[str, Callable[[int, int], bool]] = {">=": operator.ge, "<=": operator.le, "==": operator.eq}
-NAMES = ("requests", "answered", "in_flight", "peak", "aborted", "invalid", "held", "accepted", "open", "reused")
+NAMES = (
+    "requests",
+    "answered",
+    "in_flight",
+    "peak",
+    "aborted",
+    "invalid",
+    "held",
+    "accepted",
+    "open",
+    "reused",
+    "streams",
+    "pieces",
+    "written",
+)
 
 
 class Counters:
@@ -17,12 +31,14 @@ class Counters:
     `requests` that arrived whole, `answered` to the last byte, `in_flight` between the two, `peak` the most at once,
     `aborted` by the client before the last byte, `invalid` refused by the check of the body or the key, `held`
     waiting for a release, `accepted` and `open` connections (those of control routes left out), `reused` requests
-    on a connection that had carried one before.
+    on a connection that had carried one before; of `streams` asked for, the `pieces` and the bytes `written`, which
+    are more than the client has read by what lies in the two sockets.
     """
 
     def __init__(self, keep: int = 100) -> None:
         self.requests = self.answered = self.in_flight = self.peak = self.aborted = 0
         self.invalid = self.held = self.accepted = self.open = self.reused = 0
+        self.streams = self.pieces = self.written = 0
         self.statuses: Counter[int] = Counter()
         self.bodies: deque[dict[str, Any]] = deque(maxlen=keep)
         self.arrivals: deque[float] = deque(maxlen=20_000)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.server import streams
 from tests.server.answers import text_of
 from tests.server.faults import Fault
 from tests.server.validate import check_request
@@ -46,6 +47,8 @@ class Dialect:
     answer: Callable[[dict[str, Any], Said], dict[str, Any]]
     schema: Callable[[dict[str, Any]], Any]
     error: Callable[[int, dict[str, Any]], dict[str, Any]]
+    stream: Callable[[dict[str, Any], dict[str, Any], Fault, dict[str, Any]], streams.Score] | None = None
+    """From a body, the answer to it, the fault and the error of one that has some: the events."""
     key_header: str = "authorization"
     id_header: str = "x-request-id"
 
@@ -214,6 +217,7 @@ DIALECTS: Mapping[str, Dialect] = {
         chat_answer,
         _schema_in("response_format", "json_schema", "schema"),
         openai_error,
+        streams.chat,
     ),
     "/v1/responses": Dialect(
         check_responses_request,
@@ -221,6 +225,7 @@ DIALECTS: Mapping[str, Dialect] = {
         responses_answer,
         _schema_in("text", "format", "schema"),
         openai_error,
+        streams.responses,
     ),
     "/v1/messages": Dialect(
         check_messages_request,
@@ -228,6 +233,7 @@ DIALECTS: Mapping[str, Dialect] = {
         messages_answer,
         _schema_in("output_config", "format", "schema"),
         anthropic_error,
+        streams.messages,
         "x-api-key",
         "request-id",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
 
 from tests.server.connection import Connection
 from tests.server.counters import Counters
@@ -22,14 +23,18 @@ class Answer:
     headers: list[tuple[str, str]] = field(default_factory=list)
     content_type: str = "application/json"
     chunked: bool = False
+    unframed: bool = False
     gap: float = 0.0
     end: str = "keep"
     """`keep` the connection, `close` it, or `hang`: neither."""
+    show: Any = None
+    """The `streaming.Performance` of an answer that is streamed."""
 
     def head(self) -> bytes:
         lines = [f"HTTP/1.1 {self.status} {_REASONS.get(self.status, 'Unknown')}", f"content-type: {self.content_type}"]
         size = sum(map(len, self.pieces))
-        lines.append("transfer-encoding: chunked" if self.chunked else f"content-length: {size}")
+        if not self.unframed:
+            lines.append("transfer-encoding: chunked" if self.chunked else f"content-length: {size}")
         lines.extend(f"{name}: {value}" for name, value in self.headers)
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
@@ -52,7 +57,7 @@ class Exchange:
         self.counters = counters
         self.fault = fault
         self.answer = answer
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._gate = gate
         self._held = False
         self._over = False
@@ -133,6 +138,9 @@ class Exchange:
                 self.connection.close()
             else:
                 self.connection.done()
+
+    def paused(self, paused: bool) -> None:
+        """What is not streamed is written at once, whether the client reads or not."""
 
     def client_left(self) -> None:
         """The client closed the connection before the last byte."""

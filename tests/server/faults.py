@@ -25,6 +25,27 @@ A fault is `key=value` pairs joined by commas; a key without a value is a flag:
 | `pad=BYTES` | the answer is at least so large |
 | `text=TEXT` | what the model says |
 | `close` | announces and closes the connection after the answer |
+
+and for an answer that is streamed, where K counts the pieces of its text and of its tools' arguments:
+
+| key | effect |
+|---|---|
+| `pieces=N` | the text in so many pieces of nearly one size; word by word without it |
+| `gap=MS` | between two pieces |
+| `cut_after=K`, `reset_after=K` | the connection is closed (FIN) or reset (RST) after so many |
+| `error_after=K` | an error event comes instead of the rest; `code=`, `type=`, `message=`; `bare`: of type `error` |
+| `stall=K` | so many pieces, and then silence; 0: not even the first one |
+| `hold_after=K`, `hold_each` | waits for `POST /_release` after so many pieces; before each piece from there on |
+| `endless` | its pieces again and again, for ever |
+| `pings` | signs of life every `gap` (10 ms) for ever, and nothing else |
+| `no_done` | without `[DONE]`, `response.completed` or `message_stop` |
+| `no_finish` | without a finish_reason |
+| `malformed=K`, `bad_utf8=K` | an event that is half of its JSON, or no UTF-8, after so many (1) |
+| `thinking=TEXT` | the model thinks aloud first |
+| `split` | every byte of the body in a chunk and a write of its own |
+| `crlf` | lines end in CR LF |
+| `unframed` | the body has neither length nor chunks, it ends with its connection |
+| `whole` | the answer in one piece all the same |
 """
 
 from __future__ import annotations
@@ -35,15 +56,27 @@ from urllib.parse import unquote_plus
 
 Fault: TypeAlias = dict[str, str]
 
-_NUMBERS = {"delay", "status", "cut", "dribble", "piece", "pad"}
+_NUMBERS = {"delay", "status", "cut", "dribble", "piece", "pad"} | {
+    "pieces",
+    "gap",
+    "cut_after",
+    "reset_after",
+    "error_after",
+    "stall",
+    "hold_after",
+}
+_STREAM_FLAGS = {"bare", "hold_each", "endless", "pings", "no_done", "no_finish", "split", "crlf", "unframed", "whole"}
 _FLAGS = {"hold", "reset", "drop", "chunked", "malformed", "html", "error", "close"} | {
     "no_usage",
     "no_choices",
     "no_content",
     "empty",
 }
-_TEXTS = {"code", "type", "message", "retry_after", "body", "finish", "text", "hang", "call", "arguments"}
-KEYS = _NUMBERS | _FLAGS | _TEXTS
+_TEXTS = {"code", "type", "message", "retry_after", "body", "finish", "text", "hang", "call", "arguments"} | {
+    "thinking",
+    "bad_utf8",
+}
+KEYS = _NUMBERS | _FLAGS | _STREAM_FLAGS | _TEXTS
 
 
 def parse_fault(text: str) -> Fault:

@@ -7,7 +7,7 @@ model, status and request id.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from json import loads
+from json import dumps, loads
 from typing import Protocol, TypeAlias
 
 from dspy_actors.errors import (
@@ -171,7 +171,8 @@ def refusal_in(event: Event, error: object) -> LMError:
             status = code
         else:
             status = _STATUSES.get(kind if isinstance(kind, str) else "", 200)
-    return classify(status, {}, event.data.encode("utf-8", "replace"))
+    said = event.data if error is None else dumps({"error": error})
+    return classify(status, {}, said.encode("utf-8", "replace"))
 
 
 def objects(value: object) -> Sequence[Mapping[str, object]] | None:
