@@ -1,7 +1,7 @@
 """How long interactive calls wait at a rate limit while an optimizer floods it with 10,000 calls.
 
 Two tenants, one model: `service` asks ten times a second, `sweep` asks for 10,000 optimizer calls at once. The server
-keeps a limit of 100 requests a second, of which it tells in headers, or lets ten requests run at a time for 100 ms each.
+keeps a limit of 100 requests a second, of which it tells in headers, or lets ten requests run at once for 100 ms each.
 `idle` is the same interactive load without the flood. A call's time is from its start to its answer, everything
 included; its queue wait is what it spent in the line before the limiter.
 
