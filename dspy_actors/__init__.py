@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from dspy_actors.lm.fairness import Fairness
     from dspy_actors.lm.guarding import Guarding
     from dspy_actors.lm.limiter import LimiterSettings
-    from dspy_actors.lm.lm import LM
+    from dspy_actors.lm.lm import LM, Fallback
     from dspy_actors.lm.lm_stream import LMStream
     from dspy_actors.lm.prices import Price
     from dspy_actors.lm.stream_settings import StreamSettings
@@ -93,7 +93,7 @@ _ROOMS = {
     "lm.fairness": "Fairness",
     "lm.guarding": "Guarding",
     "lm.limiter": "LimiterSettings",
-    "lm.lm": "LM",
+    "lm.lm": "Fallback LM",
     "lm.lm_stream": "LMStream",
     "lm.prices": "Price",
     "lm.stream_settings": "StreamSettings",
@@ -138,6 +138,7 @@ __all__ = [
     "EvaluationResult",
     "Example",
     "Fairness",
+    "Fallback",
     "Guarding",
     "Image",
     "InputError",

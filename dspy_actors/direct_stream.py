@@ -29,8 +29,8 @@ def stream_prompt(
     Raises `InputError`, `LMNotConfiguredError`, `ShuttingDown`; what the model does is raised to the stream's reader.
     """
     turns = turns_of(prompt)
-    model = LM(lm) if isinstance(lm, str) else lm or settings.lm
-    if model is None:
+    found = LM(lm) if isinstance(lm, str) else lm or settings.lm
+    if found is None:
         msg = "no LM: write Runtime(lm='openai/gpt-4o-mini') or rt.stream(..., lm=LM(...))"
         raise LMNotConfiguredError(msg)
     outer = current_frame()
@@ -50,7 +50,8 @@ def stream_prompt(
         sample=settings.sample,
         session=settings.session,
     )
-    request = LMRequest(model.model, turns, {**model.options, **settings.options, **options}, settings.sample)
+    model = found.for_call({**settings.options, **options})
+    request = LMRequest(model.model, turns, model.options, settings.sample)
     scope = Scope(None, None if outer is None else outer.scope)
     try:
         stream = host.stream(model, request, envelope)
@@ -77,7 +78,7 @@ def _book(scope: Scope, model: LM, reply: Reply[Answer]) -> None:
     if error is None:
         answer = reply.take()
         usage = answer.response.usage if answer.source == "model" else None
-        scope.book(model.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
+        scope.book(answer.model or model.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
 
 
 def turns_of(prompt: Prompt) -> tuple[Message, ...]:

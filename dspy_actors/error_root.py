@@ -49,7 +49,7 @@ class DspyActorsError(Exception):
 
 def from_wire(wire: Mapping[str, object]) -> DspyActorsError:
     """The error that `to_wire` wrote; a type this release does not know comes back as `DspyActorsError`."""
-    found = _by_name(str(wire.get("type", "")), DspyActorsError) or DspyActorsError
+    found = error_class(str(wire.get("type", "")), DspyActorsError) or DspyActorsError
     return _filled(found, wire)
 
 
@@ -61,10 +61,11 @@ def _filled(kind: type[DspyActorsError], wire: Mapping[str, object]) -> DspyActo
     return error
 
 
-def _by_name(name: str, root: type[DspyActorsError]) -> type[DspyActorsError] | None:
+def error_class(name: str, root: type[DspyActorsError]) -> type[DspyActorsError] | None:
+    """The class called `name`, which is `root` or one below it; `None` where there is none."""
     if root.__name__ == name:
         return root
     for child in root.__subclasses__():
-        if (found := _by_name(name, child)) is not None:
+        if (found := error_class(name, child)) is not None:
             return found
     return None

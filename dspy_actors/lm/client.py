@@ -10,6 +10,7 @@ from dspy_actors.envelope import Envelope
 from dspy_actors.errors import CallCancelled, DeadlineExceeded, LMError, LMTransportError, ShuttingDown
 from dspy_actors.lm.flow import Flow
 from dspy_actors.lm.guards import Guard, LMCall, give_up
+from dspy_actors.lm.in_turn import InTurn
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.reach import WorkerFinder
@@ -38,12 +39,14 @@ class LMClient:
         self,
         finder: WorkerFinder,
         guards: Sequence[Guard],
+        in_turn: InTurn,
         counters: LMCounters,
         clock: Clock,
         streaming: StreamSettings | None = None,
     ) -> None:
         self._finder = finder
         self._guards = tuple(guards)
+        self._in_turn = in_turn
         self._counters = counters
         self._clock = clock
         self._streaming = streaming or StreamSettings()
@@ -51,21 +54,35 @@ class LMClient:
         self._closed = False
 
     def submit(self, lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
-        """Ask `lm`. Cancelling the reply gives up the request, unless an equal call still waits for it."""
+        """Ask `lm`, then its fallbacks. Cancelling the reply gives up what an equal call does not wait for too."""
         self._counters.add("calls")
+        return self._in_turn.ask(lm, request, envelope, self._submit)
+
+    def _submit(self, lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
         return self._begin(LMCall(lm, request, envelope))
 
     def stream(self, lm: LM, request: LMRequest, envelope: Envelope) -> LMStream:
         """Ask `lm` for pieces. Whatever goes wrong, a refusal of the guards too, is raised to the stream's reader.
 
-        The deadline of `envelope` ends the stream. It ends as well when the actor ends that has it opened.
+        A fallback is asked where nothing has come yet. The deadline of `envelope` ends the stream. It ends as well when
+        the actor ends that has it opened.
         """
         self._counters.add("calls")
         self._counters.add("streams")
-        flow = Flow(self._streaming)
-        call = LMCall(lm, request, envelope, flow)
-        stream = LMStream(flow, call.reply)
-        self._begin(call)
+        flow = Flow(self._streaming, in_turn=bool(lm.fallbacks))
+        if not lm.fallbacks:
+            call = LMCall(lm, request, envelope, flow)
+            stream = LMStream(flow, call.reply)
+            self._begin(call)
+            return stream
+
+        def begin(lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
+            return self._begin(LMCall(lm, request, envelope, flow))
+
+        told: Reply[Answer] = Reply()
+        stream = LMStream(flow, told)
+        reply = self._in_turn.ask(lm, request, envelope, begin, flow.may_begin_anew)
+        reply.add_done_callback(lambda done: flow.end_as(done, told))
         return stream
 
     def _begin(self, call: LMCall) -> Reply[Answer]:
@@ -97,7 +114,7 @@ class LMClient:
 
     def phase_of(self, reply: Reply[Any]) -> str | None:
         """What the call behind `reply` waits for (see `Account.phase`); `None` for one that shares another's."""
-        call = self._open.get(reply)
+        call = self._open.get(self._in_turn.asked_now(reply))
         return None if call is None else call.account.phase
 
     def close(self) -> None:
@@ -212,7 +229,7 @@ class LMClient:
             call.reply.set(answer)
         elif error is not None:
             call.reply.fail(error)
-        if flow is not None:
+        if flow is not None and not flow.in_turn:
             flow.end(answer, error)
 
 

@@ -11,6 +11,7 @@ from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMResponse, Usage
 from dspy_actors.pieces import Piece, size_of
+from supervisors.reply import Reply
 
 
 class Turn:
@@ -44,12 +45,14 @@ class Flow:
     """The live side of one streamed call: the channel to its reader, whose turn it is, and what has come so far.
 
     `channel` may be used from any thread. `source` is what the worker reads, while it does; `used` what an attempt
-    that failed has used up.
+    that failed has used up. With `in_turn` another model may follow one that fails: no end of a call is
+    the end.
     """
 
-    __slots__ = ("_answer", "_loop", "_text", "channel", "dropped", "source", "turn", "used")
+    __slots__ = ("_answer", "_loop", "_text", "channel", "dropped", "in_turn", "source", "turn", "used")
 
-    def __init__(self, settings: StreamSettings) -> None:
+    def __init__(self, settings: StreamSettings, *, in_turn: bool = False) -> None:
+        self.in_turn = in_turn
         self.channel: Channel[Piece] = Channel(max_items=settings.buffer_events, max_size=settings.buffer_bytes)
         self.source: ProviderStream | None = None
         self.turn: Turn | None = None
@@ -92,7 +95,14 @@ class Flow:
         """The whole answer was there already."""
         pieces = pieces_of(answer.response)
         self.channel.put(pieces, sum(map(size_of, pieces)))
-        self.end(answer, None)
+        if not self.in_turn:
+            self.end(answer, None)
+
+    def end_as(self, reply: Reply[Answer], told: Reply[Answer]) -> None:
+        """The call has ended as `reply` did: settle `told` with it, and then let the reader know."""
+        told.follow(reply)
+        error = reply.exception()
+        self.end(reply.take() if error is None else None, error)
 
     def end(self, answer: Answer | None, error: BaseException | None) -> None:
         """The call has ended."""

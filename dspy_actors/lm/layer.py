@@ -19,6 +19,7 @@ from dspy_actors.lm.client import LMClient
 from dspy_actors.lm.gatehouse import Gatehouse
 from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.guards import make_guards
+from dspy_actors.lm.in_turn import InTurn
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.pools import PoolPlan
 from dspy_actors.lm.prices import Price
@@ -89,7 +90,8 @@ class LMLayer:
         self.book = BudgetBook(settings.budgets, settings.session_budgets)
         self.gatehouse = Gatehouse(settings.guarding, clock, kernel.telemetry)
         guards = make_guards(self.cache, SingleFlight(), self.book, self.usage, counters)
-        self.client = LMClient(WorkerFinder(registry, clock), guards, counters, clock, settings.streaming)
+        in_turn = InTurn(counters, kernel.telemetry)
+        self.client = LMClient(WorkerFinder(registry, clock), guards, in_turn, counters, clock, settings.streaming)
         io_loop = f"io of {name}"
         pools = PoolPlan(
             registry,
@@ -149,8 +151,8 @@ class LMLayer:
         return lm is None or all(each.state is State.CLOSED for each in self.gatehouse.breakers_of(lm.config))
 
     def lets_through(self, lm: LM | None) -> bool:
-        """Whether the breakers of `lm` would let a call through now."""
-        if lm is None:
+        """Whether the breakers of `lm` would let a call through now, or those of a fallback."""
+        if lm is None or any(self.lets_through(each.lm) for each in lm.fallbacks):
             return True
         now = self._clock.now()  # a breaker that waits for its probe counts as closed: else nobody would send one
         return all(

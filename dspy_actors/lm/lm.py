@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from dspy_actors.errors import LMConfigurationError
+from dspy_actors.errors import LMConfigurationError, LMError
+from dspy_actors.lm.falling_back import MAY_ANSWER, Kinds, checked_kinds
 from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.secret import Secret
 
 _EMPTY: Mapping[str, object] = MappingProxyType({})
+_ARGUMENTS = ("api_key", "base_url", "cache", "num_retries", "timeout", "fallbacks")
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -28,11 +30,16 @@ class LM:
         num_retries: how often a failed attempt is tried again (rate limits, server errors, transport); the
             call's deadline stands above it.
         timeout: seconds one attempt may take, `None` for the provider's default.
+        fallbacks: models asked in this order, as `LM`, name or `Fallback`, when this one fails in a way that another
+            may answer (`falling_back.MAY_ANSWER`: an outage, a rate limit, a timeout, an open circuit, a refused key;
+            never a bad request, a content filter, a budget, or the caller's own deadline). Each is asked with its own
+            options, retries and guards, all within the one deadline of the call: a `timeout` here leaves them time.
         options: sampling options by OpenAI's names, as `temperature=0.0`, `max_tokens=200`; for providers that speak
             OpenAI's dialect also `model_type="responses"`, to use that API instead of chat completions.
 
     Raises:
-        LMConfigurationError: the name has no provider, or an option makes no sense.
+        LMConfigurationError: the name has no provider, an option makes no sense, or a model at a server would be asked
+            twice, as where an LM is its own fallback.
     """
 
     provider: str
@@ -43,6 +50,7 @@ class LM:
     num_retries: int
     timeout: float | None
     options: Mapping[str, object]
+    fallbacks: tuple[Fallback, ...]
 
     def __init__(
         self,
@@ -54,6 +62,7 @@ class LM:
         cache: bool = True,
         num_retries: int = 3,
         timeout: float | None = None,
+        fallbacks: Sequence[LM | str | Fallback] = (),
         **options: object,
     ) -> None:
         provider, slash, name = model.partition("/")
@@ -75,6 +84,7 @@ class LM:
         put(self, "num_retries", num_retries)
         put(self, "timeout", timeout)
         put(self, "options", MappingProxyType(dict(options)) if options else _EMPTY)
+        put(self, "fallbacks", _checked(self, fallbacks) if fallbacks else ())
 
     @property
     def name(self) -> str:
@@ -90,8 +100,24 @@ class LM:
         """This LM with some arguments changed; option names are merged over the options it has."""
         if "api_base" in changes:
             changes["base_url"] = changes.pop("api_base")
-        own = {name: getattr(self, name) for name in ("api_key", "base_url", "cache", "num_retries", "timeout")}
+        own = {name: getattr(self, name) for name in _ARGUMENTS}
         return LM(**{"model": self.name, **own, **self.options, **changes})
+
+    def for_call(
+        self, above: Mapping[str, object], below: Callable[[str], Mapping[str, object]] = lambda provider: _EMPTY
+    ) -> LM:
+        """This LM and its fallbacks with the options of one call: `above` their own, and `below`, by provider, them."""
+        under = below(self.provider)
+        if not above and not under and not self.fallbacks:
+            return self
+        made = object.__new__(LM)
+        for name in ("provider", "model", *_ARGUMENTS):
+            object.__setattr__(made, name, getattr(self, name))
+        object.__setattr__(made, "options", MappingProxyType({**under, **self.options, **above}))
+        if self.fallbacks:
+            fallbacks = tuple(Fallback(each.lm.for_call(above, below), each.on) for each in self.fallbacks)
+            object.__setattr__(made, "fallbacks", fallbacks)
+        return made
 
     def __deepcopy__(self, memo: dict[int, object]) -> LM:
         return self  # nothing in it changes
@@ -104,7 +130,63 @@ class LM:
         """
         if self.base_url is not None:
             return None
-        return {"model": self.name, "cache": self.cache, "num_retries": self.num_retries, **self.options}
+        state = {"model": self.name, "cache": self.cache, "num_retries": self.num_retries, **self.options}
+        fallbacks = [found for each in self.fallbacks if (found := each.to_state()) is not None]
+        return {**state, "fallbacks": fallbacks} if fallbacks else state
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Fallback:
+    """An `LM` that is asked when the one before it failed, and after which kinds of errors.
+
+    Raises `LMConfigurationError` for a kind after which no other model is asked (see `falling_back`), or for none.
+    """
+
+    lm: LM
+    on: Kinds
+
+    def __init__(self, lm: LM | str, on: type[LMError] | Sequence[type[LMError] | str] = MAY_ANSWER) -> None:
+        given: object = LM(lm) if isinstance(lm, str) else lm
+        if not isinstance(given, LM):
+            msg = f"a fallback is an LM, its name or a Fallback, not {type(given).__name__}"
+            raise LMConfigurationError(msg)
+        object.__setattr__(self, "lm", given)
+        object.__setattr__(self, "on", checked_kinds(on))
+
+    def to_state(self) -> dict[str, object] | None:
+        """As `LM.to_state`, and the names of the errors where they are not the usual ones."""
+        state = self.lm.to_state()
+        if state is None or self.on == MAY_ANSWER:
+            return state
+        return {**state, "on": [kind.__name__ for kind in self.on]}
+
+
+def _checked(lm: LM, fallbacks: Sequence[LM | str | Fallback]) -> tuple[Fallback, ...]:
+    """The fallbacks of `lm` as records. Raises `LMConfigurationError` where a model at a server comes up twice."""
+    if isinstance(fallbacks, (str, LM, Fallback)) or not isinstance(fallbacks, Sequence):
+        msg = f"LM(fallbacks={fallbacks!r}): a list of LMs, of their names, or of Fallback(lm, on=...)"
+        raise LMConfigurationError(msg, model=lm.name)
+    made = tuple(each if isinstance(each, Fallback) else Fallback(each) for each in fallbacks)
+    seen = {_place(lm)}
+    for each in made:
+        for place in _places(each.lm):
+            if place in seen:
+                name, where = place
+                at = f" at {where}" if where else ""
+                msg = f"LM({lm.name!r}, fallbacks=...): {name}{at} would be asked twice; name every model once"
+                raise LMConfigurationError(msg, model=lm.name)
+            seen.add(place)
+    return made
+
+
+def _place(lm: LM) -> tuple[str, str | None]:
+    return lm.name, lm.base_url
+
+
+def _places(lm: LM) -> Iterator[tuple[str, str | None]]:
+    yield _place(lm)
+    for each in lm.fallbacks:
+        yield from _places(each.lm)
 
 
 def key_source(given: object) -> KeySource:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from dspy_actors.envelope import Priority
 from dspy_actors.lm.account import Account
+from dspy_actors.lm.lm import LM
 from dspy_actors.messages import LMRequest, LMResponse
 
 Source: TypeAlias = Literal["model", "cache", "flight"]
@@ -36,9 +37,16 @@ class Work:
 class Answer:
     """A model's answer and where it came from.
 
-    `attempts` is how many requests were sent for it: 0 from the cache, and for those who joined an equal call.
+    `attempts` is how many requests were sent for it: 0 from the cache, and for those who joined an equal call; those
+    to models that failed before it are counted. `model` names who gave it, where the LM asked has fallbacks.
     """
 
     response: LMResponse
     source: Source = "model"
     attempts: int = 1
+    model: str | None = None
+
+
+def credited(answer: Answer, lm: LM, attempts: int) -> Answer:
+    """The answer that `lm` gave, one of several in turn, after `attempts` requests to the models before it."""
+    return replace(answer, model=lm.name, attempts=answer.attempts + attempts)

@@ -66,7 +66,10 @@ def packed(value: object) -> bytes:
 
 def where(lm: Any) -> object:
     """What of an LM decides an answer. Never its key."""
-    return None if lm is None else [lm.name, lm.base_url, canonical(dict(lm.options))]
+    if lm is None:
+        return None
+    fallbacks = [where(each.lm) for each in lm.fallbacks]
+    return [lm.name, lm.base_url, canonical(dict(lm.options)), *([fallbacks] if fallbacks else [])]
 
 
 def _one(name: str, module: Module) -> list[object]:
