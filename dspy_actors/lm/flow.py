@@ -82,8 +82,13 @@ class Flow:
         return self.turn
 
     def may_begin_anew(self) -> bool:
-        """The worker whose turn it was is dead: whether another may be asked. It may not once a piece was written."""
-        return self.turn is None or self.turn.revoke()
+        """The worker whose turn it was is done for: whether another may be asked. Not once a piece was written."""
+        if self.turn is None:
+            return True
+        if not self.turn.revoke():
+            return False
+        self.turn = None
+        return True
 
     def runs_on(self, loop: AbstractEventLoop) -> None:
         """The worker that was asked runs on `loop`."""
