@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         LMConfigurationError,
         LMError,
         NoRuntime,
+        QuarantinedInput,
+        QuarantineError,
         ShuttingDown,
         SignatureError,
         StateError,
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from dspy_actors.optimizers.bootstrap_few_shot import BootstrapFewShot
     from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
     from dspy_actors.pieces import TextPiece, ToolCallPiece
+    from dspy_actors.quarantine.settings import QuarantineSettings
     from dspy_actors.runtime import Runtime
     from dspy_actors.secret import Secret
     from dspy_actors.signature.fields import InputField, OutputField
@@ -84,7 +87,7 @@ _ROOMS = {
     "batch": "Mapped",
     "errors": "AdapterParseError BlockingCall BudgetExceeded Busy CircuitOpen DeadlineExceeded DspyActorsError "
     "EvaluationError InputError LMConfigurationError LMError NoRuntime ShuttingDown "
-    "SignatureError StateError UnknownTenant",
+    "SignatureError StateError QuarantineError QuarantinedInput UnknownTenant",
     "evaluation.evaluate": "Evaluate Progress",
     "evaluation.result": "EvaluationResult",
     "example": "Example Prediction",
@@ -107,6 +110,7 @@ _ROOMS = {
     "optimizers.bootstrap_few_shot": "BootstrapFewShot",
     "optimizers.labeled_few_shot": "LabeledFewShot",
     "pieces": "TextPiece ToolCallPiece",
+    "quarantine.settings": "QuarantineSettings",
     "runtime": "Runtime",
     "secret": "Secret",
     "signature.fields": "InputField OutputField",
@@ -160,6 +164,9 @@ __all__ = [
     "Price",
     "Program",
     "Progress",
+    "QuarantineError",
+    "QuarantineSettings",
+    "QuarantinedInput",
     "Runtime",
     "Secret",
     "ShuttingDown",

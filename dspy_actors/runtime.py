@@ -30,6 +30,7 @@ from dspy_actors.lm.usage_log import UsageTotals
 from dspy_actors.modules.admission import Limits
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
+from dspy_actors.modules.quarantine_book import QuarantineBook
 from dspy_actors.quarantine.settings import QuarantineSettings
 from dspy_actors.runner import FRAME, Frame, Settings, refuse_on_loop
 from dspy_actors.tree import RuntimePlan, RuntimeSupervisor
@@ -236,6 +237,11 @@ class Runtime:
             raise NoRuntime("this Runtime, before start_up(),")
         return self._host
 
+    def _running_layer(self) -> LMLayer:
+        self._running()
+        assert self._layer is not None
+        return self._layer
+
     def __enter__(self) -> Self:
         self.start_up()
         self._tokens.append(FRAME.set(Frame(self._running(), self.settings)))
@@ -346,22 +352,22 @@ class Runtime:
 
     def health(self) -> dict[str, object]:
         """Every number of the way to the models in one reading: counts, cache, breakers, limiters, budgets."""
-        self._running()
-        assert self._layer is not None
-        return self._layer.health()
+        return self._running_layer().health()
 
     def usage(self, *, tenant: str | None = None, session: str | None = None) -> UsageTotals:
         """Attempts, tokens and cost so far: of a tenant, a session, or everything."""
-        self._running()
-        assert self._layer is not None
-        return self._layer.usage.totals(tenant=tenant, session=session)
+        return self._running_layer().usage.totals(tenant=tenant, session=session)
 
     def set_budget(self, budget: Budget, *, tenant: str | None = None, session: str | None = None) -> None:
         """Bound what a tenant or a session may spend from now on; what was spent stays spent."""
-        self._running()
-        assert self._layer is not None
+        layer = self._running_layer()
         self.settings.check_tenants("tenant", tenant or "")
-        self._layer.book.set(budget, tenant=tenant, session=session)
+        layer.book.set(budget, tenant=tenant, session=session)
+
+    @property
+    def quarantine(self) -> QuarantineBook:
+        """The inputs that are set aside: list, show, release, export, replay."""
+        return QuarantineBook(self._running_layer().quarantine)
 
     @property
     def system(self) -> System:

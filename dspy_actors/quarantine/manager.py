@@ -118,9 +118,10 @@ class FilingManager(QuarantineManager):
         try:
             self._exchange()
             self.trouble = None
+            self.quarantine.unfiled = len(self.file.pending)
         except sqlite3.DatabaseError as error:
+            self.quarantine.unfiled = len(self.file.pending)
             self._failed(error)
-        self.quarantine.unfiled = len(self.file.pending)
 
     def terminate(self, exit: Exit) -> None:
         self.look()
