@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -36,7 +37,8 @@ class SqliteFile:
         if head and not head.startswith(_HEADER):
             return "it is some other file"
         found = int.from_bytes(head[68:72], "big")
-        return "it is some other SQLite file" if self._mark and len(head) == 100 and found != self._mark else None
+        is_other = self._mark and len(head) == 100 and found != self._mark and self._is_readable()
+        return "it is some other SQLite file" if is_other else None
 
     def connect(self, timeout: float = 1.0) -> sqlite3.Connection:
         """A connection that writes, with the schema in place. Waits `timeout` seconds for a lock.
@@ -66,9 +68,32 @@ class SqliteFile:
 
     def set_aside(self) -> Path:
         """Rename the file, with what belongs to it, so that a new one can take its place; its new name."""
-        aside = self.path.with_name(f"{self.path.name}.broken-{int(time.time())}")
+        name = f"{self.path.name}.broken-{int(time.time())}"
+        tried = (self.path.with_name(name if number == 0 else f"{name}-{number}") for number in itertools.count())
+        aside = next(path for path in tried if not path.exists())
         for suffix in ("", "-wal", "-shm"):
             part = self.path.with_name(self.path.name + suffix)
             if part.exists():
                 part.replace(aside.with_name(aside.name + suffix))
         return aside
+
+    def identity(self) -> tuple[int, int] | None:
+        """Tells the file that is at the path now from one that took its place; `None` where there is none."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _is_readable(self) -> bool:
+        """Whether the file is a database with something in it: a broken one tells nothing of whose it was."""
+        try:
+            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.0)
+            try:
+                return connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
+            finally:
+                connection.close()
+        except sqlite3.OperationalError:  # locked or not to be read, but a database
+            return True
+        except sqlite3.DatabaseError:
+            return False

@@ -23,6 +23,9 @@ from supervisors.exits import Exit
 from supervisors.telemetry import Telemetry
 
 SCHEMA_VERSION = 1
+MARK = 0x44414361
+"""The application id in the header: `DACa`."""
+
 BATCH = 64
 """Entries that are committed together at most."""
 
@@ -53,10 +56,12 @@ class DiskCache:
     """Answers by key in a SQLite file (WAL, msgpack), each until a wall-clock instant. Safe from any thread.
 
     Args:
-        path: the file; its directory must exist. One of another version, or a corrupt one, is renamed aside.
+        path: the file; its directory must exist. One of another version, or a corrupt one, is renamed aside; one that
+            is deleted is made anew, one that is locked is looked at again.
         seconds: how long an entry is good.
 
-    Raises `LMConfigurationError` where the directory does not exist or `seconds` is not above 0.
+    Raises `LMConfigurationError` where the directory does not exist, the file is something else, or `seconds` is not
+    above 0.
     """
 
     def __init__(self, path: str | Path, *, seconds: float = 7 * 86_400.0, telemetry: Telemetry | None = None) -> None:
@@ -66,23 +71,48 @@ class DiskCache:
         if not seconds > 0:
             msg = f"cache_disk_seconds={seconds!r}: more than 0"
             raise LMConfigurationError(msg)
-        self._file = SqliteFile(self.path, _SCHEMA, SCHEMA_VERSION)
+        self._file = SqliteFile(self.path, _SCHEMA, SCHEMA_VERSION, mark=MARK)
         strange = self._file.stranger()
         if strange is not None:
             msg = f"cache_path {self.path} is no cache: {strange}; name another path"
             raise LMConfigurationError(msg)
         self._lock = threading.Lock()
         self._reader: sqlite3.Connection | None = None
-        self.usable = False
+        self._read: tuple[int, int] | None = None
+        self._told: tuple[str, str] | None = None
+        self._is_open = False
+        self._openings = 0
         self._hits = self._misses = self._written = self._dropped = self._unreadable = 0
         self.open()
 
     def open(self) -> None:
         """Open the reading side, if it is closed."""
         with self._lock:
-            if self._reader is None:
-                self.usable = True
+            if not self._is_open:
+                self._is_open = True
                 self._open_reader()
+
+    @property
+    def usable(self) -> bool:
+        """Whether answers can be read from the file now."""
+        return self._reader is not None
+
+    def refresh(self) -> int:
+        """Open the file again where it was deleted, replaced or locked; a number that tells one opening from another.
+
+        Called by the writer before it writes, in its thread.
+        """
+        with self._lock:
+            if self._is_open and (self._reader is None or self._read != self._file.identity()):
+                self._forget_reader()
+                self._open_reader()
+            return self._openings
+
+    def broken(self, error: sqlite3.DatabaseError) -> None:
+        """The writer could not write: a file that is no database any more is set aside."""
+        with self._lock:
+            if self._is_open:
+                self._failed(error)
 
     def get(self, key: bytes) -> LMResponse | None:
         """The answer kept for `key`, or `None`. Never waits for a lock on the file."""
@@ -129,13 +159,11 @@ class DiskCache:
     def close(self) -> None:
         """Close the reading side."""
         with self._lock:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
-            self.usable = False
+            self._is_open = False
+            self._forget_reader()
 
     def _row(self, key: bytes) -> bytes | None:
-        if not self.usable or self._reader is None:
+        if self._reader is None:
             return None
         row = self._reader.execute("SELECT value, expires FROM answers WHERE key = ?", (key,)).fetchone()
         if row is None or row[1] <= time.time():
@@ -144,42 +172,48 @@ class DiskCache:
         return value
 
     def _open_reader(self) -> None:
-        """Open the file, setting a broken one aside once."""
+        """Open the file, setting a broken one aside once. Waits for nobody: a locked one is left for later."""
         for _ in range(2):
             try:
-                self.connect().close()
+                self._file.connect(timeout=0.0).close()
                 self._reader = sqlite3.connect(self.path, timeout=0.0, check_same_thread=False, isolation_level=None)
-                return
+                self._read = self._file.identity()
+                self._openings += 1
+                self._told = None
             except sqlite3.OperationalError as error:  # locked or not writable: not the file's fault
-                self.usable = False
                 self._report(self.path, str(error))
-                return
             except sqlite3.DatabaseError as error:
                 self._set_aside(str(error))
-        self.usable = False
+                continue
+            return
 
     def _failed(self, error: sqlite3.DatabaseError) -> None:
-        if isinstance(error, sqlite3.OperationalError):  # busy: a miss now, perhaps a hit later
+        if isinstance(error, sqlite3.OperationalError):  # busy or full: a miss now, perhaps a hit later
             return
+        self._forget_reader()
+        self._set_aside(str(error))
+        self._open_reader()
+
+    def _forget_reader(self) -> None:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        self._set_aside(str(error))
-        self._open_reader()
 
     def _set_aside(self, reason: str) -> None:
         self._report(self._file.set_aside(), reason)
 
     def _report(self, aside: Path, reason: str) -> None:
-        if self._telemetry is not None:
+        """Tell of what is wrong with the file, once for one thing."""
+        told, self._told = self._told, (str(aside), reason)
+        if self._telemetry is not None and told != self._told:
             self._telemetry.execute(SET_ASIDE, {}, {"path": str(self.path), "aside": str(aside), "reason": reason})
 
 
 class DiskWriter(Actor):
     """Writes the persistent tier, many entries a commit, in a thread of its own.
 
-    Messages: `keep(key, response)`: write it soon; `flush()`: write what waits, now. Its mailbox is bounded: when it is
-    full the sender drops the write and counts it.
+    Messages: `keep(key, response)`: write it soon; `flush()`: write what waits, now; `sweep()`: delete what has
+    expired. Its mailbox is bounded: when it is full the sender drops the write and counts it.
     """
 
     dispatcher = "thread"
@@ -189,9 +223,9 @@ class DiskWriter(Actor):
         self.disk = disk
         self.waiting: list[tuple[bytes, LMResponse]] = []
         self.connection: sqlite3.Connection | None = None
+        self.opening = -1
         self.due = False
-        self._connect()
-        self._sweep()
+        self.send_after(0.0, DiskWriter.sweep)
 
     def keep(self, key: bytes, response: LMResponse) -> None:
         """Write an answer with the next commit."""
@@ -208,30 +242,42 @@ class DiskWriter(Actor):
         entries, self.waiting = self.waiting, []
         if not entries:
             return
-        if self.connection is None:
-            self._connect()
+        self._connect()
         if self.connection is None:
             self.disk.drop(len(entries))
             return
         try:
             self.disk.write(self.connection, entries)
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
             self.disk.drop(len(entries))
             self._disconnect()
+            self.disk.broken(error)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Delete what has expired, if the file can be written now: the next start sweeps again."""
+        self._connect()
         if self.connection is not None:
-            self.disk.sweep(self.connection)
+            try:
+                self.disk.sweep(self.connection)
+            except sqlite3.DatabaseError as error:
+                self._disconnect()
+                self.disk.broken(error)
 
     def terminate(self, exit: Exit) -> None:
         self.flush()
         self._disconnect()
 
     def _connect(self) -> None:
-        try:
-            self.connection = self.disk.connect()
-        except sqlite3.DatabaseError:
-            self.connection = None
+        """Be connected to the file that is at the path now, if there is one that can be written."""
+        opening = self.disk.refresh()
+        if opening != self.opening:
+            self._disconnect()
+        if self.connection is None:
+            try:
+                self.connection = self.disk.connect()
+                self.opening = opening
+            except sqlite3.DatabaseError:
+                self.connection = None
 
     def _disconnect(self) -> None:
         if self.connection is not None:

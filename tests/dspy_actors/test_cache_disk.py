@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dspy_actors import LM, Predict, Runtime
+from dspy_actors import LM, Predict, Prediction, Runtime
 from dspy_actors.cache.codec import UnreadableEntry, decode, encode
-from dspy_actors.cache.disk import DiskCache
+from dspy_actors.cache.disk import SET_ASIDE, DiskCache, DiskWriter
+from dspy_actors.cache.tiers import DISK_WRITER
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.messages import LMResponse, ToolCall, Usage
 from dspy_actors.testing.providers import ScriptedProvider
@@ -150,6 +154,124 @@ def test_calls_go_on_when_the_file_cannot_be_written(tmp_path: Path) -> None:
 
     assert len(provider.requests) == 3
     assert health["disk_cache"] is not None
+
+
+def ask(question: str) -> Prediction:
+    return Predict("question -> answer")(question=question)
+
+
+def disk_of(rt: Runtime) -> dict[str, Any]:
+    found: Any = rt.health()["disk_cache"]
+    return dict(found)
+
+
+def flushed(rt: Runtime) -> dict[str, Any]:
+    """The counts, once everything that waited has been written or given up."""
+    writer = rt.registry.whereis(DISK_WRITER)
+    assert writer is not None
+    writer.call(DiskWriter.flush)
+    return disk_of(rt)
+
+
+def overwrite(path: Path) -> None:
+    for part in path.parent.glob(path.name + "*"):
+        part.write_bytes(b"rubbish" * (part.stat().st_size // 7))
+
+
+def test_a_file_that_breaks_while_it_is_used_is_set_aside_and_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    told: list[dict[str, Any]] = []
+    with asked(path, answering()) as rt:
+        rt.system.kernel.telemetry.attach("test", SET_ASIDE, lambda event, measured, said: told.append(dict(said)))
+        ask("before")
+        flushed(rt)
+        overwrite(path)
+        for number in range(200):  # until somebody needs a page that he does not have in memory
+            ask(f"after {number}")
+            flushed(rt)
+            if told:
+                break
+        ask("now")
+        flushed(rt)
+    with asked(path, answering()):
+        assert ask("now").cached
+    assert [said["reason"] for said in told] == ["file is not a database"]
+    assert Path(told[0]["aside"]).exists()
+
+
+def test_a_file_that_is_deleted_while_it_is_used_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    with asked(path, answering()) as rt:
+        ask("before")
+        flushed(rt)
+        for part in tmp_path.iterdir():
+            part.unlink()
+        ask("after")
+        flushed(rt)
+    with asked(path, answering()):
+        assert (ask("before").cached, ask("after").cached) == (False, True)
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_a_file_that_is_locked_at_the_start_is_used_once_it_is_free(tmp_path: Path, lock: str) -> None:
+    path = tmp_path / "a.sqlite"
+    with asked(path, answering()):
+        ask("before")
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE" if lock == "EXCLUSIVE" else "PRAGMA journal_mode=WAL")
+    holder.execute(f"BEGIN {lock}")
+    with asked(path, answering()) as rt:
+        assert not ask("under the lock").cached
+        assert flushed(rt)["dropped"] == 1
+        holder.execute("ROLLBACK")
+        holder.close()
+        ask("after")
+        flushed(rt)
+        assert ask("before").cached
+
+
+FULL = """
+import resource, sys
+from tests.dspy_actors.test_cache_disk import answering, ask, asked, flushed
+with asked(sys.argv[1], answering()) as rt:
+    ask("before")
+    flushed(rt)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # no file may grow: a disk that is full
+    kept = [ask(f"full {n}").answer for n in range(3)]
+    full = flushed(rt)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    ask("after")
+    print(kept, full["dropped"], flushed(rt)["written"])
+"""
+
+
+def test_a_disk_that_is_full_costs_the_entries_and_no_call(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL, str(tmp_path / "a.sqlite")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("['yes', 'yes', 'yes'] 3 2", 0), done.stderr
+
+
+def test_another_program_s_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE customers (name TEXT)")
+    other.commit()
+    other.close()
+    before = path.read_bytes()
+
+    with pytest.raises(LMConfigurationError, match="some other SQLite file"):
+        DiskCache(path)
+    assert path.read_bytes() == before
+
+
+def test_two_files_set_aside_in_one_second_are_both_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    for _ in range(2):
+        path.write_bytes(b"SQLite format 3\x00" + b"rubbish" * 500)
+        DiskCache(path).close()
+        path.unlink()
+
+    assert len(list(tmp_path.glob("a.sqlite.broken-*"))) == 2
 
 
 def test_the_cache_file_holds_no_key(tmp_path: Path, stub: object) -> None:
