@@ -19,11 +19,11 @@ ROOMS = {
         "sys tree system leaks testing stages ports pytest_plugin",
     ],
     "dspy_actors": [
-        "error_root errors messages pieces channel secret sqlite_file example envelope",
+        "error_root errors messages pieces channel stream_reader secret sqlite_file example envelope",
         "types signature adapters state",
         "cache quarantine lm",
         "runner modules evaluation batch",
-        "optimizers",
+        "optimizers streaming",
         "tree hosting direct_stream using runtime testing demo cli __main__",
     ],
 }
