@@ -28,7 +28,7 @@ from dspy_actors.modules.program import Program
 from dspy_actors.modules.record import Versions
 from dspy_actors.modules.results import Results
 from dspy_actors.modules.user_code import UserCode, ended, in_our_words
-from dspy_actors.runner import Settings
+from dspy_actors.runner import Settings, Shows
 from dspy_actors.tree import EVALUATIONS, MODULES, TASKS
 from supervisors.actor import Ref
 from supervisors.clock import Clock
@@ -58,8 +58,7 @@ class RuntimeHost:
         self.kernel = kernel
         self.registry = registry
         self.clock: Clock = kernel.clock
-        self.results = Results(kernel.clock, kernel.telemetry)
-        layer.beside.extend((self.results.predictions, self.results.scores))
+        self.results = Results(kernel.clock)
         self._user_code = UserCode(kernel, lambda: self._ref(TASKS), max_zombies)
         self.settings = settings
         self.limits = limits
@@ -94,10 +93,12 @@ class RuntimeHost:
         with self._ambient_of(module) as program:
             return program.run(inputs, settings)
 
-    async def arun(self, module: Module, inputs: dict[str, Any], settings: Settings) -> Prediction:
+    async def arun(
+        self, module: Module, inputs: dict[str, Any], settings: Settings, *, sink: Shows | None = None
+    ) -> Prediction:
         """A new call of a module that has no handle, awaited."""
         with self._ambient_of(module) as program:
-            outcome = await program.outcome(inputs, settings)
+            outcome = await program.outcome(inputs, settings, sink=sink)
         return outcome.unwrap()
 
     def run_in_thread(self, body: Callable[[], T], name: str) -> Reply[T]:
@@ -112,6 +113,10 @@ class RuntimeHost:
             body.close()
             raise
         return self._user_code.on_loop(body)
+
+    def soon(self, body: Callable[[], object]) -> None:
+        """Call `body` on the programs loop, soon: see `UserCode.soon`."""
+        self._user_code.soon(body)
 
     def pause(self, seconds: float) -> Reply[None]:
         """Settles after `seconds`; fails with `ShuttingDown` at the runtime's end."""

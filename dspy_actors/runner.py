@@ -85,6 +85,26 @@ class Settings:
         return replace(self, **changes)
 
 
+class Shows(Protocol):
+    """Where a call shows what it does while it does it: see `modules.sink`. Safe from any thread and loop."""
+
+    def voice(self, predictor: Any, adapter: Adapter) -> Any:
+        """What shows the outputs of one call of `predictor`; `None` where nobody wants to see them."""
+        ...
+
+    async def replay(self, prediction: Prediction) -> None:
+        """Show a prediction that was kept."""
+        ...
+
+    def attach(self, module: Any, frame: Frame) -> None:
+        """The call of `frame` has its place and runs `module`."""
+        ...
+
+    def notes(self, moment: str, *told: Any) -> None:
+        """The call has come to a `moment`: `module_start`, `module_end`, `lm_start`, `lm_end`."""
+        ...
+
+
 class Runner(Protocol):
     """What a module needs of whoever runs it."""
 
@@ -107,7 +127,9 @@ class Runner(Protocol):
         """A new call of `module`, blocking."""
         ...
 
-    async def arun(self, module: Any, inputs: dict[str, Any], settings: Settings) -> Prediction:
+    async def arun(
+        self, module: Any, inputs: dict[str, Any], settings: Settings, *, sink: Shows | None = None
+    ) -> Prediction:
         """A new call of `module`, awaited."""
         ...
 
@@ -119,15 +141,23 @@ class Runner(Protocol):
         """Run user's async code on the programs loop."""
         ...
 
+    def soon(self, body: Callable[[], object]) -> None:
+        """Call `body` on the programs loop, soon. Takes no lock, so a finalizer may use it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where code stands: its runner, the settings in force, and, inside a call, that call's envelope and scope."""
+    """Where code stands: its runner, the settings in force, and, inside a call, that call's envelope and scope.
+
+    `sink` is where the call shows its outputs while they are written, if anybody looks.
+    """
 
     runner: Runner
     settings: Settings
     envelope: Envelope | None = None
     scope: Scope | None = None
+    sink: Shows | None = None
 
 
 FRAME: ContextVar[Frame | None] = ContextVar("dspy_actors_frame", default=None)

@@ -28,7 +28,7 @@ async def execute_awaited(host: Runner, name: str, module: Module, inputs: dict[
     token = FRAME.set(frame)
     try:
         if module.native:
-            return await module.steps(inputs)
+            return await run_awaited(module, inputs, frame)
         if getattr(module, "aforward", None) is None:
             return await _foreign(host, name, module, inputs, frame)
         return await _bounded(module, inputs, frame)

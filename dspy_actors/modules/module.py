@@ -138,6 +138,15 @@ class Module:
 
 def run_blocking(module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
     """Run `module` as part of the call of `frame`, in this thread."""
+    if frame.sink is None:
+        return _run_blocking(module, inputs, frame)
+    frame.sink.notes("module_start", module, inputs)
+    prediction = _run_blocking(module, inputs, frame)
+    frame.sink.notes("module_end", prediction)
+    return prediction
+
+
+def _run_blocking(module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
     if module.native:
         return drive(module.steps(inputs), frame)
     forward = getattr(module, "forward", None)
@@ -152,6 +161,15 @@ def run_blocking(module: Module, inputs: dict[str, Any], frame: Frame) -> Predic
 
 async def run_awaited(module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
     """Run `module` as part of the call of `frame`, from a coroutine."""
+    if frame.sink is None:
+        return await _run_awaited(module, inputs, frame)
+    frame.sink.notes("module_start", module, inputs)
+    prediction = await _run_awaited(module, inputs, frame)
+    frame.sink.notes("module_end", prediction)
+    return prediction
+
+
+async def _run_awaited(module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
     if module.native:
         return await module.steps(inputs)
     aforward = getattr(module, "aforward", None)

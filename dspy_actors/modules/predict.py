@@ -13,12 +13,13 @@ from dspy_actors.errors import (
     LMUnsupportedFeatureError,
 )
 from dspy_actors.example import Prediction
-from dspy_actors.lm.falling_back import MAY_ANSWER
-from dspy_actors.lm.lm import LM, Fallback
+from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.table import formats_of
 from dspy_actors.messages import LMRequest, LMResponse, Message
+from dspy_actors.modules.asking import asked
 from dspy_actors.modules.module import Module
-from dspy_actors.runner import Frame, checkpoint, require_frame, settle
+from dspy_actors.modules.sink import Voice
+from dspy_actors.runner import Frame, checkpoint, require_frame
 from dspy_actors.signature.inputs import validate_inputs
 from dspy_actors.signature.signature import Signature, ensure_signature
 from dspy_actors.state import PredictorState
@@ -37,7 +38,8 @@ class Predict(Module):
     assign a new one, it is never changed in place.
 
     An answer that does not hold the outputs is asked for again, with what was wrong, as often as the runtime's
-    `parse_retries` says (once); then `AdapterParseError` is raised.
+    `parse_retries` says (once); then `AdapterParseError` is raised. A stream that has shown some of an
+    answer asks no second time.
     """
 
     native: ClassVar[bool] = True
@@ -83,10 +85,9 @@ class Predict(Module):
     async def steps(self, inputs: dict[str, Any]) -> Prediction:
         frame = require_frame("Predict")
         values = validate_inputs(self.signature, inputs)
-        lm = self._for_call(self._model(frame), frame)
+        lm = self._model(frame)
         messages = frame.settings.adapter.format(self.signature, self._demos, values)
-        assert frame.envelope is not None
-        request = LMRequest(lm.model, messages, lm.options, frame.envelope.sample)
+        request = self._request(lm, messages, frame)
         outputs = await self._ask(lm, request, frame)
         prediction = _prediction(outputs)
         scope = frame.scope
@@ -101,39 +102,43 @@ class Predict(Module):
             raise LMNotConfiguredError(msg)
         return lm
 
-    def _for_call(self, lm: LM, frame: Frame) -> LM:
-        """The model with the options of this call, in order of what stands above: adapter, model, predictor, call."""
-
-        def asked(provider: str) -> Mapping[str, object]:
-            return frame.settings.adapter.options(self.signature, formats_of(provider))
-
-        return lm.for_call({**self.config, **frame.settings.options}, asked)
+    def _request(self, lm: LM, messages: tuple[Message, ...], frame: Frame) -> LMRequest:
+        assert frame.envelope is not None
+        options = lm.options
+        asked = frame.settings.adapter.options(self.signature, formats_of(lm.provider))
+        if asked or self.config or frame.settings.options:
+            options = {**asked, **options, **self.config, **frame.settings.options}
+        return LMRequest(lm.model, messages, options, frame.envelope.sample)
 
     async def _ask(self, lm: LM, request: LMRequest, frame: Frame) -> list[dict[str, Any]]:
         """The outputs of every choice; asks again, saying what was wrong, where they cannot be read."""
         assert frame.scope is not None
         assert frame.envelope is not None
+        voice: Voice | None = None if frame.sink is None else frame.sink.voice(self, frame.settings.adapter)
         tries_left = frame.settings.parse_retries
         unread: AdapterParseError | None = None
         while True:
             checkpoint(frame)
             try:
-                answer = await settle(frame.runner.complete(lm, request, frame.envelope), "model")
+                answer = await asked(lm, request, frame, voice)
             except (LMInvalidRequestError, LMUnsupportedFeatureError) as error:
                 if unread is not None:  # the model cannot be asked a second time: the first answer is what is wrong
                     raise unread from error
                 raise
             usage = answer.response.usage if answer.source == "model" else None
-            model = answer.model or lm.name
-            frame.scope.book(model, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
+            frame.scope.book(lm.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
             try:
-                return [frame.settings.adapter.parse(self.signature, text) for text in answer.response.texts]
+                outputs = [frame.settings.adapter.parse(self.signature, text) for text in answer.response.texts]
+                break
             except AdapterParseError as error:
-                if tries_left <= 0:
+                if tries_left <= 0 or (voice is not None and voice.spoke):  # what was shown cannot be taken back
                     raise
                 tries_left -= 1
                 unread = error
                 request = _with_correction(request, answer.response, error)
+        if voice is not None:
+            await voice.tell_rest(outputs[0])
+        return outputs
 
     # -- state --------------------------------------------------------------------------------------------------
 
@@ -158,7 +163,7 @@ class Predict(Module):
 
 def lm_from_state(state: Mapping[str, Any]) -> LM:
     """The LM that a state file names. Endpoints are not taken from files: a file must not redirect a key."""
-    kept = {"model", "cache", "num_retries", "fallbacks", "on"}
+    kept = {"model", "cache", "num_retries"}
     dropped = {"_dspy_lm_class", "model_type", "api_base", "base_url", "model_list"}
     dropped |= {"finetuning_model", "launch_kwargs", "train_kwargs", "api_key"}
     options = {k: v for k, v in state.items() if k not in kept | dropped and v is not None}
@@ -168,15 +173,8 @@ def lm_from_state(state: Mapping[str, Any]) -> LM:
         str(state["model"]),
         cache=bool(state.get("cache", True)),
         num_retries=int(state.get("num_retries", 3)),
-        fallbacks=[_fallback_from_state(each) for each in state.get("fallbacks") or ()],
         **options,
     )
-
-
-def _fallback_from_state(state: str | Mapping[str, Any]) -> Fallback:
-    if isinstance(state, str):  # LiteLLM's short form, which DSPy hands on
-        return Fallback(state)
-    return Fallback(lm_from_state(state), state.get("on", MAY_ANSWER))
 
 
 def _prediction(outputs: list[dict[str, Any]]) -> Prediction:

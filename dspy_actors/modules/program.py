@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
@@ -15,14 +15,18 @@ from dspy_actors.modules.input_guard import UNGUARDED
 from dspy_actors.modules.instance import InstancePlan
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome, annotated, outcome_of
+from dspy_actors.modules.program_stream import ProgramStream, open_stream
 from dspy_actors.modules.queueing import Doorkeeper, free_place, take_place
 from dspy_actors.modules.record import Record
 from dspy_actors.modules.results import keep, kept, key_in
+from dspy_actors.modules.selection import Selection
+from dspy_actors.modules.sink import Statuses
 from dspy_actors.modules.user_code import ended_itself
 from dspy_actors.runner import (
     Frame,
     Runner,
     Settings,
+    Shows,
     checkpoint,
     current_frame,
     drive,
@@ -128,6 +132,25 @@ class Program:
         """Begin a call on the runtime's programs loop; the reply can be waited for, awaited or cancelled."""
         return self._host.run_on_loop(self.acall(**inputs))
 
+    def stream(self, fields: Iterable[str] | None = None, /, **inputs: Any) -> ProgramStream:
+        """Begin a call as `submit` does and read its outputs while they are written; returns at once.
+
+        See `ProgramStream`. `fields` are the outputs to be shown, all of them if left out: `["answer"]`, or
+        `["sort.label"]` of the predictor `sort`. Raises `InputError` for one that no predictor has.
+        """
+        chosen = Selection(fields)
+        chosen.check(self.module)
+        return self.open_stream(inputs, chosen)
+
+    def open_stream(self, inputs: dict[str, Any], chosen: Selection, statuses: Statuses | None = None) -> ProgramStream:
+        """As `stream`; `statuses` puts words on how far the call is into it."""
+        settings = self.in_force()
+
+        async def call(sink: Shows) -> Prediction:
+            return (await self.outcome(inputs, settings, sink=sink)).unwrap()
+
+        return open_stream(self._host, call, chosen, statuses)
+
     def safe_call(self, **inputs: Any) -> Outcome:
         """Run the program, blocking, with every failure as a value. Raises `BlockingCall` on a running loop only.
 
@@ -217,15 +240,17 @@ class Program:
         trace: Trace | None = None,
         variant: Module | None = None,
         guarded: bool | None = None,
+        sink: Shows | None = None,
     ) -> Outcome:
         """One call under `settings`, awaited, with every failure as a value. Only cancellation is raised.
 
         `trace` collects (predictor, inputs, prediction) of every predictor that ran; `variant` runs in place of the
         active version, for a search that tries parameters one call long. `guarded` says whether inputs that are set
-        aside are refused; `None` leaves that to how the program was started, and a `variant` knows none.
+        aside are refused; `None` leaves that to how the program was started, and a `variant` knows none. `sink` is
+        shown the outputs while they are written.
         """
         try:
-            frame = self._begin(settings, trace)
+            frame = self._begin(settings, trace, sink)
         except Exception as error:
             return Outcome(call_id="", error=error, fault=fault_of(error))
         started = self._host.clock.now()
@@ -237,6 +262,8 @@ class Program:
             record = await self._admit(frame)
             admitted = True
             module = record.module if variant is None else variant
+            if sink is not None:
+                sink.attach(module, frame)
             with self._guard(frame, record, inputs, guarded if variant is None else False):
                 results = self._plan.results if variant is None and trace is None else None
                 key = key_in(results, record, inputs, settings)
@@ -244,6 +271,8 @@ class Program:
                 if prediction is None:
                     fresh = await execute_awaited(self._host, self.name, module, inputs, frame)
                     prediction = keep(results, key, annotated(fresh, frame, record.version))
+                elif sink is not None:
+                    await sink.replay(prediction)
             kind = None
         except Exception as error:
             failure, kind = error, kind_of(error)
@@ -261,7 +290,7 @@ class Program:
             return self._settings
         return frame.settings.bind(**self._changes) if self._changes else frame.settings
 
-    def _begin(self, settings: Settings, trace: Trace | None) -> Frame:
+    def _begin(self, settings: Settings, trace: Trace | None, sink: Shows | None = None) -> Frame:
         """A new call. One made from inside of another call ends with that one, at the latest."""
         outer = current_frame()
         if outer is not None:
@@ -280,7 +309,7 @@ class Program:
             sample=settings.sample,
             session=settings.session,
         )
-        return Frame(self._host, settings, envelope, Scope(trace, None if outer is None else outer.scope))
+        return Frame(self._host, settings, envelope, Scope(trace, None if outer is None else outer.scope), sink)
 
     def _end(self, frame: Frame) -> None:
         assert frame.scope is not None

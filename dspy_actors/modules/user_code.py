@@ -75,6 +75,16 @@ class UserCode:
         reply.add_done_callback(lambda done: self._drop(body) if done.cancelled() else None)
         return reply
 
+    def soon(self, body: Callable[[], object]) -> None:
+        """Call `body` on the programs loop, soon; not at all once that has ended, and all calls with it.
+
+        Takes no lock, so a finalizer may use it: it runs in the middle of anything.
+        """
+        try:
+            self._loop.loop.call_soon_threadsafe(body)
+        except (RuntimeError, SystemStopped):
+            pass
+
     def end(self) -> None:
         """The programs loop has ended: fail what was handed to it too late to begin."""
         for reply, coroutines in list(self._begun.items()):
