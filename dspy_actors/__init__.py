@@ -19,6 +19,7 @@ with Runtime(lm="embedded/knn") as rt:              # starts the supervision tre
 | `signature/`, `adapters/`, `types/`, `example`, `messages` | words: text in, text out; no thread, no I/O |
 | `lm/`, `cache/` | models: guards, workers, providers, transports |
 | `runner`, `modules/`, `evaluation/`, `batch` | running: what a program is, who runs it, over one row or many |
+| `streaming/` | streams in DSPy's form, for web services, and as stages with demand |
 | `optimizers/` | search: programs in, better programs out |
 | `runtime`, `cli/`, `demo/`, `testing/` | outside: the handle, the command line, the public fakes |
 """
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
     from dspy_actors.modules.outcome import Outcome
     from dspy_actors.modules.predict import Predict
     from dspy_actors.modules.program import Program
+    from dspy_actors.modules.program_stream import ProgramStream
+    from dspy_actors.modules.stream_response import StatusMessage, StreamResponse
     from dspy_actors.optimizers.base import Optimizer
     from dspy_actors.optimizers.bootstrap_few_shot import BootstrapFewShot
     from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
@@ -78,6 +81,11 @@ if TYPE_CHECKING:
     from dspy_actors.secret import Secret
     from dspy_actors.signature.fields import InputField, OutputField
     from dspy_actors.signature.signature import Signature, make_signature
+    from dspy_actors.streaming.status_messages import StatusMessageProvider
+    from dspy_actors.streaming.stream_consumer import StreamConsumer
+    from dspy_actors.streaming.stream_listener import StreamListener
+    from dspy_actors.streaming.stream_producer import StreamProducer
+    from dspy_actors.streaming.streamify import streamify, streaming_response
     from dspy_actors.types.image import Image
 
 _ROOMS = {
@@ -106,6 +114,8 @@ _ROOMS = {
     "modules.outcome": "Outcome",
     "modules.predict": "Predict",
     "modules.program": "Program",
+    "modules.program_stream": "ProgramStream",
+    "modules.stream_response": "StatusMessage StreamResponse",
     "optimizers.base": "Optimizer",
     "optimizers.bootstrap_few_shot": "BootstrapFewShot",
     "optimizers.labeled_few_shot": "LabeledFewShot",
@@ -115,6 +125,11 @@ _ROOMS = {
     "secret": "Secret",
     "signature.fields": "InputField OutputField",
     "signature.signature": "Signature make_signature",
+    "streaming.status_messages": "StatusMessageProvider",
+    "streaming.stream_consumer": "StreamConsumer",
+    "streaming.stream_listener": "StreamListener",
+    "streaming.stream_producer": "StreamProducer",
+    "streaming.streamify": "streamify streaming_response",
     "types.image": "Image",
 }
 """Which file of the package each public name stands in; it is loaded when the name is first asked for."""
@@ -163,6 +178,7 @@ __all__ = [
     "Prediction",
     "Price",
     "Program",
+    "ProgramStream",
     "Progress",
     "QuarantineError",
     "QuarantineSettings",
@@ -173,11 +189,19 @@ __all__ = [
     "Signature",
     "SignatureError",
     "StateError",
+    "StatusMessage",
+    "StatusMessageProvider",
+    "StreamConsumer",
+    "StreamListener",
+    "StreamProducer",
+    "StreamResponse",
     "StreamSettings",
     "TextPiece",
     "ToolCallPiece",
     "UnknownTenant",
     "make_signature",
+    "streamify",
+    "streaming_response",
 ]
 
 

@@ -58,7 +58,8 @@ class RuntimeHost:
         self.kernel = kernel
         self.registry = registry
         self.clock: Clock = kernel.clock
-        self.results = Results(kernel.clock)
+        self.results = Results(kernel.clock, kernel.telemetry)
+        layer.beside.extend((self.results.predictions, self.results.scores))
         self._user_code = UserCode(kernel, lambda: self._ref(TASKS), max_zombies)
         self.settings = settings
         self.limits = limits

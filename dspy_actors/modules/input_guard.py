@@ -9,9 +9,9 @@ from typing import Any
 
 from dspy_actors.cache.keys import canonical
 from dspy_actors.lm.lm import LM
+from dspy_actors.modules.fingerprint import fingerprint_of, where
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.record import Record
-from dspy_actors.modules.results import fingerprint_of, where
 from dspy_actors.quarantine.faults import fault_reason
 from dspy_actors.quarantine.names import Scope, digest_of, hash_inputs
 from dspy_actors.quarantine.preview import preview_of

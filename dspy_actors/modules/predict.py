@@ -13,7 +13,8 @@ from dspy_actors.errors import (
     LMUnsupportedFeatureError,
 )
 from dspy_actors.example import Prediction
-from dspy_actors.lm.lm import LM
+from dspy_actors.lm.falling_back import MAY_ANSWER
+from dspy_actors.lm.lm import LM, Fallback
 from dspy_actors.lm.providers.table import formats_of
 from dspy_actors.messages import LMRequest, LMResponse, Message
 from dspy_actors.modules.asking import asked
@@ -85,9 +86,10 @@ class Predict(Module):
     async def steps(self, inputs: dict[str, Any]) -> Prediction:
         frame = require_frame("Predict")
         values = validate_inputs(self.signature, inputs)
-        lm = self._model(frame)
+        lm = self._for_call(self._model(frame), frame)
         messages = frame.settings.adapter.format(self.signature, self._demos, values)
-        request = self._request(lm, messages, frame)
+        assert frame.envelope is not None
+        request = LMRequest(lm.model, messages, lm.options, frame.envelope.sample)
         outputs = await self._ask(lm, request, frame)
         prediction = _prediction(outputs)
         scope = frame.scope
@@ -102,13 +104,13 @@ class Predict(Module):
             raise LMNotConfiguredError(msg)
         return lm
 
-    def _request(self, lm: LM, messages: tuple[Message, ...], frame: Frame) -> LMRequest:
-        assert frame.envelope is not None
-        options = lm.options
-        asked = frame.settings.adapter.options(self.signature, formats_of(lm.provider))
-        if asked or self.config or frame.settings.options:
-            options = {**asked, **options, **self.config, **frame.settings.options}
-        return LMRequest(lm.model, messages, options, frame.envelope.sample)
+    def _for_call(self, lm: LM, frame: Frame) -> LM:
+        """The model with the options of this call, in order of what stands above: adapter, model, predictor, call."""
+
+        def asked(provider: str) -> Mapping[str, object]:
+            return frame.settings.adapter.options(self.signature, formats_of(provider))
+
+        return lm.for_call({**self.config, **frame.settings.options}, asked)
 
     async def _ask(self, lm: LM, request: LMRequest, frame: Frame) -> list[dict[str, Any]]:
         """The outputs of every choice; asks again, saying what was wrong, where they cannot be read."""
@@ -126,7 +128,8 @@ class Predict(Module):
                     raise unread from error
                 raise
             usage = answer.response.usage if answer.source == "model" else None
-            frame.scope.book(lm.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
+            model = answer.model or lm.name
+            frame.scope.book(model, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
             try:
                 outputs = [frame.settings.adapter.parse(self.signature, text) for text in answer.response.texts]
                 break
@@ -163,7 +166,7 @@ class Predict(Module):
 
 def lm_from_state(state: Mapping[str, Any]) -> LM:
     """The LM that a state file names. Endpoints are not taken from files: a file must not redirect a key."""
-    kept = {"model", "cache", "num_retries"}
+    kept = {"model", "cache", "num_retries", "fallbacks", "on"}
     dropped = {"_dspy_lm_class", "model_type", "api_base", "base_url", "model_list"}
     dropped |= {"finetuning_model", "launch_kwargs", "train_kwargs", "api_key"}
     options = {k: v for k, v in state.items() if k not in kept | dropped and v is not None}
@@ -173,8 +176,15 @@ def lm_from_state(state: Mapping[str, Any]) -> LM:
         str(state["model"]),
         cache=bool(state.get("cache", True)),
         num_retries=int(state.get("num_retries", 3)),
+        fallbacks=[_fallback_from_state(each) for each in state.get("fallbacks") or ()],
         **options,
     )
+
+
+def _fallback_from_state(state: str | Mapping[str, Any]) -> Fallback:
+    if isinstance(state, str):  # LiteLLM's short form, which DSPy hands on
+        return Fallback(state)
+    return Fallback(lm_from_state(state), state.get("on", MAY_ANSWER))
 
 
 def _prediction(outputs: list[dict[str, Any]]) -> Prediction:

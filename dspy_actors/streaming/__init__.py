@@ -1,0 +1,1 @@
+"""Streams in other forms: DSPy's `streamify`, text for a web service, and stages with demand."""

@@ -1,0 +1,227 @@
+"""DSPy's form of a stream: `streamify`, its listeners and status messages, and the text for a web service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from dspy_actors.errors import InputError, LMTransportError, NoRuntime
+from dspy_actors.example import Prediction
+from dspy_actors.modules.program import Program
+from dspy_actors.modules.stream_response import StatusMessage, StreamResponse
+from dspy_actors.streaming.status_messages import StatusMessageProvider
+from dspy_actors.streaming.stream_listener import StreamListener
+from dspy_actors.streaming.streamify import streamify, streaming_response
+from tests.dspy_actors.programs import PATIENCE, asked, qa
+from tests.dspy_actors.tapping import tapped
+from tests.dspy_actors.test_program_stream import Sorted, in_pieces, scripted, sorting, texts
+
+YES = Prediction(answer="yes")
+
+
+async def all_of(stream: Any) -> list[Any]:
+    return [item async for item in stream]
+
+
+def read(make: Callable[[], Any]) -> list[Any]:
+    """All that an async stream brings, which is opened on the loop that reads it."""
+
+    async def run() -> list[Any]:
+        return await all_of(make())
+
+    return asyncio.run(run())
+
+
+def test_a_module_streams_in_the_runtime_that_is_in_force() -> None:
+    with scripted([in_pieces(answer="yes")]):
+        items = read(lambda: streamify(qa())(question="why?"))
+
+    assert texts(items[:-1]) == {("self", "answer"): "yes"}
+    assert items[-1] == YES
+
+
+def test_a_handle_streams_anywhere() -> None:
+    with scripted([in_pieces(answer="yes")]) as (rt, _):
+        streamer = streamify(rt.start(qa()))
+        items: list[Any] = []
+        asyncio.run(_collect(streamer, items))
+
+    assert items[-1] == YES
+
+
+async def _collect(streamer: Callable[..., Any], items: list[Any]) -> None:
+    async for item in streamer(question="why?"):
+        items.append(item)  # noqa: PERF401 - the loop is the thing
+
+
+def test_without_a_runtime_nothing_streams() -> None:
+    with pytest.raises(NoRuntime):
+        read(lambda: streamify(qa())(question="why?"))
+
+
+def test_a_thread_streams_with_an_ordinary_generator() -> None:
+    with scripted([in_pieces(answer="yes")]):
+        items = list(streamify(qa(), async_streaming=False)(question="why?"))
+
+    assert texts(items[:-1]) == {("self", "answer"): "yes"}
+    assert items[-1] == YES
+
+
+def test_the_prediction_may_be_left_out() -> None:
+    with scripted([in_pieces(answer="yes")]):
+        streamer = streamify(qa(), include_final_prediction_in_output_stream=False)
+        items = read(lambda: streamer(question="why?"))
+
+    assert texts(items) == {("self", "answer"): "yes"}
+
+
+def test_a_prediction_of_which_nothing_was_streamed_is_not_left_out() -> None:
+    with scripted(sorting) as (rt, _):
+        program = rt.start(Sorted(), cached=True)
+        program(question="why?")
+        listeners = [StreamListener("label")]  # not an output of the program itself, so no kept prediction has it
+        streamer = streamify(program, None, listeners, include_final_prediction_in_output_stream=False)
+        (item,) = read(lambda: streamer(question="why?"))
+
+    assert item.answer == "yes"
+
+
+def test_a_function_may_be_called_again_and_at_the_same_time() -> None:
+    """DSPy's listeners keep a state that all calls share: the second streams nothing, and calls at once mix."""
+
+    async def many(streamer: Callable[..., Any]) -> list[list[Any]]:
+        waiting: list[Awaitable[list[Any]]] = [all_of(streamer(question=f"q{number}")) for number in range(10)]
+        return [*await asyncio.gather(*waiting), await all_of(streamer(question="again"))]
+
+    with scripted(lambda request: in_pieces(answer=asked(request))):
+        found = asyncio.run(many(streamify(qa(), stream_listeners=[StreamListener("answer")])))
+
+    assert [texts(items[:-1])["self", "answer"] for items in found] == [*(f"q{n}" for n in range(10)), "again"]
+
+
+@pytest.mark.parametrize(
+    ("listener", "shown"),
+    [
+        (lambda module: StreamListener("label"), ("sort", "label")),
+        (lambda module: StreamListener("answer", predict_name="cot.predict"), ("cot.predict", "answer")),
+        (lambda module: StreamListener("reasoning", predict=module.cot.predict), ("cot.predict", "reasoning")),
+    ],
+)
+def test_listeners_choose_outputs(listener: Callable[[Sorted], StreamListener], shown: tuple[str, str]) -> None:
+    module = Sorted()
+    with scripted(sorting):
+        items = read(lambda: streamify(module, stream_listeners=[listener(module)])(question="why?"))
+
+    assert list(texts(items[:-1])) == [shown]
+
+
+@pytest.mark.parametrize(
+    ("listener", "words"),
+    [
+        (StreamListener("anser"), "no predictor of this program has an output 'anser'"),
+        (StreamListener("answer", predict_name="sort"), "sort of this program has an output"),
+        (StreamListener("answer", predict=qa()), "a started program's predictors go by predict_name"),
+        (StreamListener("answer"), "sort, cot.predict all have an output 'answer'; give predict_name"),
+    ],
+)
+def test_a_listener_that_fits_nothing_is_refused_at_once(listener: StreamListener, words: str) -> None:
+    module = Sorted()
+    if "all have" in words:
+        module.sort = qa()
+    with pytest.raises(InputError, match=words):
+        streamify(module, stream_listeners=[listener])
+
+
+def test_leaving_a_generator_cancels_its_call() -> None:
+    async def leave(program: Program) -> None:
+        streamer = streamify(program)(question="why?")
+        async for _ in streamer:
+            break
+        await streamer.aclose()
+
+    with tapped() as (rt, taps):
+        program = rt.start(qa())
+        taps_seen: list[Any] = []
+
+        async def both() -> None:
+            leaving = asyncio.create_task(leave(program))
+            tap = await asyncio.to_thread(taps.next)
+            taps_seen.append(tap)
+            tap.say("[[ ## answer ## ]]\none")
+            await leaving
+
+        asyncio.run(both())
+
+        assert taps_seen[0].closed.wait(PATIENCE)
+
+
+class Says(StatusMessageProvider):
+    def module_start_status_message(self, instance: Any, inputs: dict[str, Any]) -> str | None:
+        return f"{type(instance).__name__} begins with {', '.join(inputs)}"
+
+    def lm_start_status_message(self, instance: Any, inputs: Any) -> str | None:
+        return f"asking {instance.name}"
+
+    def lm_end_status_message(self, outputs: Any) -> str | None:
+        return f"{len(outputs.texts)} answer"
+
+
+def test_status_messages_stand_between_the_chunks() -> None:
+    with scripted(sorting):
+        items = read(lambda: streamify(Sorted(), Says(), [StreamListener("label")])(question="why?"))
+
+    assert [item.message for item in items if isinstance(item, StatusMessage)] == [
+        "Sorted begins with question",
+        "Predict begins with question",
+        "asking scripted/m",
+        "1 answer",
+        "ChainOfThought begins with question, label",
+        "asking scripted/m",
+        "1 answer",
+    ]
+    first = next(at for at, item in enumerate(items) if isinstance(item, StreamResponse))
+    assert items[2] == StatusMessage("asking scripted/m")
+    assert first == 3
+
+
+def test_what_a_status_message_raises_ends_the_call() -> None:
+    class Breaks(StatusMessageProvider):
+        def lm_start_status_message(self, instance: Any, inputs: Any) -> str | None:
+            raise LookupError("no words")
+
+    with scripted(sorting) as (_, provider):
+        with pytest.raises(LookupError, match="no words"):
+            read(lambda: streamify(Sorted(), Breaks())(question="why?"))
+        assert provider.requests == []
+
+
+def test_a_web_service_sends_events() -> None:
+    with scripted([["[[ ## answer ## ]]\nja", " \u00fc\n\n"]]):
+        lines = read(lambda: streaming_response(streamify(qa(), Says())(question="why?")))
+    told = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+
+    assert all(line.startswith("data: ") and line.endswith("\n\n") for line in lines)
+    assert lines[-1] == "data: [DONE]\n\n"
+    assert told[:3] == [
+        {"status": "Predict begins with question"},
+        {"status": "asking scripted/m"},
+        {"chunk": {"predict_name": "self", "signature_field_name": "answer", "chunk": "ja", "is_last_chunk": False}},
+    ]
+    assert told[-1] == {"prediction": {"answer": "ja ü"}}
+
+
+def test_a_web_services_answer_breaks_off_with_the_stream() -> None:
+    lines: list[str] = []
+
+    async def serve() -> None:
+        async for line in streaming_response(streamify(qa())(question="why?")):
+            lines.append(line)  # noqa: PERF401 - the loop is the thing
+
+    with scripted([["[[ ## answer ## ]]\none two", LMTransportError("cut")]]), pytest.raises(LMTransportError):
+        asyncio.run(serve())
+    assert len(lines) >= 1
+    assert "data: [DONE]\n\n" not in lines
