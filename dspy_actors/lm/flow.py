@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
+from collections.abc import Sequence
 
 from dspy_actors.channel import Channel
 from dspy_actors.lm.providers.base import ProviderStream
 from dspy_actors.lm.providers.whole_stream import pieces_of
 from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.work import Answer
-from dspy_actors.messages import LMResponse, Usage
-from dspy_actors.pieces import Piece, size_of
+from dspy_actors.messages import Usage
+from dspy_actors.pieces import Piece, TextPiece, size_of
 from supervisors.reply import Reply
 
 
@@ -20,36 +21,38 @@ class Turn:
     So a worker that is declared dead while its code goes on never writes between the pieces of its successor.
     """
 
-    __slots__ = ("_right", "begun", "flow")
+    __slots__ = ("_holder", "flow")
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
-        self.begun = False
-        self._right = [None]
+        self._holder: dict[str, object] = {}
+
+    @property
+    def begun(self) -> bool:
+        """Whether a piece was written."""
+        return self._holder.get("holder") is _WORKER
 
     def begin(self) -> bool:
         """The first piece is there; False where the right is gone and nothing may be written."""
-        self.begun = self.revoke()
-        return self.begun
+        return self._holder.setdefault("holder", _WORKER) is _WORKER  # one C call: the first wins
 
     def revoke(self) -> bool:
-        """Take the right away; False where the first piece was faster."""
-        try:
-            self._right.pop()  # one C call: the first wins
-        except IndexError:
-            return False
-        return True
+        """Take the right away, once and for all; False where the first piece was faster."""
+        return self._holder.setdefault("holder", None) is None
+
+
+_WORKER = object()
 
 
 class Flow:
     """The live side of one streamed call: the channel to its reader, whose turn it is, and what has come so far.
 
-    `channel` may be used from any thread. `source` is what the worker reads, while it does; `used` what an attempt
-    that failed has used up. With `in_turn` another model may follow one that fails: no end of a call is
+    `channel`, `text` and `usage` may be used from any thread. `source` is what the worker reads, while it does; `used`
+    what an attempt that failed has used up. With `in_turn` another model may follow one that fails: no end of a call is
     the end.
     """
 
-    __slots__ = ("_answer", "_loop", "_text", "channel", "dropped", "in_turn", "source", "turn", "used")
+    __slots__ = ("_answer", "_loop", "_said", "channel", "dropped", "in_turn", "source", "turn", "used")
 
     def __init__(self, settings: StreamSettings, *, in_turn: bool = False) -> None:
         self.in_turn = in_turn
@@ -59,14 +62,13 @@ class Flow:
         self.dropped = False
         self.used: Usage | None = None
         self._answer: Answer | None = None
-        self._text = ""
+        self._said: list[str] = []
         self._loop: AbstractEventLoop | None = None
 
     @property
     def text(self) -> str:
         """The text of the first choice, as far as it has come."""
-        source = self.source
-        return self._text if source is None else source.text
+        return "".join(self._said)  # one C call over a list that the worker appends to
 
     @property
     def usage(self) -> Usage | None:
@@ -96,10 +98,17 @@ class Flow:
         if self.dropped:  # then look: who dropped it may have found no loop yet
             loop.call_soon(self.channel.close)
 
+    def write(self, pieces: Sequence[Piece], size: int) -> bool:
+        """Hand pieces to the reader, `size` characters together; whether it has room for more. The worker only."""
+        if self.channel.over:  # it has a text already
+            return True
+        self._said += [piece.text for piece in pieces if type(piece) is TextPiece and piece.choice == 0]
+        return self.channel.put(pieces, size)
+
     def replay(self, answer: Answer) -> None:
         """The whole answer was there already."""
         pieces = pieces_of(answer.response)
-        self.channel.put(pieces, sum(map(size_of, pieces)))
+        self.write(pieces, sum(map(size_of, pieces)))
         if not self.in_turn:
             self.end(answer, None)
 
@@ -111,7 +120,8 @@ class Flow:
 
     def end(self, answer: Answer | None, error: BaseException | None) -> None:
         """The call has ended."""
-        self._text = _first_text(answer.response) if answer is not None else self.text
+        texts = () if answer is None else answer.response.texts
+        self._said = [texts[0] if texts else self.text]
         self._answer = answer
         self.source = self._loop = None
         if error is None:
@@ -137,7 +147,3 @@ class Flow:
                 loop.call_soon_threadsafe(self.channel.close)
             except RuntimeError:  # the loop has ended, and the worker with it
                 pass
-
-
-def _first_text(response: LMResponse) -> str:
-    return response.texts[0] if response.texts else ""

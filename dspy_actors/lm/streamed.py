@@ -91,14 +91,14 @@ class Streamed:
             await source.aclose()
 
     async def _pour(self, source: ProviderStream, pieces: Sequence[Piece], work: Work, passing: Passing) -> None:
-        channel = self._turn.flow.channel
+        flow = self._turn.flow
         while pieces:
             size = sum(map(size_of, pieces))
             self._size += size
-            if not channel.put(pieces, size):
+            if not flow.write(pieces, size):
                 work.account.phase = "consumer"
                 began = self._clock.now()
-                await channel.room()
+                await flow.channel.room()
                 passing.held += self._clock.now() - began
                 work.account.phase = "stream"
             pieces = await source.read()

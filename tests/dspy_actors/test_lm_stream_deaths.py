@@ -125,9 +125,14 @@ def test_a_stream_dropped_after_its_io_loop_died_harms_nobody() -> None:
 # -- whose turn it is --------------------------------------------------------------------------------------------------
 
 
-def test_a_turn_is_taken_once() -> None:
+def test_a_turn_whose_first_piece_was_written_cannot_be_taken_away() -> None:
     turn = Turn(Flow(StreamSettings()))
-    assert (turn.begin(), turn.begun, turn.revoke(), turn.begin()) == (True, True, False, False)
+    assert (turn.begin(), turn.begun, turn.revoke(), turn.revoke()) == (True, True, False, False)
+
+
+def test_a_turn_that_was_taken_away_stays_so() -> None:
+    turn = Turn(Flow(StreamSettings()))
+    assert (turn.revoke(), turn.begin(), turn.begun, turn.revoke()) == (True, False, False, True)
 
 
 def test_a_buried_worker_writes_nothing_more() -> None:
