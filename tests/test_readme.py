@@ -34,7 +34,15 @@ def output_of(program: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "words", ["class Triage", "optimizer = BootstrapFewShot", "class Provider", "class Support", "prices = {"]
+    "words",
+    [
+        "class Triage",
+        "optimizer = BootstrapFewShot",
+        "class Provider",
+        "class Support",
+        "prices = {",
+        "for piece in stream",
+    ],
 )
 def test_a_program_prints_what_the_readme_says(words: str, tmp_path: Path) -> None:
     program = next(text for language, text in BLOCKS if language == "python" and words in text)
@@ -43,7 +51,7 @@ def test_a_program_prints_what_the_readme_says(words: str, tmp_path: Path) -> No
 
 
 def test_the_web_service_answers_what_the_readme_says(tmp_path: Path) -> None:
-    service = next(text for language, text in BLOCKS if language == "python" and "Starlette(" in text)
+    service = next(text for language, text in BLOCKS if language == "python" and "JSONResponse(" in text)
     asking = """
 import asyncio, httpx
 async def ask():
@@ -53,7 +61,25 @@ async def ask():
 asyncio.run(ask())
 """
 
-    assert output_of(service + asking, tmp_path).strip() == block_after("Starlette(", "json").strip()
+    assert output_of(service + asking, tmp_path).strip() == block_after("JSONResponse(", "json").strip()
+
+
+def test_the_streaming_web_service_sends_the_pieces_and_the_prediction(tmp_path: Path) -> None:
+    service = next(text for language, text in BLOCKS if language == "python" and "StreamingResponse(" in text)
+    asking = """
+import asyncio, httpx, json
+async def ask():
+    async with lifespan(app):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            events = (await client.get("/sort?ticket=My+billing+address+changed")).text.split("\\n\\n")
+            told = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
+            print("".join(each["chunk"]["chunk"] for each in told[:-1]), told[-1], events[-2:])
+asyncio.run(ask())
+"""
+
+    assert output_of(service + asking, tmp_path).strip() == (
+        "billing {'prediction': {'team': 'billing'}} ['data: [DONE]', '']"
+    )
 
 
 def test_the_two_commands_of_the_readme_are_those_ci_runs() -> None:
