@@ -4,7 +4,9 @@
 
 Prints each difference and their number; needs `dspy==3.4.1` beside this project. Known differences, left out: an
 indented header (DSPy leaves signs of it in the value), rare line separators (DSPy makes line feeds of them) and a
-completion without any header where every output may be missing (DSPy answers with `None`).
+completion without any header where every output may be missing (DSPy answers with `None`). Of objects: those without
+any of the keys, likewise; what is no text in a `str` (Python's spelling in DSPy, JSON here, where null is refused); and
+`true` for `Literal[1]` (DSPy leaves it as it is).
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError as TheirParseError
 
 from dspy_actors.adapters.chat_adapter import ChatAdapter
+from dspy_actors.adapters.json_adapter import JSONAdapter
 from dspy_actors.adapters.layout import HEADER
 from dspy_actors.errors import AdapterParseError
 from dspy_actors.example import Example
 from dspy_actors.signature.signature import make_signature
 from dspy_actors.state import PredictorState, load, save
 from tests.dspy_actors.recorded.kinds import CUSTOM_TYPES
-from tests.dspy_actors.recorded.record import COMPLETIONS, plain
+from tests.dspy_actors.recorded.record import COMPLETIONS, JSON_COMPLETIONS, plain
 
 KINDS = (
     "str", "int", "float", "bool", "Literal['yes', 'no']", "Literal[1, 'b']", "Colour", "list[str]", "list[int]",
@@ -50,10 +53,27 @@ def random_completion(rng: random.Random) -> str:
     return "".join(rng.choice(PIECES) for _ in range(rng.randint(0, 14)))
 
 
+JSON_VALUES = (
+    '"yes"', '"\'no\'"', "1", "2.0", "true", "null", '["x", "y"]', "[1, 2]", '{"name": "Ulm"}',
+    '{"name": "Ulm", "zone": 3}', '"red"', '"GREEN"', '"text, of {some} length"', '"\\"quoted\\" \\u00fc"', '"4"',
+    '"[1, 2]"', '"{\'name\': \'Ulm\'}"', "-4", '""',
+)  # fmt: skip
+AROUND = (("", ""), ("", "\n"), ("```json\n", "\n```"), ("Here it is:\n", ""), ("", "\nAnything else?"))
+
+
+def random_object(rng: random.Random) -> str:
+    """An object with some of the outputs, once each, as models write it; now and then it is cut off."""
+    before, behind = rng.choice(AROUND)
+    space = rng.choice(("", " ", "\n  "))
+    entries = [f'{space}"{name}": {rng.choice(JSON_VALUES)}' for name in rng.sample("abc", rng.randint(0, 3))]
+    text = f"{before}{{{','.join(entries)}}}{behind}"
+    return text if rng.random() < 0.9 else text[: rng.randint(0, len(text))]
+
+
 def read(parse: Any, signature: Any, text: str) -> Any:
     try:
         return plain(parse(signature, text))
-    except (AdapterParseError, TheirParseError):
+    except (AdapterParseError, TheirParseError, TypeError):  # TypeError: DSPy looks an object up among enum members
         return "refused"
 
 
@@ -79,6 +99,30 @@ def compare_parses(seed: int, rounds: int) -> int:
             different += 1
             print(f"{arrow}\n  {text!r}\n  ours  {mine}\n  DSPy  {other}")
     print(f"{compared} completions compared, {read_by_both} read by both")
+    return different
+
+
+def compare_objects(seed: int, rounds: int) -> int:
+    rng = random.Random(seed)
+    made: dict[str, tuple[Any, Any]] = {}
+    different = read_by_both = 0
+    recorded = [completion for _, completion in JSON_COMPLETIONS]
+    for number in range(rounds):
+        text = recorded[number] if number < len(recorded) else random_object(rng)
+        arrow = f"q -> a: {rng.choice(KINDS)}" + (f", b: {rng.choice(KINDS)}" if rng.random() < 0.2 else "")
+        if arrow not in made:
+            custom = {**CUSTOM_TYPES}
+            made[arrow] = (make_signature(arrow, custom_types=custom), dspy.Signature(arrow, custom_types=custom))
+        ours, theirs = made[arrow]
+        mine, other = read(JSONAdapter().parse, ours, text), read(dspy.JSONAdapter().parse, theirs, text)
+        known = any(field.annotation is str for field in ours.output_fields.values()) or ("[1, 'b']" in arrow)
+        if known or not any(f'"{name}"' in text for name in ours.output_fields):
+            continue
+        read_by_both += mine != "refused" and other != "refused"
+        if repr(mine) != repr(other):
+            different += 1
+            print(f"{arrow}\n  {text!r}\n  ours  {mine}\n  DSPy  {other}")
+    print(f"{rounds} objects compared, {read_by_both} read by both")
     return different
 
 
@@ -130,6 +174,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         different = compare_files(Path(folder))
     different += compare_parses(seed, rounds)
+    different += compare_objects(seed, rounds)
     print(f"{different} differences")
     sys.exit(different > 0)
 
