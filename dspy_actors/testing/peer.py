@@ -30,12 +30,16 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What the peer does with a request: wait for `gate`, write `data`, then perhaps close or reset the connection."""
+    """What the peer does with a request: wait for `gate`, write `data`, then perhaps close or reset the connection.
+
+    `then` is what it does after that, so that an answer may come in parts. A client that leaves ends the wait.
+    """
 
     data: bytes = b""
     close: bool = False
     reset: bool = False
     gate: asyncio.Event | None = None
+    then: Reaction | None = None
 
 
 def reply(status: int = 200, body: bytes = b"{}", *headers: str) -> Reaction:
@@ -67,6 +71,8 @@ class Peer:
         self.seen: list[Seen] = []
         self.accepted = 0
         self.open = 0
+        self.delivered = 0
+        """How many writes were taken whole, but for the few kilobytes that wait in the peer itself."""
 
     @property
     def url(self) -> str:
@@ -131,16 +137,36 @@ class Peer:
             self.seen.append(Seen(number, head, body))
             self._changed.set()
             reaction = self._reactions.popleft() if len(self._reactions) > 1 else self._reactions[0]
-            if reaction.gate is not None:
-                await reaction.gate.wait()
-            writer.write(reaction.data)
-            await writer.drain()
-            if reaction.reset:
-                linger = struct.pack("ii", 1, 0)
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            if reaction.close or reaction.reset:
+            if not await self._react(reaction, reader, writer):
                 return
+
+    async def _react(self, reaction: Reaction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Whether the connection goes on after it."""
+        if reaction.gate is not None:
+            await _wait(reaction.gate, reader)
+        writer.write(reaction.data)
+        await writer.drain()
+        self.delivered += 1
+        if reaction.reset:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        if reaction.close or reaction.reset:
+            return False
+        return reaction.then is None or await self._react(reaction.then, reader, writer)
 
     def _count(self, change: int) -> None:
         self.open += change
         self._changed.set()
+
+
+async def _wait(gate: asyncio.Event, reader: asyncio.StreamReader) -> None:
+    """Wait for `gate`. Raises `ConnectionError` when the client leaves before it opens."""
+    waits = [asyncio.ensure_future(gate.wait()), asyncio.ensure_future(reader.read(1))]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if not waits[0].done():
+            raise ConnectionError
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)

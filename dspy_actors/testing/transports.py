@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import TypeAlias
 
 from dspy_actors.errors import LMTimeoutError, LMTransportError
-from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, Transport, TransportFactory, TransportSettings
+from dspy_actors.lm.transports.base import HTTPRequest, TransportFactory, TransportSettings
+from dspy_actors.testing.incoming import INCOMING_CHECKS
 from dspy_actors.testing.peer import CLOSE, SILENCE, Peer, Reaction, reply
-
-Check: TypeAlias = Callable[[TransportFactory], Awaitable[None]]
+from dspy_actors.testing.transport_tools import Check, cancel, failure, opened, request_to, soon
 
 
 async def check_transport(factory: TransportFactory) -> None:
@@ -23,7 +20,7 @@ async def check_transport(factory: TransportFactory) -> None:
 
 async def it_returns_status_lower_case_headers_and_body(factory: TransportFactory) -> None:
     async with Peer(reply(418, b"tea", "X-Kind: Oolong")) as peer, opened(factory, peer) as transport:
-        answer = await transport.send(_request(peer))
+        answer = await transport.send(request_to(peer))
     assert (answer.status, answer.headers["x-kind"], answer.body) == (418, "Oolong", b"tea")
 
 
@@ -38,23 +35,23 @@ async def it_sends_method_path_headers_and_body(factory: TransportFactory) -> No
 async def it_keeps_a_connection_for_the_next_request(factory: TransportFactory) -> None:
     async with Peer() as peer, opened(factory, peer) as transport:
         for _ in range(3):
-            await transport.send(_request(peer))
+            await transport.send(request_to(peer))
         assert peer.accepted == 1
 
 
 async def it_runs_as_many_requests_at_once_as_it_has_connections(factory: TransportFactory) -> None:
     settings = TransportSettings(connections=3)
     async with Peer(SILENCE) as peer, opened(factory, peer, settings) as transport:
-        tasks = [asyncio.create_task(transport.send(_request(peer))) for _ in range(5)]
+        tasks = [asyncio.create_task(transport.send(request_to(peer))) for _ in range(5)]
         await peer.until(open_connections=3)
-        await _cancel(tasks)
+        await cancel(tasks)
     assert peer.accepted == 3
 
 
 async def it_says_once_that_the_request_was_sent(factory: TransportFactory) -> None:
     sent: list[int] = []
     async with Peer() as peer, opened(factory, peer) as transport:
-        await transport.send(_request(peer), on_sent=lambda: sent.append(len(peer.seen)))
+        await transport.send(request_to(peer), on_sent=lambda: sent.append(len(peer.seen)))
     assert len(sent) == 1
 
 
@@ -62,7 +59,7 @@ async def it_does_not_say_sent_while_the_socket_is_full(factory: TransportFactor
     sent: list[int] = []
     async with Peer(read_bodies=False) as peer, opened(factory, peer) as transport:
         big = HTTPRequest("POST", peer.url, {}, b"x" * 20_000_000)
-        error = await _failure(transport, big, deadline=_soon(0.2), on_sent=lambda: sent.append(1))
+        error = await failure(transport, big, deadline=soon(0.2), on_sent=lambda: sent.append(1))
     assert isinstance(error, LMTimeoutError)
     assert not sent
 
@@ -72,10 +69,10 @@ async def it_says_sent_of_every_request_that_arrived(factory: TransportFactory) 
     async with Peer(SILENCE) as peer, opened(factory, peer) as transport:
         for turns in range(40):
             before, sent = len(peer.seen), asyncio.Event()
-            task = asyncio.create_task(transport.send(_request(peer), on_sent=sent.set))
+            task = asyncio.create_task(transport.send(request_to(peer), on_sent=sent.set))
             for _ in range(turns):
                 await asyncio.sleep(0)
-            await _cancel([task])
+            await cancel([task])
             await peer.until(open_connections=0)
             assert sent.is_set() or len(peer.seen) == before, f"cancelled in turn {turns}"
 
@@ -83,14 +80,14 @@ async def it_says_sent_of_every_request_that_arrived(factory: TransportFactory) 
 async def it_says_sent_although_no_answer_comes(factory: TransportFactory) -> None:
     sent: list[int] = []
     async with Peer(CLOSE) as peer, opened(factory, peer) as transport:
-        await _failure(transport, _request(peer), on_sent=lambda: sent.append(1))
+        await failure(transport, request_to(peer), on_sent=lambda: sent.append(1))
     assert sent == [1]
 
 
 async def it_ends_at_the_deadline(factory: TransportFactory) -> None:
     async with Peer(SILENCE) as peer, opened(factory, peer) as transport:
         began = asyncio.get_running_loop().time()
-        error = await _failure(transport, _request(peer), deadline=began + 0.1)
+        error = await failure(transport, request_to(peer), deadline=began + 0.1)
         late = asyncio.get_running_loop().time() - began
     assert isinstance(error, LMTimeoutError)
     assert error.phase == "total"
@@ -99,7 +96,7 @@ async def it_ends_at_the_deadline(factory: TransportFactory) -> None:
 
 async def it_sends_nothing_after_the_deadline(factory: TransportFactory) -> None:
     async with Peer() as peer, opened(factory, peer) as transport:
-        error = await _failure(transport, _request(peer), deadline=_soon(-1.0))
+        error = await failure(transport, request_to(peer), deadline=soon(-1.0))
         assert not peer.seen
     assert isinstance(error, LMTimeoutError)
     assert error.phase == "queue"
@@ -107,10 +104,10 @@ async def it_sends_nothing_after_the_deadline(factory: TransportFactory) -> None
 
 async def it_names_the_wait_for_a_connection(factory: TransportFactory) -> None:
     async with Peer(SILENCE) as peer, opened(factory, peer, TransportSettings(connections=1)) as transport:
-        first = asyncio.create_task(transport.send(_request(peer)))
+        first = asyncio.create_task(transport.send(request_to(peer)))
         await peer.until(open_connections=1)
-        error = await _failure(transport, _request(peer), deadline=_soon(0.05))
-        await _cancel([first])
+        error = await failure(transport, request_to(peer), deadline=soon(0.05))
+        await cancel([first])
     assert isinstance(error, LMTimeoutError)
     assert error.phase == "queue"
 
@@ -118,21 +115,21 @@ async def it_names_the_wait_for_a_connection(factory: TransportFactory) -> None:
 async def it_names_a_connection_that_is_not_made(factory: TransportFactory) -> None:
     """The peer never answers the TLS handshake."""
     async with Peer() as peer, opened(factory, peer, TransportSettings(connect=0.05)) as transport:
-        error = await _failure(transport, HTTPRequest("POST", peer.url.replace("http:", "https:"), {}, b"{}"))
+        error = await failure(transport, HTTPRequest("POST", peer.url.replace("http:", "https:"), {}, b"{}"))
     assert isinstance(error, LMTimeoutError)
     assert error.phase == "connect"
 
 
 async def it_names_a_request_that_cannot_be_written(factory: TransportFactory) -> None:
     async with Peer(read_bodies=False) as peer, opened(factory, peer, TransportSettings(write=0.05)) as transport:
-        error = await _failure(transport, HTTPRequest("POST", peer.url, {}, b"x" * 20_000_000))
+        error = await failure(transport, HTTPRequest("POST", peer.url, {}, b"x" * 20_000_000))
     assert isinstance(error, LMTimeoutError)
     assert error.phase == "write"
 
 
 async def it_names_a_first_byte_that_is_late(factory: TransportFactory) -> None:
     async with Peer(SILENCE) as peer, opened(factory, peer, TransportSettings(first_byte=0.05)) as transport:
-        error = await _failure(transport, _request(peer))
+        error = await failure(transport, request_to(peer))
     assert isinstance(error, LMTimeoutError)
     assert error.phase == "first_byte"
 
@@ -140,7 +137,7 @@ async def it_names_a_first_byte_that_is_late(factory: TransportFactory) -> None:
 async def it_names_a_body_that_stops(factory: TransportFactory) -> None:
     half = Reaction(b"HTTP/1.1 200 Said\r\nContent-Length: 10\r\n\r\nhalf")
     async with Peer(half) as peer, opened(factory, peer, TransportSettings(body=0.05)) as transport:
-        error = await _failure(transport, _request(peer))
+        error = await failure(transport, request_to(peer))
     assert isinstance(error, LMTimeoutError)
     assert error.phase == "body"
 
@@ -149,9 +146,9 @@ async def it_does_not_reuse_a_connection_after_a_timeout(factory: TransportFacto
     gate = asyncio.Event()
     late = Reaction(reply(200, b"first").data, gate=gate)
     async with Peer(late, reply(200, b"second")) as peer, opened(factory, peer) as transport:
-        await _failure(transport, _request(peer), deadline=_soon(0.05))
+        await failure(transport, request_to(peer), deadline=soon(0.05))
         gate.set()
-        answer = await transport.send(_request(peer))
+        answer = await transport.send(request_to(peer))
     assert answer.body == b"second"
 
 
@@ -159,70 +156,70 @@ async def it_calls_a_refused_connection_a_transport_error(factory: TransportFact
     async with Peer() as peer:
         pass
     async with opened(factory, peer) as transport:
-        error = await _failure(transport, _request(peer))
+        error = await failure(transport, request_to(peer))
     assert error.provider_code == "refused"
 
 
 async def it_calls_a_cut_body_a_transport_error(factory: TransportFactory) -> None:
     cut = Reaction(b"HTTP/1.1 200 Said\r\nContent-Length: 10\r\n\r\nhalf", close=True)
     async with Peer(cut) as peer, opened(factory, peer) as transport:
-        error = await _failure(transport, _request(peer))
+        error = await failure(transport, request_to(peer))
         assert (error.provider_code, len(peer.seen)) == ("cut", 1)
 
 
 async def it_tries_again_when_an_idle_connection_was_dropped(factory: TransportFactory) -> None:
     async with Peer(reply(), CLOSE, reply(200, b"again")) as peer, opened(factory, peer) as transport:
-        await transport.send(_request(peer))
-        answer = await transport.send(_request(peer))
+        await transport.send(request_to(peer))
+        answer = await transport.send(request_to(peer))
     assert answer.body == b"again"
     assert [seen.connection for seen in peer.seen] == [1, 1, 2]
 
 
 async def it_notices_before_sending_that_an_idle_connection_was_closed(factory: TransportFactory) -> None:
     async with Peer() as peer, opened(factory, peer) as transport:
-        await transport.send(_request(peer))
+        await transport.send(request_to(peer))
         peer.hang_up()
         await peer.until(open_connections=0)
-        await transport.send(_request(peer))
+        await transport.send(request_to(peer))
         assert (peer.accepted, len(peer.seen)) == (2, 2)
 
 
 async def it_takes_nothing_said_unasked_for_an_answer(factory: TransportFactory) -> None:
     async with Peer(reply(200, b"first"), reply(200, b"second")) as peer, opened(factory, peer) as transport:
-        await transport.send(_request(peer))
+        await transport.send(request_to(peer))
         peer.say(reply(408, b"too slow").data)
         for _ in range(5):
             await asyncio.sleep(0)
-        answer = await transport.send(_request(peer))
+        answer = await transport.send(request_to(peer))
     assert (answer.status, answer.body) == (200, b"second")
 
 
 async def it_tries_again_once_only(factory: TransportFactory) -> None:
     async with Peer(reply(), CLOSE) as peer, opened(factory, peer) as transport:
-        await transport.send(_request(peer))
-        await _failure(transport, _request(peer))
+        await transport.send(request_to(peer))
+        await failure(transport, request_to(peer))
     assert len(peer.seen) == 3
 
 
 async def it_does_not_try_again_on_a_new_connection(factory: TransportFactory) -> None:
     async with Peer(CLOSE) as peer, opened(factory, peer) as transport:
-        await _failure(transport, _request(peer))
+        await failure(transport, request_to(peer))
     assert len(peer.seen) == 1
 
 
 async def it_says_sent_as_often_as_the_server_saw_the_request(factory: TransportFactory) -> None:
     sent: list[int] = []
     async with Peer(reply(), CLOSE, reply()) as peer, opened(factory, peer) as transport:
-        await transport.send(_request(peer))
-        await transport.send(_request(peer), on_sent=lambda: sent.append(1))
+        await transport.send(request_to(peer))
+        await transport.send(request_to(peer), on_sent=lambda: sent.append(1))
     assert len(sent) == len(peer.seen) - 1 == 2
 
 
 async def it_does_not_try_again_once_the_answer_began(factory: TransportFactory) -> None:
     begun = Reaction(b"HTTP/1.1 200 Said\r\nContent-Length: 5\r\n\r\n", close=True)
     async with Peer(reply(), begun) as peer, opened(factory, peer) as transport:
-        await transport.send(_request(peer))
-        await _failure(transport, _request(peer))
+        await transport.send(request_to(peer))
+        await failure(transport, request_to(peer))
     assert len(peer.seen) == 2
 
 
@@ -237,52 +234,52 @@ async def it_finds_a_server_by_its_name(factory: TransportFactory) -> None:
 async def it_takes_a_body_that_ends_with_its_connection(factory: TransportFactory) -> None:
     until_the_end = Reaction(b"HTTP/1.1 200 Said\r\n\r\nall of it", close=True)
     async with Peer(until_the_end) as peer, opened(factory, peer) as transport:
-        assert (await transport.send(_request(peer))).body == b"all of it"
+        assert (await transport.send(request_to(peer))).body == b"all of it"
 
 
 async def it_calls_a_reset_a_transport_error(factory: TransportFactory) -> None:
     for data in (b"", b"HTTP/1.1 200 Said\r\nContent-Length: 9\r\n\r\nhalf"):
         async with Peer(Reaction(data, reset=True)) as peer, opened(factory, peer) as transport:
-            error = await _failure(transport, _request(peer))
+            error = await failure(transport, request_to(peer))
             assert (error.provider_code, len(peer.seen)) == ("cut", 1)
 
 
 async def it_takes_no_reset_for_the_end_of_a_body(factory: TransportFactory) -> None:
     async with Peer(Reaction(b"HTTP/1.1 200 Said\r\n\r\nhalf", reset=True)) as peer, opened(factory, peer) as transport:
-        await _failure(transport, _request(peer))
+        await failure(transport, request_to(peer))
 
 
 async def it_takes_a_body_in_chunks(factory: TransportFactory) -> None:
     chunks = Reaction(b"HTTP/1.1 200 Said\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nall\r\n6\r\n of it\r\n0\r\n\r\n")
     async with Peer(chunks) as peer, opened(factory, peer) as transport:
-        assert [(await transport.send(_request(peer))).body for _ in range(2)] == [b"all of it"] * 2
+        assert [(await transport.send(request_to(peer))).body for _ in range(2)] == [b"all of it"] * 2
         assert peer.accepted == 1
 
 
 async def it_waits_past_what_is_said_in_between(factory: TransportFactory) -> None:
     early = Reaction(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + reply(200, b"answer").data)
     async with Peer(early) as peer, opened(factory, peer) as transport:
-        answer = await transport.send(_request(peer))
+        answer = await transport.send(request_to(peer))
     assert (answer.status, answer.body) == (200, b"answer")
 
 
 async def it_calls_what_is_no_http_a_transport_error(factory: TransportFactory) -> None:
     async with Peer(Reaction(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", close=True)) as peer, opened(factory, peer) as transport:
-        error = await _failure(transport, _request(peer))
+        error = await failure(transport, request_to(peer))
         assert (error.provider_code, len(peer.seen)) == ("cut", 1)
 
 
 async def it_refuses_a_response_above_the_bound(factory: TransportFactory) -> None:
     async with Peer(reply(200, b"x" * 2000)) as peer, opened(factory, peer, TransportSettings(max_body=1000)) as one:
-        error = await _failure(one, _request(peer))
+        error = await failure(one, request_to(peer))
     assert error.provider_code == "too_large"
 
 
 async def it_decompresses_within_the_bound(factory: TransportFactory) -> None:
     small, bomb = (reply(200, gzip.compress(b"x" * size), "Content-Encoding: gzip") for size in (500, 5000))
     async with Peer(small, bomb) as peer, opened(factory, peer, TransportSettings(max_body=1000)) as transport:
-        answer = await transport.send(_request(peer))
-        error = await _failure(transport, _request(peer))
+        answer = await transport.send(request_to(peer))
+        error = await failure(transport, request_to(peer))
     assert answer.body == b"x" * 500
     assert error.provider_code == "too_large"
 
@@ -290,55 +287,55 @@ async def it_decompresses_within_the_bound(factory: TransportFactory) -> None:
 async def it_follows_no_redirect(factory: TransportFactory) -> None:
     async with Peer() as other, Peer(reply(307, b"", f"Location: {other.url}/elsewhere")) as peer:
         async with opened(factory, peer) as transport:
-            answer = await transport.send(_request(peer))
+            answer = await transport.send(request_to(peer))
         assert (answer.status, other.seen) == (307, [])
 
 
 async def it_keeps_no_cookies(factory: TransportFactory) -> None:
     async with Peer(reply(200, b"", "Set-Cookie: a=b")) as peer, opened(factory, peer) as transport:
-        await transport.send(_request(peer))
-        await transport.send(_request(peer))
+        await transport.send(request_to(peer))
+        await transport.send(request_to(peer))
     assert peer.seen[1].header("cookie") is None
 
 
 async def it_closes_the_connection_of_a_cancelled_request(factory: TransportFactory) -> None:
     async with Peer(SILENCE) as peer, opened(factory, peer) as transport:
-        task = asyncio.create_task(transport.send(_request(peer)))
+        task = asyncio.create_task(transport.send(request_to(peer)))
         await peer.until(open_connections=1)
-        await _cancel([task])
+        await cancel([task])
         await asyncio.wait_for(peer.until(open_connections=0), 1.0)
 
 
 async def it_gives_the_slot_of_a_cancelled_request_back(factory: TransportFactory) -> None:
     async with Peer(SILENCE, reply()) as peer, opened(factory, peer, TransportSettings(connections=1)) as transport:
-        first = asyncio.create_task(transport.send(_request(peer)))
+        first = asyncio.create_task(transport.send(request_to(peer)))
         await peer.until(open_connections=1)
-        waiting = asyncio.create_task(transport.send(_request(peer)))
+        waiting = asyncio.create_task(transport.send(request_to(peer)))
         await peer.until(requests=1)
-        await _cancel([first])
+        await cancel([first])
         assert (await asyncio.wait_for(waiting, 1.0)).status == 200
 
 
 async def it_closes_connections_that_stay_idle(factory: TransportFactory) -> None:
     async with Peer() as peer, opened(factory, peer, TransportSettings(keepalive=0.05)) as transport:
-        await transport.send(_request(peer))
+        await transport.send(request_to(peer))
         await asyncio.wait_for(peer.until(open_connections=0), 5.0)
 
 
 async def it_closes_everything_and_closes_twice(factory: TransportFactory) -> None:
     async with Peer() as peer:
         transport = factory(peer.url, TransportSettings())
-        await transport.send(_request(peer))
+        await transport.send(request_to(peer))
         await transport.aclose()
         await transport.aclose()
         await asyncio.wait_for(peer.until(open_connections=0), 1.0)
-        error = await _failure(transport, _request(peer))
+        error = await failure(transport, request_to(peer))
     assert error.provider_code == "closed"
 
 
 async def it_ends_requests_under_way_when_it_is_closed(factory: TransportFactory) -> None:
     async with Peer(SILENCE) as peer, opened(factory, peer) as transport:
-        task = asyncio.create_task(_failure(transport, _request(peer)))
+        task = asyncio.create_task(failure(transport, request_to(peer)))
         await peer.until(requests=1)
         await transport.aclose()
         assert isinstance(await asyncio.wait_for(task, 1.0), LMTransportError)
@@ -347,49 +344,10 @@ async def it_ends_requests_under_way_when_it_is_closed(factory: TransportFactory
 async def it_names_no_header_in_an_error(factory: TransportFactory) -> None:
     async with Peer(CLOSE) as peer, opened(factory, peer) as transport:
         for value in ("Bearer sk-marker", "Bearer sk-marker\r\nx: y", "Bearer sk-markér"):
-            error = await _failure(transport, HTTPRequest("POST", peer.url, {"authorization": value}, b"{}"))
+            error = await failure(transport, HTTPRequest("POST", peer.url, {"authorization": value}, b"{}"))
             assert "marker" not in f"{error!r} {error.__cause__!r} {error.__context__!r} {error.to_wire()}"
 
 
-TRANSPORT_CHECKS: tuple[Check, ...] = tuple(found for name, found in list(globals().items()) if name.startswith("it_"))
+_OWN: tuple[Check, ...] = tuple(found for name, found in list(globals().items()) if name.startswith("it_"))
 
-
-@asynccontextmanager
-async def opened(
-    factory: TransportFactory, peer: Peer, settings: TransportSettings | None = None
-) -> AsyncIterator[Transport]:
-    """A transport to `peer`, closed afterwards."""
-    transport = factory(peer.url, settings or TransportSettings())
-    try:
-        yield transport
-    finally:
-        await transport.aclose()
-
-
-def _request(peer: Peer) -> HTTPRequest:
-    return HTTPRequest("POST", f"{peer.url}/v1/chat/completions", {"content-type": "application/json"}, b"{}")
-
-
-def _soon(seconds: float) -> float:
-    return asyncio.get_running_loop().time() + seconds
-
-
-async def _failure(
-    transport: Transport,
-    request: HTTPRequest,
-    deadline: float | None = None,
-    on_sent: Callable[[], None] | None = None,
-) -> LMTransportError | LMTimeoutError:
-    """The error that sending must end in; `AssertionError` where it ends in an answer."""
-    try:
-        answer = await transport.send(request, deadline=deadline, on_sent=on_sent)
-    except (LMTransportError, LMTimeoutError) as error:
-        return error
-    msg = f"an error was due, not {answer}"
-    raise AssertionError(msg)
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[HTTPResponse]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+TRANSPORT_CHECKS: tuple[Check, ...] = _OWN + INCOMING_CHECKS

@@ -81,7 +81,7 @@ class Incoming(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Drop the rest: a connection whose body was not read to its end is closed at once. Twice is fine.
+        """Drop the rest: a connection whose body has not come to its end is closed at once. Twice is fine.
 
         A `read` under way in another task ends with `LMTransportError` (`closed`).
         """
