@@ -11,6 +11,7 @@ from dspy_actors.errors import LMError, LMTimeoutError, LMUnexpectedError
 from dspy_actors.lm.providers.base import Attempt, Provider
 from dspy_actors.lm.providers.whole_stream import pieces_of
 from dspy_actors.messages import LMRequest, LMResponse, Usage
+from dspy_actors.testing.provider_streams import check_streams
 from dspy_actors.testing.scripted_stream import Line, ScriptedStream
 
 Scripted: TypeAlias = str | LMResponse | BaseException | Sequence[Line]
@@ -129,6 +130,7 @@ async def check_provider(open_provider: Callable[[], Provider], request: LMReque
         await _check_many_at_once(provider, request)
         await _check_deadline(provider, request)
         await _check_cancel(provider, request)
+        await check_streams(provider, request)
     finally:
         await provider.aclose()
         await provider.aclose()
