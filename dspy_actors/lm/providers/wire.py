@@ -157,14 +157,13 @@ class Wire:
     def refusal(self, answer: HTTPResponse, data: object, model: str, key: Secret | None) -> LMError:
         """The error that an answer stands for; `data` is what the body of a 200 holds."""
         status = answer.status
+        if key is not None:  # some servers repeat the key they refuse
+            answer = _blotted(answer, key.reveal())
         if status == 200:
             if not isinstance(data, dict):
                 return self.placed(LMUnexpectedError("something that is no JSON object"), model, answer)
             status = _status_in(data["error"]) or 200
-        body = answer.body
-        if key is not None:  # some servers repeat the key they refuse
-            body = body.replace(key.reveal().encode(), b"[key]")
-        return classify(status, answer.headers, body, provider=self.name, model=model)
+        return classify(status, answer.headers, answer.body, provider=self.name, model=model)
 
     def placed(self, error: LMError, model: str, answer: HTTPResponse | Incoming | None = None) -> LMError:
         """The error with where it happened written into it."""
@@ -197,6 +196,12 @@ JSON_HEADERS: Mapping[str, str] = {
     "accept": "application/json",
     "user-agent": "dspy-actors",
 }
+
+
+def _blotted(answer: HTTPResponse, key: str) -> HTTPResponse:
+    """The answer without the key, wherever the server has written it."""
+    headers = {name: value.replace(key, "[key]") for name, value in answer.headers.items()}
+    return HTTPResponse(answer.status, headers, answer.body.replace(key.encode(), b"[key]"))
 
 
 async def _read(answer: HTTPResponse) -> object:
