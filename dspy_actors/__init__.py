@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from dspy_actors.lm.budget import Budget
     from dspy_actors.lm.fairness import Fairness
     from dspy_actors.lm.guarding import Guarding
+    from dspy_actors.lm.hedge import Hedge
     from dspy_actors.lm.limiter import LimiterSettings
     from dspy_actors.lm.lm import LM, Fallback
     from dspy_actors.lm.lm_stream import LMStream
@@ -103,6 +104,7 @@ _ROOMS = {
     "lm.budget": "Budget",
     "lm.fairness": "Fairness",
     "lm.guarding": "Guarding",
+    "lm.hedge": "Hedge",
     "lm.limiter": "LimiterSettings",
     "lm.lm": "Fallback LM",
     "lm.lm_stream": "LMStream",
@@ -159,6 +161,7 @@ __all__ = [
     "Fairness",
     "Fallback",
     "Guarding",
+    "Hedge",
     "Image",
     "InputError",
     "InputField",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from random import Random
+from typing import Any
 
 from dspy_actors.errors import DeadlineExceeded, LMError
 from dspy_actors.lm.exchange import Exchange
 from dspy_actors.lm.gates import Gates, Passing
 from dspy_actors.lm.providers.base import Attempt, LMConfig
+from dspy_actors.lm.race import first_answer
 from dspy_actors.lm.retry import RetryPolicy
 from dspy_actors.lm.transports.observed import HEARD
 from dspy_actors.lm.usage import LMCounters
@@ -18,14 +21,31 @@ from dspy_actors.messages import LMResponse, Usage
 from supervisors.clock import Clock
 
 
+class Tries:
+    """How many requests were sent for a call, `hedges` of them beside another, and whether one was answered."""
+
+    __slots__ = ("answered", "hedges", "sent")
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.hedges = 0
+        self.answered = False
+
+    def next(self) -> int:
+        """The number of the next request, from 1."""
+        self.sent += 1
+        return self.sent
+
+
 class Attempts:
     """The one owner of retries, for the calls and the streams of one worker. Lives on the io loop."""
 
-    __slots__ = ("_clock", "_config", "_counters", "_log", "_random", "gates")
+    __slots__ = ("_clock", "_config", "_counters", "_log", "_name", "_random", "gates")
 
     def __init__(self, config: LMConfig, gates: Gates, counters: LMCounters, log: UsageLog, clock: Clock) -> None:
         self.gates = gates
         self._config = config
+        self._name = f"{config.provider}/{config.model}"
         self._counters = counters
         self._log = log
         self._clock = clock
@@ -33,30 +53,56 @@ class Attempts:
 
     async def answer(self, work: Work, exchange: Exchange) -> Answer:
         """Ask until there is an answer. Raises the `LMError` of the last attempt, or `DeadlineExceeded`."""
-        number = 0
+        tries = Tries()
         last: LMError | None = None
         while True:
-            passing = await self._enter(work, number, last)
-            number += 1
+            passing = await self._enter(work, tries.sent, last)
             try:
-                return Answer(await self._once(work, exchange, number, passing), attempts=number)
+                return Answer(await self._one(work, exchange, tries, passing), attempts=tries.sent)
             except LMError as error:
                 last = error
-                error.attempts = number
+                error.attempts = tries.sent
                 if not exchange.may_repeat():
                     raise
-            await self._back_off(work, number, last)
+            await self._back_off(work, tries.sent - tries.hedges, last)
+
+    async def _one(self, work: Work, exchange: Exchange, tries: Tries, passing: Passing) -> LMResponse:
+        """One attempt, and where it is the first one and slow, a second beside it."""
+        once, hedge = self._once(work, exchange, tries, passing), work.hedge
+        if hedge is None or not exchange.whole or tries.sent > 0:
+            return await once
+        after = self.gates.lane.begin(hedge)
+        if after is None:
+            return await once
+        return await first_answer(once, self._clock.sleep(after), lambda: self._hedge(work, exchange, tries))
+
+    def _hedge(self, work: Work, exchange: Exchange, tries: Tries) -> Coroutine[Any, Any, LMResponse] | None:
+        """The second request beside a slow one; `None` where there may be none."""
+        if self._left(work) == 0.0 or not self.gates.may_hedge():
+            return None
+        return self._beside(work, exchange, tries)
+
+    async def _beside(self, work: Work, exchange: Exchange, tries: Tries) -> LMResponse:
+        passing = self._passing(work)
+        await self.gates.enter(passing)
+        if tries.answered:  # the room that this one waited for is what the answer left: it is too late
+            self.gates.leave(passing, None, None)
+            raise asyncio.CancelledError
+        tries.hedges += 1
+        self._counters.add("hedges")
+        self.gates.note_hedge(self._name, work.call_id)
+        return await self._once(work, exchange, tries, passing)
+
+    def _passing(self, work: Work) -> Passing:
+        account = work.account
+        return self.gates.begin(
+            work.request, work.until(), timeout=work.timeout, priority=work.priority, tenant=account.tenant
+        )
 
     async def _enter(self, work: Work, sent: int, last: LMError | None) -> Passing:
         """Through the gates; an attempt that they refuse ends the call with what the one before it met, if any."""
         work.account.phase = "limiter"
-        passing = self.gates.begin(
-            work.request,
-            work.until(),
-            timeout=work.timeout,
-            priority=work.priority,
-            tenant=work.account.tenant,
-        )
+        passing = self._passing(work)
         try:
             await self.gates.enter(passing)
         except LMError as refusal:
@@ -83,14 +129,16 @@ class Attempts:
             raise DeadlineExceeded(msg, phase="backoff") from error
         self._counters.add("retries")
 
-    async def _once(self, work: Work, exchange: Exchange, number: int, passing: Passing) -> LMResponse:
+    async def _once(self, work: Work, exchange: Exchange, tries: Tries, passing: Passing) -> LMResponse:
         """One attempt, which has passed the gates: to the provider, and out again whatever came of it."""
+        number = tries.next()
         response: LMResponse | None = None
         failure: LMError | None = None
         work.account.phase = exchange.phase
         heard = HEARD.set(passing.heard)
         try:
             response = await exchange.ask(work, self._attempt(work, number, passing), passing)
+            tries.answered = True
         except LMError as error:
             failure = error
             raise
@@ -99,6 +147,8 @@ class Attempts:
             raise
         finally:
             HEARD.reset(heard)
+            if exchange.whole and failure is None and tries.answered:  # this one, or a quicker one beside it
+                self.gates.lane.learn(self._clock.now() - passing.began)
             self.gates.leave(passing, response, failure)
             if passing.was_sent:
                 self._book(work, number, passing, response, failure, exchange.usage(work, response, failure))
@@ -114,7 +164,7 @@ class Attempts:
         usage: Usage | None,
     ) -> None:
         """Record a request that was sent, and charge it to the call's account, whatever came of it."""
-        account, log, name = work.account, self._log, f"{self._config.provider}/{self._config.model}"
+        account, log, name = work.account, self._log, self._name
         cost = log.cost(usage, name)
         account.add(0 if usage is None else usage.total_tokens, cost)
         log.add(

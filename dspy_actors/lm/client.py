@@ -161,6 +161,7 @@ class LMClient:
             lm.timeout,
             envelope.priority,
             call.account,
+            lm.hedge,
         )
 
     def _answered(self, call: LMCall, settled: Reply[Answer]) -> None:

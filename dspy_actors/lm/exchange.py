@@ -19,6 +19,9 @@ class Exchange(Protocol):
     phase: str
     """What the call waits for while it is asked."""
 
+    whole: bool
+    """Whether it waits for the whole answer: then its times can be compared, and another may be asked beside it."""
+
     def ask(self, work: Work, attempt: Attempt, passing: Passing) -> Awaitable[LMResponse]:
         """Send one request. Raises an `LMError`."""
         ...
@@ -36,6 +39,7 @@ class Whole:
     """Asks for the whole answer at once."""
 
     phase = "model"
+    whole = True
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider

@@ -17,7 +17,6 @@ from dspy_actors.errors import (
     LMAuthError,
     LMBillingError,
     LMConfigurationError,
-    LMContentFilterError,
     LMError,
     LMInvalidRequestError,
     LMRateLimitError,
@@ -45,8 +44,9 @@ MAY_ANSWER: Kinds = (
 )
 """What falls back where nothing else is said. `ContextWindowExceededError` is not in it: a larger model costs more."""
 
-_NEVER: Kinds = (BudgetExceeded, LMConfigurationError, LMContentFilterError)
+_NEVER: Kinds = (BudgetExceeded, LMConfigurationError)
 _OWN_FAULT_BUT_NOT_EVERYWHERE: Kinds = (ContextWindowExceededError, LMUnsupportedModelError)
+"""Of the invalid requests, those that may be valid elsewhere. A content filter's is not among them."""
 
 
 def falls_back(error: BaseException, on: Kinds) -> bool:

@@ -10,6 +10,7 @@ from dspy_actors.lm.breaker import Breaker, BreakerReading, State
 from dspy_actors.lm.estimate import Estimator
 from dspy_actors.lm.gates import Gates
 from dspy_actors.lm.guarding import Guarding
+from dspy_actors.lm.hedge import Lane
 from dspy_actors.lm.limiter import RateLimiter
 from dspy_actors.lm.line import Line
 from dspy_actors.lm.providers.base import KeySource, LMConfig
@@ -40,6 +41,7 @@ class Gatehouse:
         self.limiters: dict[str, Line] = {}
         self.retry_budgets: dict[str, RetryBudget] = {}
         self._estimators: dict[str, Estimator] = {}
+        self.lanes: dict[str, Lane] = {}
 
     def gates(self, config: LMConfig, worker: Hashable = None) -> Gates:
         """The gates of the worker for `config`. `worker` tells it from other workers for the same model and key.
@@ -60,6 +62,7 @@ class Gatehouse:
                 breakers,
                 _once(self.retry_budgets, place, lambda: RetryBudget(guarding.retry_budget)),
                 _once(self._estimators, model, Estimator),
+                _once(self.lanes, model, Lane),
                 self._clock,
                 self._telemetry,
             )

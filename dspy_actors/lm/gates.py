@@ -15,6 +15,7 @@ from dspy_actors.errors import CircuitOpen, LMError, LMRateLimitError, LMTimeout
 from dspy_actors.lm.breaker import Breaker, Permit, Verdict
 from dspy_actors.lm.classify import is_provider_failure
 from dspy_actors.lm.estimate import Estimator
+from dspy_actors.lm.hedge import Lane
 from dspy_actors.lm.limiter import Need, Reservation
 from dspy_actors.lm.line import Ending, Line
 from dspy_actors.lm.rate_headers import SILENT, read_rate_headers
@@ -26,6 +27,9 @@ from supervisors.telemetry import Telemetry
 
 WAITED = ("limiter", "wait")
 """Event of a wait for the rate limit that is over: measurements `seconds`; metadata `name`, `priority`."""
+
+HEDGED = ("lm", "hedge")
+"""Event of a second request beside a slow one: measurements {}, metadata `model`, `call_id`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +66,7 @@ class Gates:
     Lives on the io loop with its worker; what it guards by is published and outlives both.
     """
 
-    __slots__ = ("_clock", "_open", "_telemetry", "breakers", "estimator", "line", "retries")
+    __slots__ = ("_clock", "_open", "_telemetry", "breakers", "estimator", "lane", "line", "retries")
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class Gates:
         breakers: tuple[Breaker, ...],
         retries: RetryBudget,
         estimator: Estimator,
+        lane: Lane,
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
@@ -77,6 +82,7 @@ class Gates:
         self.breakers = breakers
         self.retries = retries
         self.estimator = estimator
+        self.lane = lane
         self._clock = clock
         self._telemetry = telemetry
         self._open: dict[Passing, None] = {}
@@ -154,6 +160,14 @@ class Gates:
         if isinstance(error, LMRateLimitError):
             return True
         return self.retries.spend(after_timeout=isinstance(error, LMTimeoutError))
+
+    def may_hedge(self) -> bool:
+        """Pay for a second request beside a slow one; whether requests have earned it and the retry budget had it."""
+        return self.lane.take() and self.retries.spend()
+
+    def note_hedge(self, model: str, call_id: str) -> None:
+        """A second request is sent beside a slow one."""
+        self._telemetry.execute(HEDGED, {}, {"model": model, "call_id": call_id})
 
     def _ending(
         self, passing: Passing, response: LMResponse | None, error: BaseException | None, took: float

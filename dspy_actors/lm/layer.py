@@ -125,6 +125,7 @@ class LMLayer:
                 for name, reading in gatehouse.readings().items()
             },
             "limiters": {name: line.reading(now) for name, line in list(gatehouse.limiters.items())},
+            "latencies": {name: lane.reading() for name, lane in list(gatehouse.lanes.items())},
             "retry_budgets": {name: budget.left for name, budget in list(gatehouse.retry_budgets.items())},
             "budgets": self.book.readings(),
             "keys_set_aside": self.set_aside.snapshot(),

@@ -9,11 +9,12 @@ from typing import Any
 
 from dspy_actors.errors import LMConfigurationError, LMError
 from dspy_actors.lm.falling_back import MAY_ANSWER, Kinds, checked_kinds
+from dspy_actors.lm.hedge import Hedge
 from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.secret import Secret
 
 _EMPTY: Mapping[str, object] = MappingProxyType({})
-_ARGUMENTS = ("api_key", "base_url", "cache", "num_retries", "timeout", "fallbacks")
+_ARGUMENTS = ("api_key", "base_url", "cache", "num_retries", "timeout", "fallbacks", "hedge")
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -34,6 +35,8 @@ class LM:
             may answer (`falling_back.MAY_ANSWER`: an outage, a rate limit, a timeout, an open circuit, a refused key;
             never a bad request, a content filter, a budget, or the caller's own deadline). Each is asked with its own
             options, retries and guards, all within the one deadline of the call: a `timeout` here leaves them time.
+        hedge: send an equal request beside one that is slower than most were, and take what answers first: `True`, or a
+            `Hedge` that says when and how often. Both are billed. Never for streams.
         options: sampling options by OpenAI's names, as `temperature=0.0`, `max_tokens=200`; for providers that speak
             OpenAI's dialect also `model_type="responses"`, to use that API instead of chat completions.
 
@@ -51,6 +54,7 @@ class LM:
     timeout: float | None
     options: Mapping[str, object]
     fallbacks: tuple[Fallback, ...]
+    hedge: Hedge | None
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class LM:
         num_retries: int = 3,
         timeout: float | None = None,
         fallbacks: Sequence[LM | str | Fallback] = (),
+        hedge: bool | Hedge | None = None,
         **options: object,
     ) -> None:
         provider, slash, name = model.partition("/")
@@ -84,6 +89,7 @@ class LM:
         put(self, "num_retries", num_retries)
         put(self, "timeout", timeout)
         put(self, "options", MappingProxyType(dict(options)) if options else _EMPTY)
+        put(self, "hedge", _hedge(hedge))
         put(self, "fallbacks", _checked(self, fallbacks) if fallbacks else ())
 
     @property
@@ -159,6 +165,15 @@ class Fallback:
         if state is None or self.on == MAY_ANSWER:
             return state
         return {**state, "on": [kind.__name__ for kind in self.on]}
+
+
+def _hedge(given: object) -> Hedge | None:
+    if given is None or isinstance(given, Hedge):
+        return given
+    if isinstance(given, bool):
+        return Hedge() if given else None
+    msg = f"LM(hedge={given!r}): True, False or a Hedge(...)"
+    raise LMConfigurationError(msg)
 
 
 def _checked(lm: LM, fallbacks: Sequence[LM | str | Fallback]) -> tuple[Fallback, ...]:

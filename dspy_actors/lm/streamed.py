@@ -27,6 +27,7 @@ class Streamed:
     """
 
     phase = "first_token"
+    whole = False
 
     __slots__ = ("_clock", "_config", "_provider", "_settings", "_size", "_source", "_turn")
 

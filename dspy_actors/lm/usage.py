@@ -15,9 +15,10 @@ class LMNumbers:
     `calls` asked for an answer, `streams` of them in pieces; of all these `cache_hits` came from the cache and
     `coalesced` waited for an equal call already on its way. `sent` counts requests whose last byte went to the model:
     what the provider's own log shows. `retries` were sent again after a failure, `resubmits` after a worker's death;
-    `fallbacks` counts how often a call went on to another model. `unanswered` attempts were given up (their worker
-    died, their caller left) before an answer was seen: the provider may have worked for them. `open` is how many calls
-    workers hold now, `open_streams` how many of them are streams.
+    `fallbacks` counts how often a call went on to another model, `hedges` the requests beside a slow one. `unanswered`
+    attempts were given up (their worker died, their caller left, another was quicker) before an answer was seen: the
+    provider may have worked for them. `open` is how many calls workers hold now, `open_streams` how many of them are
+    streams.
     """
 
     calls: int = 0
@@ -29,6 +30,7 @@ class LMNumbers:
     retries: int = 0
     resubmits: int = 0
     fallbacks: int = 0
+    hedges: int = 0
     unanswered: int = 0
     failures: int = 0
     open: int = 0

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from dspy_actors.envelope import Priority
 from dspy_actors.lm.account import Account
+from dspy_actors.lm.hedge import Hedge
 from dspy_actors.lm.lm import LM
 from dspy_actors.messages import LMRequest, LMResponse
 
@@ -31,6 +32,7 @@ class Work:
     timeout: float | None
     priority: Priority = "interactive"
     account: Account = field(default_factory=Account)
+    hedge: Hedge | None = None
 
 
 @dataclass(frozen=True, slots=True)
