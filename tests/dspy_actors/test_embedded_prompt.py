@@ -1,17 +1,18 @@
-"""The embedded model reads back what the chat adapter wrote, from the text alone."""
+"""The embedded model reads back what the adapters wrote, from the text alone."""
 
 from __future__ import annotations
 
 import enum
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspy_actors.lm.embedded.prompt import HeaderLayout, Layout, UnreadablePrompt, read_system
+from dspy_actors.adapters.json_adapter import JSONAdapter
+from dspy_actors.lm.embedded.prompt import HeaderLayout, Layout, ObjectLayout, UnreadablePrompt, read_system
 from dspy_actors.signature.fields import InputField, OutputField
-from dspy_actors.signature.signature import Signature
+from dspy_actors.signature.signature import Signature, ensure_signature, make_signature
 from tests.dspy_actors.embedded import prompt
 
 FORM = HeaderLayout()
@@ -136,3 +137,40 @@ def test_an_answer_is_written_in_the_adapters_layout() -> None:
     assert FORM.write_answer([("a", "1"), ("b", "2")]) == (
         "[[ ## a ## ]]\n1\n\n[[ ## b ## ]]\n2\n\n[[ ## completed ## ]]"
     )
+
+
+# -- the JSON adapter's layout -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signature", [Paint, "text -> label: Literal['a', 'b'] | None", "a, b -> c: int, d"])
+def test_a_prompt_of_the_json_adapter_says_the_same(signature: Any) -> None:
+    made = ensure_signature(signature)
+    form, read = read_system(JSONAdapter().format(made, (), {})[0].text)
+
+    assert isinstance(form, ObjectLayout)
+    assert read == layout(signature)
+
+
+def test_a_demonstration_and_a_request_of_the_json_adapter_are_read_back() -> None:
+    made = make_signature("a, b -> c: bool, d, e")
+    demo = {"a": "1\n\n2", "c": True, "d": "\u00fc"}
+    system, question, reply, request = JSONAdapter().format(made, [demo], {"a": "x", "b": "y\n\nz"})
+    form, read = read_system(system.text)
+    found = form.read_demo(read, question.text, reply.text)
+
+    assert (found.inputs, found.outputs) == ({"a": "1\n\n2"}, {"c": "True", "d": "\u00fc"})
+    assert form.read_request(read, request.text) == {"a": "x", "b": "y\n\nz"}
+
+
+def test_an_answer_of_the_json_adapter_is_read_by_it() -> None:
+    made = make_signature("q -> a, n: int, ok: bool")
+    written = ObjectLayout().write_answer([("a", 'say "\u00fc"'), ("n", "4"), ("ok", "False")])
+
+    assert JSONAdapter().parse(made, written) == {"a": 'say "\u00fc"', "n": 4, "ok": False}
+
+
+@pytest.mark.parametrize("reply", ["[1]", "no object", '{"other": 1}'])
+def test_a_demonstration_that_is_no_object_is_refused(reply: str) -> None:
+    read = read_system(JSONAdapter().format(make_signature("q -> a"), (), {"q": "x"})[0].text)[1]
+    with pytest.raises(UnreadablePrompt):
+        ObjectLayout().read_demo(read, "[[ ## q ## ]]\nx", reply)

@@ -54,7 +54,7 @@ def check_options(options: Mapping[str, object], model: str = "knn") -> None:
             raise refuse(f"honour the option {name!r}", model)
     response_format = options.get("response_format")
     if response_format is not None and response_format != {"type": "text"}:
-        raise refuse("promise an answer in a `response_format`; it answers in the layout of the chat adapter", model)
+        raise refuse("promise an answer in a `response_format`; it answers in the layout that the prompt shows", model)
     choices = options.get("n")
     if choices is not None and (not isinstance(choices, int) or not 1 <= choices <= _MAX_CHOICES):
         raise LMInvalidRequestError(

@@ -11,12 +11,13 @@ structure as far as it can, so a prompt in other words (DSPy's own) is read as w
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from dspy_actors.adapters.layout import COMPLETED, INDENT, NOT_GIVEN, OPTION_BREAK, REMINDER, header
+from dspy_actors.adapters.layout import COMPLETED, INDENT, JSON_REMINDER, NOT_GIVEN, OPTION_BREAK, REMINDER, header
 from dspy_actors.types.python_names import python_name
 
 Kind = Literal["choice", "number", "text", "structure"]
@@ -25,6 +26,7 @@ _HEADER = re.compile(r"^[ \t]*\[\[ ## (\w+) ## \]\]", re.MULTILINE)
 _FIELD_LINE = re.compile(r"^[ \t]*(\d+)\. `(\w+)` \(", re.MULTILINE)
 _INLINE_HEADER = re.compile(r"\[\[ ## \w+ ## \]\]")
 _END = "completed"
+_TEMPLATE = re.compile(r"^\{\n.*?^\}", re.MULTILINE | re.DOTALL)
 _NOT_SUPPLIED = re.compile(r"^\W*not supplied\b", re.IGNORECASE)
 
 
@@ -112,7 +114,37 @@ class HeaderLayout:
         return "\n\n".join([*(f"{header(name)}\n{value}" for name, value in values), COMPLETED])
 
 
-LAYOUTS: tuple[PromptLayout, ...] = (HeaderLayout(),)
+class ObjectLayout(HeaderLayout):
+    """The JSON adapter's layout: headers in the question, one JSON object in the answer and in the system message."""
+
+    def read_system(self, text: str) -> Layout:
+        first = _HEADER.search(text)
+        template = _TEMPLATE.search(text)
+        slots = None if template is None else _object_in(template.group())
+        if first is None or template is None or slots is None:
+            raise UnreadablePrompt("the system message shows no `[[ ## field ## ]]` header and no JSON object")
+        inputs, outputs = _field_lists(text[: first.start()])
+        if not outputs or not {name for name, _, _ in outputs} <= set(slots):
+            raise UnreadablePrompt("the system message lists no output fields or shows no key for some field")
+        return Layout(
+            tuple(_field_note(name, kind, desc, "") for name, kind, desc in inputs),
+            tuple(_field_note(name, kind, desc, slots[name]) for name, kind, desc in outputs),
+            _instructions(text[template.end() :]),
+        )
+
+    def read_demo(self, layout: Layout, question: str, answer: str) -> Demo:
+        inputs = _sections(_without_reminder(question), {field.name for field in layout.inputs})
+        written = _object_in(answer) or {}
+        outputs = {field.name: written[field.name] for field in layout.outputs if field.name in written}
+        if not outputs:
+            raise UnreadablePrompt("an assistant turn is no JSON object with an output field")
+        return Demo(inputs, {name: value for name, value in outputs.items() if not _is_missing(value)})
+
+    def write_answer(self, values: Sequence[tuple[str, str]]) -> str:
+        return json.dumps(dict(values), ensure_ascii=False, indent=2)
+
+
+LAYOUTS: tuple[PromptLayout, ...] = (HeaderLayout(), ObjectLayout())
 
 
 def read_system(text: str) -> tuple[PromptLayout, Layout]:
@@ -129,6 +161,23 @@ def read_system(text: str) -> tuple[PromptLayout, Layout]:
 def without_headers(text: str) -> str:
     """`text` without field headers, so that an extract of it cannot open a section of the answer."""
     return _INLINE_HEADER.sub(" ", text) if "[[" in text else text
+
+
+def _object_in(text: str) -> dict[str, str] | None:
+    """A JSON object's values as the text that stands for them; `None` for what is no object."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    return {name: _as_text(value) for name, value in found.items()}
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, (bool, int, float)) else json.dumps(value, ensure_ascii=False)
 
 
 def _field_lists(text: str) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
@@ -264,7 +313,7 @@ def _is_missing(value: str) -> bool:
 
 def _without_reminder(text: str) -> str:
     """A question without its last paragraph, where that is the reminder of the answer's layout."""
-    at = text.rfind(f"\n\n{REMINDER}")
+    at = max(text.rfind(f"\n\n{REMINDER}"), text.rfind(f"\n\n{JSON_REMINDER}"))
     if at < 0 and COMPLETED in text:
         at = text.rstrip().rfind("\n\n")
         at = -1 if COMPLETED not in text[at:] or _HEADER.match(text[at:].lstrip()) else at
