@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from asyncio import CancelledError, _get_running_loop
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from types import CoroutineType
 from typing import Any
@@ -14,16 +13,13 @@ from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr, _ActorStop
 
 from supervisors import steps
 from supervisors.dispatchers.base import BUDGET
-from supervisors.errors import CallTimeout
-from supervisors.exits import Crash, Exit, Normal
+from supervisors.ending import Ending, ExitRequest
+from supervisors.exits import Crash, Normal
 from supervisors.holding import HOLD, SystemMessage, is_held
-from supervisors.mailbox import Mailbox, Message
+from supervisors.mailbox import Message
 from supervisors.pause import Pause
 from supervisors.reply import UNSET, Reply
 from supervisors.tracebacks import without_repeats
-
-GRACE = 5.0
-"""Seconds that an ended actor's cancelled tasks have to clean up before the death is announced without them."""
 
 INIT = "init"
 """The first message of every life; its answer is the start acknowledgement."""
@@ -39,29 +35,17 @@ class Ignore:
 IGNORE = Ignore()
 
 
-class ExitRequest:
-    """Somebody wants the actor to end. `own` when it said so itself, while handling a message."""
-
-    __slots__ = ("exit", "own")
-
-    def __init__(self, exit: Exit, own: bool) -> None:
-        self.exit, self.own = exit, own
-
-
-class Cell(Mailbox):
+class Cell(Ending):
     """A mailbox with hands: takes messages out and calls the actor's methods, in the actor's own context."""
 
-    __slots__ = ("awaiting", "debug", "dispatcher_name", "has_coroutines", "inline", "now", "table", "tasks")
+    __slots__ = ("debug", "dispatcher_name", "inline", "now", "table")
 
     def __init__(self) -> None:
         super().__init__()
         self.inline = False
         self.dispatcher_name = "pool"
-        self.has_coroutines = False
         self.table: dict[Callable[..., Any], str] = {}
         self.now: Callable[[], float]
-        self.tasks: dict[Any, None] | None = None  # asyncio tasks beside the mailbox
-        self.awaiting = False  # `work` is inside of a coroutine handler
         self.debug: Any = None  # the notes of `Watched`
 
     # running
@@ -211,27 +195,42 @@ class Cell(Mailbox):
 
     def _returned(self, message: Message, value: Any) -> Coroutine[Any, Any, None] | None:
         if type(value) is CoroutineType and self.dispatcher.is_loop:
-            return self._await_handler(value, message)
+            return self._begin_handler(value, message)
         return self._conclude(message[3], value)
 
-    async def _await_handler(self, coro: Coroutine[Any, Any, Any], message: Message) -> None:
-        reply = message[3]
+    def _begin_handler(self, coro: Coroutine[Any, Any, Any], message: Message) -> Coroutine[Any, Any, None] | None:
+        """A coroutine handler: run it to where it first waits, which most never do. The rest is to be awaited."""
+        loop: Any = self.dispatcher
         self.awaiting = True
         try:
-            value = await coro
-        except BaseException as error:  # as above; SystemExit must not reach asyncio, which would re-raise it
+            rest = loop.step(self, coro)
+        except StopIteration as stop:
             self.awaiting = False
-            if _get_running_loop() is None:  # not cancelled but thrown away, with its loop: nothing can be awaited
-                self.finish(Crash(without_repeats(error)), reply)
-                return
-            exit = self._requested_exit() if isinstance(error, CancelledError) else None  # noqa: A001
-            self.last = message
-            rest = self.die(exit or Crash(without_repeats(error)), reply)
+            return self._conclude(message[3], stop.value)
+        except BaseException as error:
+            return self._failed(error, message)
+        return self._await_handler(rest, message)
+
+    async def _await_handler(self, rest: Awaitable[Any], message: Message) -> None:
+        try:
+            value = await rest
+        except BaseException as error:  # SystemExit too: it must not reach asyncio, which would re-raise it
+            end = self._failed(error, message)
         else:
             self.awaiting = False
-            rest = self._conclude(reply, value)
-        if rest is not None:
-            await rest
+            end = self._conclude(message[3], value)
+        if end is not None:
+            await end
+
+    def _failed(self, error: BaseException, message: Message) -> Coroutine[Any, Any, None] | None:
+        """What a coroutine handler raised; as `_crashed`, but for a cancellation that somebody asked for."""
+        self.awaiting = False
+        if _get_running_loop() is None:  # not cancelled but thrown away, with its loop: nothing can be awaited
+            self.finish(Crash(without_repeats(error)), message[3])
+            return None
+        exit = self._requested_exit() if isinstance(error, CancelledError) else None  # noqa: A001
+        self.last = message
+        return self.die(exit or Crash(without_repeats(error)), message[3])
 
     def _conclude(self, reply: Reply[Any] | None, value: Any) -> Coroutine[Any, Any, None] | None:
         """The handler returned."""
@@ -307,94 +306,3 @@ class Cell(Mailbox):
             return None
         proxied = isinstance(raw, (ProxyCall, ProxyGetAttr, ProxySetAttr))
         return ("_proxied" if proxied else "on_receive", (raw,), None, reply)
-
-    # ending
-
-    def request_exit(self, exit: Exit, own: bool = False) -> None:
-        """End at the next message boundary; a coroutine handler is cancelled to get there."""
-        self.post_first(ExitRequest(exit, own))
-        if self.work is not None and not own:
-            self._on_loop(self._cancel_handler)
-
-    def began(self) -> None:
-        """Its task is there now; a fence or an exit of the moment before looked for one in vain."""
-        if self.dead:
-            self.interrupt()
-        elif self.sysq and any(type(each) is ExitRequest and not each.own for each in list(self.sysq)):
-            self._on_loop(self._cancel_handler)
-
-    def interrupt(self) -> None:
-        """Cancel everything that runs on a loop for this actor, whatever it is at."""
-        self._on_loop(self._cancel_all)
-
-    def _on_loop(self, fn: Callable[[], None]) -> None:
-        work = self.work or next(iter(self.tasks or ()), None)
-        if work is not None:
-            try:
-                work.get_loop().call_soon_threadsafe(fn)
-            except RuntimeError:  # the loop is closed, and its tasks with it
-                pass
-
-    def _cancel_handler(self) -> None:
-        if self.awaiting and self.work is not None:
-            self.work.cancel()
-
-    def _cancel_all(self) -> None:
-        for task in (self.work, *(self.tasks or ())):
-            if task is not None:
-                task.cancel()
-
-    def _stops_itself(self) -> bool:
-        return any(type(each) is ExitRequest and each.own for each in list(self.sysq or ()))
-
-    def _requested_exit(self) -> Exit | None:
-        found = [each for each in list(self.sysq or ()) if type(each) is ExitRequest]
-        return next((each.exit for each in found if each.own), found[0].exit if found else None)
-
-    def die(self, exit: Exit, last: Reply[Any] | None) -> Coroutine[Any, Any, None] | None:
-        """The owner ends the actor: terminate, then finish. On a loop with tasks this is a coroutine to await."""
-        if self.dead:  # fenced meanwhile
-            return None
-        if not self.started:  # init failed: there is nothing to terminate
-            self.finish(exit, last)
-            return None
-        self.started = False  # terminate runs once, whatever happens in it
-        if self.tasks or (self.has_coroutines and inspect.iscoroutinefunction(self.kind.terminate)):
-            return self._die_on_loop(exit, last)
-        try:
-            self.actor.terminate(exit)
-        except BaseException as error:  # a failing end is still an end, with another reason
-            exit = Crash(without_repeats(error))  # noqa: A001
-        self.finish(exit, last, is_owner=True)
-        return None
-
-    async def _die_on_loop(self, exit: Exit, last: Reply[Any] | None) -> None:
-        try:
-            tasks = list(self.tasks or ())
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await self._until_gone(tasks)
-            ended = self.actor.terminate(exit)
-            if type(ended) is CoroutineType:
-                await ended
-        except BaseException as error:  # as in die; a second cancel while terminating lands here too
-            exit = Crash(without_repeats(error))  # noqa: A001
-        self.finish(exit, last)
-
-    async def _until_gone(self, tasks: list[Any]) -> None:
-        """Let cancelled tasks clean up before the successor may begin, but not for ever."""
-        gone: Reply[None] = Reply()
-        left = set(tasks)
-
-        def discard(task: Any) -> None:
-            left.discard(task)
-            if not left:
-                gone.set(None)
-
-        for task in tasks:
-            task.add_done_callback(discard)
-        try:
-            await gone.aget(GRACE, self.home.clock)
-        except CallTimeout:
-            pass

@@ -6,10 +6,21 @@ an actor crashes with again and again, would name more frames with each crash, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import CodeType, TracebackType
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType, TracebackType
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _CATCHERS: set[CodeType] = set()  # the functions that call this
+_UNSEEN: set[CodeType] = set()
+
+
+def unseen(function: F) -> F:
+    """Mark a function by which the kernel calls a handler: no traceback of a crash names it."""
+    if isinstance(function, FunctionType):
+        _UNSEEN.add(function.__code__)
+    return function
 
 
 def without_repeats(error: BaseException) -> BaseException:
@@ -18,6 +29,8 @@ def without_repeats(error: BaseException) -> BaseException:
     if head is not None:
         _CATCHERS.add(head.tb_frame.f_code)
         tb = head.tb_next
+        while tb is not None and tb.tb_frame.f_code in _UNSEEN:
+            tb = head.tb_next = tb.tb_next
         while tb is not None:
             if tb.tb_frame.f_code in _CATCHERS:
                 _link(head)

@@ -12,7 +12,7 @@ from tests.floors import arrows, circle, is_face, sources
 ROOMS = {
     "supervisors": [
         "errors exits clock telemetry deadline steps blocking awaiting current lineage hashing tracebacks",
-        "reply dispatchers holding mailbox pause cell watched timers calls ref links monitors kernel actor",
+        "reply dispatchers holding mailbox pause ending cell watched timers calls ref links monitors kernel actor",
         "keylock registry via brief lastwords stopping zombies",
         "spec strategies intensity backoff",
         "reports child writer starter answering children supervisor dynamic partition tasks task_stream many_tasks",

@@ -17,9 +17,11 @@ from typing import Any, TypeVar
 from supervisors import steps
 from supervisors.current import BESIDE
 from supervisors.dispatchers.base import BUDGET, Runnable
+from supervisors.dispatchers.shells import Shell, Shells, rest
 from supervisors.dispatchers.waker import Waker
 from supervisors.errors import SystemStopped
 from supervisors.reply import Reply
+from supervisors.tracebacks import unseen
 
 T = TypeVar("T")
 
@@ -35,6 +37,8 @@ class LoopDispatcher:
         self._thread: Thread | None = None
         self._ident: int | None = None
         self._waker: Waker | None = None
+        self._shells: Shells | None = None
+        self._lent: Shell | None = None  # whose task runs the coroutine that the actor in hand has just begun
         self._lock = Lock()
         self._ready: deque[Runnable] = deque()
         self._armed = False
@@ -161,12 +165,38 @@ class LoopDispatcher:
             return
         cell.depth = 0
         coro = cell.ctx.run(cell.drain, BUDGET)
+        shell, self._lent = self._lent, None
         if coro is None:
             self._release(cell)
+        elif shell is not None:
+            shell.carry_on(self._serve(cell, coro), cell.ctx)
         else:
             assert self._loop is not None
             cell.work = self._loop.create_task(self._serve(cell, coro), context=cell.ctx)
             cell.began()
+
+    @unseen
+    def step(self, cell: Runnable, coro: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine handler to where it first waits: the rest of it, to be awaited as its task.
+
+        Owner only, inside `ctx`. Raises StopIteration with the value of one that is done.
+        """
+        if cell.work is not None:  # it is being served, so this is its task
+            return rest(coro, coro.send(None))
+        assert self._shells is not None
+        shell = self._shells.lend()
+        if shell is None:
+            return coro
+        cell.work = shell.task
+        cell.began()
+        try:
+            awaited = shell.step(coro)
+        except BaseException:
+            cell.work = None
+            self._shells.take_back(shell)
+            raise
+        self._lent = shell
+        return rest(coro, awaited)
 
     async def _serve(self, cell: Runnable, coro: Coroutine[Any, Any, None]) -> None:
         """Await one handler after the other until the actor has nothing to do, then give it up."""
@@ -208,6 +238,7 @@ class LoopDispatcher:
     def _run(self, running: Event) -> None:
         loop = asyncio.new_event_loop()
         self._loop, self._ident, self._waker = loop, get_ident(), Waker(loop, self._sweep)
+        self._shells = Shells(loop)
         loop.call_soon(running.set)
         try:
             while not self._stopped:
