@@ -40,6 +40,7 @@ def output_of(program: str, folder: Path) -> str:
         "optimizer = BootstrapFewShot",
         "class Provider",
         "class Support",
+        "class Reader",
         "prices = {",
         "for piece in stream",
     ],

@@ -50,6 +50,22 @@ def fingerprint_of(record: Record) -> bytes | None:
         return found
 
 
+def parameters_mark(module: Module) -> bytes | None:
+    """32 bytes that name a program's class and what an optimizer may change in it; `None` where that cannot be written.
+
+    For programs that have no fingerprint because they hold a connection, a lock or a pattern.
+    """
+    try:
+        predictors = [
+            [name, repr(one.signature.fields), one.signature.instructions, canonical(dict(one.config)), where(one.lm)]
+            for name, one in _predictors(module)
+        ]
+        kind = type(module)
+        return packed([kind.__module__, kind.__qualname__, canonical(dump(module.dump_state())), predictors])
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None
+
+
 def function_mark(function: object) -> bytes | None:
     """32 bytes that name a function with its code, its defaults and what it closes over; `None` for anything else."""
     try:
@@ -70,6 +86,10 @@ def where(lm: Any) -> object:
         return None
     fallbacks = [where(each.lm) for each in lm.fallbacks]
     return [lm.name, lm.base_url, canonical(dict(lm.options)), *([fallbacks] if fallbacks else [])]
+
+
+def _predictors(module: Module) -> list[tuple[str, Any]]:
+    return [(name, one) for name, one in module.named_sub_modules() if getattr(one, "is_predictor", False)]
 
 
 def _one(name: str, module: Module) -> list[object]:
@@ -110,5 +130,14 @@ def _code_of(function: object) -> list[object]:
 
 
 def _written(code: CodeType) -> list[object]:
-    constants = [_written(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    constants = [_constant(each) for each in code.co_consts]
     return [code.co_code, list(code.co_names), list(code.co_varnames), constants]
+
+
+def _constant(value: object) -> object:
+    """A constant, the same in every process: sets of strings have another order in each."""
+    if isinstance(value, CodeType):
+        return _written(value)
+    if isinstance(value, frozenset):
+        return sorted(repr(each) for each in value)
+    return repr(value)

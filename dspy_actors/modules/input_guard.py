@@ -9,7 +9,7 @@ from typing import Any
 
 from dspy_actors.cache.keys import canonical
 from dspy_actors.lm.lm import LM
-from dspy_actors.modules.fingerprint import fingerprint_of, where
+from dspy_actors.modules.fingerprint import fingerprint_of, parameters_mark, where
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.record import Record
 from dspy_actors.quarantine.faults import fault_reason
@@ -148,7 +148,7 @@ class _Visit(AbstractContextManager[None]):
 
 
 def _version_of(settings: Settings, record: Record) -> bytes | None:
-    parameters = fingerprint_of(record)
+    parameters = fingerprint_of(record) or parameters_mark(record.module)
     if parameters is None:
         return None
     try:
@@ -158,8 +158,10 @@ def _version_of(settings: Settings, record: Record) -> bytes | None:
         return None
 
 
-def _models(settings: Settings, module: Module) -> Iterator[LM | None]:
-    yield settings.lm
-    for _, each in module.named_sub_modules():
-        if getattr(each, "is_predictor", False):
-            yield getattr(each, "lm", None)
+def _models(settings: Settings, module: Module) -> Iterator[LM]:
+    """What the program asks, fallbacks too."""
+    own = (getattr(each, "lm", None) for _, each in module.named_sub_modules() if getattr(each, "is_predictor", False))
+    for lm in (settings.lm, *own):
+        if lm is not None:
+            yield lm
+            yield from (each.lm for each in lm.fallbacks)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -492,6 +494,36 @@ def test_an_input_without_a_hash_is_never_set_aside(rt: Runtime) -> None:
         __slots__ = ()
 
     assert kinds(program, Odd("bad"), 6) == ["ValueError"] * 6
+
+
+def test_a_program_that_holds_a_lock_has_its_inputs_set_aside_too(rt: Runtime) -> None:
+    class Locked(Picky):
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def __deepcopy__(self, memo: object) -> Locked:
+            return self
+
+    assert kinds(rt.start(Locked()), "bad", 4)[-1] == "quarantined"
+
+
+def test_the_name_of_a_version_is_the_same_in_every_process() -> None:
+    code = """
+from dspy_actors import Module, Predict
+from dspy_actors.modules.fingerprint import fingerprint
+from dspy_actors.quarantine.names import hash_inputs
+class Sorts(Module):
+    def __init__(self): self.ask = Predict("question -> answer: bool")
+    def forward(self, question): return question in {"a", "b", "c", "d", "e"} and self.ask(question=question)
+print(fingerprint(Sorts()).hex(), hash_inputs({"question": "q", "n": [1, 2.5, None]}).hex())
+"""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1
 
 
 def test_a_program_that_changes_its_input_has_the_input_set_aside_that_it_was_given(rt: Runtime) -> None:

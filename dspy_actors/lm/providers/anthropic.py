@@ -32,6 +32,7 @@ from dspy_actors.lm.providers.dialect import (
     withheld,
 )
 from dspy_actors.lm.providers.keys import KeyRing
+from dspy_actors.lm.providers.listing import Listing, list_models
 from dspy_actors.lm.providers.wire import JSON_HEADERS, Wire
 from dspy_actors.lm.transports.base import is_loopback
 from dspy_actors.messages import (
@@ -75,6 +76,7 @@ class AnthropicProvider:
 
     def __init__(self, config: LMConfig, opening: Opening) -> None:
         self.endpoint = checked_base_url(config, _HOME)
+        self._model = config.model
         keys = KeyRing(
             config, self.endpoint, opening.set_aside, variable=_VARIABLE, required=not is_loopback(self.endpoint)
         )
@@ -90,6 +92,10 @@ class AnthropicProvider:
     async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
         """See `base.Provider.stream`."""
         return await self._wire.stream(self._dialect, request, attempt)
+
+    async def listing(self, deadline: float | None = None) -> Listing:
+        """See `listing.Lists`."""
+        return await list_models(self._wire, "/models", deadline, self._model)
 
     async def aclose(self) -> None:
         """See `base.Provider.aclose`."""

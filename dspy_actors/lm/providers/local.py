@@ -16,6 +16,7 @@ from dspy_actors.errors import LMServerError, LMUnsupportedFeatureError
 from dspy_actors.lm.classify import NOT_READY, classify
 from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, ProviderStream, checked_base_url
 from dspy_actors.lm.providers.dialect import Dialect
+from dspy_actors.lm.providers.listing import Listing, list_models
 from dspy_actors.lm.providers.openai import bearer_wire, dialect_of
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse
 
@@ -78,6 +79,10 @@ class LocalProvider:
         if answer.status == 503:  # some say no more than this while they load
             return "loading"
         raise classify(answer.status, answer.headers, answer.body, provider=self.name, model=self._model)
+
+    async def listing(self, deadline: float | None = None) -> Listing:
+        """See `listing.Lists`."""
+        return await list_models(self._wire, "/models", deadline, self._model)
 
     async def aclose(self) -> None:
         """See `base.Provider.aclose`."""

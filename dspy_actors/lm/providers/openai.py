@@ -9,6 +9,7 @@ from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, ProviderSt
 from dspy_actors.lm.providers.chat import ChatCompletions
 from dspy_actors.lm.providers.dialect import Dialect
 from dspy_actors.lm.providers.keys import KeyRing
+from dspy_actors.lm.providers.listing import Listing, list_models
 from dspy_actors.lm.providers.responses import Responses
 from dspy_actors.lm.providers.vectors import Embeddings
 from dspy_actors.lm.providers.wire import JSON_HEADERS, Wire
@@ -27,6 +28,7 @@ class OpenAIProvider:
 
     def __init__(self, config: LMConfig, opening: Opening) -> None:
         self.endpoint = checked_base_url(config, _HOME)
+        self._model = config.model
         self._wire = bearer_wire(
             self.name, config, opening, self.endpoint, variable=_VARIABLE, required=not is_loopback(self.endpoint)
         )
@@ -38,6 +40,10 @@ class OpenAIProvider:
     async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
         """See `base.Provider.stream`."""
         return await self._wire.stream(dialect_of(request, self.name), request, attempt)
+
+    async def listing(self, deadline: float | None = None) -> Listing:
+        """See `listing.Lists`."""
+        return await list_models(self._wire, "/models", deadline, self._model)
 
     async def aclose(self) -> None:
         """See `base.Provider.aclose`."""

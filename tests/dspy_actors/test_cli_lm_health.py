@@ -1,0 +1,130 @@
+"""`dspy-actors lm health`: a model's server, key and name, looked at as a program would find them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dspy_actors.secret import Secret
+from tests.dspy_actors.command import Ended, dspy_actors, inside
+from tests.server.client import StubServer
+
+KEY = "sk-marker-0123456789abcdef"
+
+
+def with_key(stub: StubServer, tmp_path: Path, model: str, *more: str) -> Ended:
+    """In a process of its own, with a key in its environment."""
+    name = f"{model.partition('/')[0].upper()}_API_KEY"
+    ended = dspy_actors("lm", "health", model, "--base-url", stub.base_url, *more, cwd=tmp_path, **{name: KEY})
+    assert KEY not in ended.out + ended.err
+    return ended
+
+
+@pytest.fixture
+def health(stub: StubServer, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """In this process, without a key: a server on this machine needs none."""
+
+    def run(model: str, *more: str, fault: str = "") -> Ended:
+        url = stub.at(fault) if fault else stub.base_url
+        return inside(capsys, "lm", "health", model, "--base-url", url, *more)
+
+    return run
+
+
+@pytest.mark.parametrize("model", ["openai/stub", "anthropic/stub", "local/stub"])
+def test_a_model_that_can_be_asked_is_ready(stub: StubServer, tmp_path: Path, model: str) -> None:
+    ended = with_key(stub, tmp_path, model)
+    key = "no key" if model.startswith("local") else f"key {Secret(KEY).key_id}"
+    state, took, shown = ended.out.strip().split("  ")[1:]
+    assert (ended.code, state, shown) == (0, "ready", key)
+    assert took.endswith(" ms")
+    assert {entry["target"] for entry in stub.bodies()} <= {"/v1/models", "/health"}
+
+
+def test_it_costs_no_tokens_and_says_all_as_json(stub: StubServer, tmp_path: Path) -> None:
+    ended = with_key(stub, tmp_path, "openai/stub", "--json")
+    said = json.loads(ended.out)
+    assert said.pop("milliseconds") > 0
+    assert said == {
+        "model": "openai/stub",
+        "endpoint": stub.base_url,
+        "state": "ready",
+        "listed": True,
+        "key": Secret(KEY).key_id,
+        "error": None,
+    }
+
+
+def test_the_embedded_model_says_that_it_has_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = inside(capsys, "lm", "health", "embedded/knn")
+    assert (ended.code, ended.out) == (0, "embedded/knn  ready  runs in this process: no server, no key\n")
+
+
+def test_a_model_that_the_server_does_not_list_is_1(health: Callable[..., Ended]) -> None:
+    ended = health("openai/another")
+    assert ended.code == 1
+    assert "the server does not list this model" in ended.out
+
+
+@pytest.mark.parametrize(("listed", "code"), [(["stub-2026-11-01"], 0), (["stub:latest"], 0), (["stub-mini"], 1)])
+def test_a_date_or_a_tag_of_a_model_is_the_model(
+    stub: StubServer, health: Callable[..., Ended], listed: list[str], code: int
+) -> None:
+    stub.control(models=listed)
+    assert health("openai/stub").code == code
+
+
+def test_a_server_without_a_list_may_be_another_kind_of_server(health: Callable[..., Ended]) -> None:
+    ended = health("openai/stub", fault="status=404")
+    assert (ended.code, ended.out.split("  ")[1]) == (1, "reachable")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_server_that_would_not_answer_now_is_1(health: Callable[..., Ended], status: int) -> None:
+    ended = health("openai/stub", fault=f"status={status}")
+    assert (ended.code, ended.out.split("  ")[1]) == (1, "failed")
+
+
+def test_a_local_server_that_loads_its_model_is_1(health: Callable[..., Ended]) -> None:
+    ended = health("local/stub", fault="status=503")
+    assert (ended.code, ended.out.split("  ")[1]) == (1, "loading")
+
+
+def test_a_refused_key_is_2_and_one_line(stub: StubServer, health: Callable[..., Ended]) -> None:
+    stub.control(keys=["another"])
+    assert "check the key" in health("openai/stub").complaint
+
+
+def test_no_key_is_2_and_one_line(tmp_path: Path) -> None:
+    assert "OPENAI_API_KEY" in dspy_actors("lm", "health", "openai/m", cwd=tmp_path).complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["m"], "write the provider before the model"),
+        (["x/m"], "provider 'x' is not known"),
+        (["embedded/gpt"], "embedded"),
+        (["embedded/knn", "--base-url", "http://127.0.0.1:9/v1"], "runs in this process"),
+        (["openai/m", "--base-url", "ftp://x"], "is no http"),
+        (["local/m", "--base-url", "http://127.0.0.1:9/v1"], "no connection"),
+        (["openai/m", "--base-url", "http://127.0.0.1:9/v1"], "no connection"),
+    ],
+)
+def test_what_is_wrong_from_the_start_is_2_and_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
+) -> None:
+    assert why in inside(capsys, "lm", "health", *arguments).complaint
+
+
+def test_a_server_that_never_answers_is_2_at_the_timeout(health: Callable[..., Ended]) -> None:
+    assert health("openai/stub", "--timeout", "0.3", fault="delay=60000").complaint
+
+
+def test_the_id_of_a_key_is_no_part_of_it() -> None:
+    assert Secret(KEY).key_id not in KEY
+    assert len(Secret(KEY).key_id) == hashlib.sha256().digest_size // 4
