@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+WAYS = 3
+"""How many ways a traceback names, the newest first: an error that is passed on from actor to actor has several."""
+
 _CATCHERS: set[CodeType] = set()  # the functions that call this
 _UNSEEN: set[CodeType] = set()
 
@@ -24,7 +27,8 @@ def unseen(function: F) -> F:
 
 
 def without_repeats(error: BaseException) -> BaseException:
-    """`error`, which the calling function has just caught, with each way on which it came to such a function once."""
+    """`error`, which the calling function has just caught, with the last ways on which it came to such a function,
+    each once."""
     head = error.__traceback__
     if head is not None:
         _CATCHERS.add(head.tb_frame.f_code)
@@ -40,12 +44,12 @@ def without_repeats(error: BaseException) -> BaseException:
 
 
 def _link(head: TracebackType) -> None:
-    """Leave out each part of the traceback that is as an earlier part; the newest come first."""
+    """Leave out each part of the traceback that is as a newer one, and the oldest beyond `WAYS`."""
     seen = set()
     end: TracebackType | None = None
     for part in list(_parts(head)):
         way = tuple((tb.tb_frame.f_code, tb.tb_lasti) for tb in part)
-        if way not in seen:
+        if way not in seen and len(seen) < WAYS:
             seen.add(way)
             if end is not None:
                 end.tb_next = part[0]

@@ -8,6 +8,7 @@ import pytest
 
 from supervisors.clock import ManualClock
 from supervisors.kernel import Kernel
+from tests.supervisors.workers import BOOM
 
 
 @pytest.fixture
@@ -24,3 +25,9 @@ def still(clock: ManualClock) -> Iterator[Kernel]:
     kernel = Kernel(clock=clock)
     yield kernel
     kernel.close(2.0)
+
+
+@pytest.fixture(autouse=True)
+def a_boom_of_its_own() -> None:
+    """`BOOM` is one object, which many tests raise; each is to begin without the traceback of the others."""
+    BOOM.__traceback__ = None

@@ -15,7 +15,7 @@ from supervisors.kernel import Kernel
 from supervisors.ref import Ref
 from supervisors.spec import ChildSpec
 from supervisors.supervisor import Supervisor
-from supervisors.tracebacks import without_repeats
+from supervisors.tracebacks import WAYS, without_repeats
 from tests.supervisors.workers import supervise
 
 TIMES = 5
@@ -114,6 +114,19 @@ def test_ways_that_take_turns_are_each_named_once(kernel: Kernel, error: Excepti
         kernel.spawn(BadEnd, error).stop()
         crash(kernel, error, CrasherOnLoop, CrasherOnLoop.boom)
     assert sorted(names(error)) == ["_await_handler", "boom", "boom", "die", "handle", "terminate"]
+
+
+def test_only_the_last_of_many_ways_are_named(kernel: Kernel, error: Exception) -> None:
+    made = [type(f"Crasher{n}", (Crasher,), {"boom": _raiser(n)}) for n in range(WAYS + 2)]
+    for cls in made:
+        crash(kernel, error, cls, cls.boom)
+    assert names(error) == ["handle", f"boom{WAYS + 1}", "handle", f"boom{WAYS}", "handle", f"boom{WAYS - 1}"]
+
+
+def _raiser(n: int) -> Any:
+    scope: dict[str, Any] = {}
+    exec(f"def boom{n}(self): raise self.error", scope)
+    return scope[f"boom{n}"]
 
 
 def test_failing_ends_leave_one_way(kernel: Kernel, error: Exception) -> None:
