@@ -17,6 +17,8 @@ from itertools import count
 from threading import Condition, Lock, Thread
 from typing import Protocol
 
+from supervisors.errors import check_seconds
+
 LONGEST = 1e8
 """Seconds, three years: what the platform's locks can wait for."""
 
@@ -35,7 +37,10 @@ class Clock(Protocol):
         """Monotonic seconds."""
 
     def call_at(self, when: float, fn: Callable[[], object]) -> Timer:
-        """Call `fn` once at `when`; at once if that is past. `fn` must not block. Runs in the clock's thread."""
+        """Call `fn` once at `when`; at once if that is past. `fn` must not block. Runs in the clock's thread.
+
+        Raises SpecError for what is no number.
+        """
 
     def wait(self, lock: LockType, seconds: float | None) -> bool:
         """Acquire `lock` within `seconds` of this clock (None: for ever). Blocks the calling thread."""
@@ -77,6 +82,7 @@ class _Timers:
         return len(self._heap)
 
     def push(self, when: float, fn: Callable[[], object]) -> _Entry:
+        check_seconds("when", when)  # one nan, which is neither before nor after anything, would mix up the heap
         entry = _Entry(when, fn, self)
         with self._lock:
             heapq.heappush(self._heap, (when, next(self._numbers), entry))
@@ -197,7 +203,7 @@ class SystemClock:
                     self._awake.wait()
                     continue
                 self._due = first
-                self._awake.wait(max(0.0, first - time.monotonic()))
+                self._awake.wait(min(LONGEST, max(0.0, first - time.monotonic())))
 
 
 def _call(fn: Callable[[], object]) -> None:

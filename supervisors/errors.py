@@ -33,7 +33,7 @@ from typing import Any
 
 import pykka
 
-from supervisors.exits import Crash, Exit, describe
+from supervisors.exits import EXITS, Crash, Exit, describe, said
 
 
 class SupervisorsError(Exception):
@@ -44,7 +44,10 @@ class SupervisorsError(Exception):
         return ", ".join(map(str, self.args))
 
     def __str__(self) -> str:
-        return self.text()
+        try:
+            return self.text()
+        except Exception as error:  # a stranger's `repr` of one of the fields
+            return f"{type(self).__name__}, whose fields cannot be shown: {type(error).__name__}"
 
 
 class SpecError(SupervisorsError, ValueError):
@@ -67,7 +70,7 @@ class StartFailed(SupervisorsError):
         self.__cause__ = cause
 
     def text(self) -> str:
-        return f"{self.id} did not start: {type(self.cause).__name__}: {self.cause}"
+        return f"{said(self.id)} did not start: {type(self.cause).__name__}: {said(self.cause)}"
 
 
 class ActorDied(SupervisorsError, pykka.ActorDeadError):
@@ -289,6 +292,18 @@ class UsedAfterFork(SupervisorsError):
 
 
 _HEAP_TYPE = 1 << 9  # type flag: a class made by Python code
+
+
+def check_exit(exit: object) -> None:
+    """Raise SpecError if `exit` is no exit."""
+    if not isinstance(exit, EXITS):
+        raise SpecError("exit", exit, "Normal(), Shutdown(detail), Crash(error), Killed() or NoProc()")
+
+
+def check_seconds(field: str, seconds: object) -> None:
+    """Raise SpecError if `seconds` is no number, or is nan."""
+    if not isinstance(seconds, int | float) or seconds != seconds:
+        raise SpecError(field, seconds, "a number of seconds")
 
 
 def fresh(error: BaseException) -> BaseException:

@@ -27,6 +27,10 @@ class Crash:
 
     error: BaseException
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.error, BaseException):
+            raise TypeError(f"a Crash has an exception, not a {type(self.error).__qualname__}")
+
 
 @dataclass(frozen=True, slots=True)
 class Killed:
@@ -39,6 +43,10 @@ class NoProc:
 
 
 Exit: TypeAlias = Normal | Shutdown | Crash | Killed | NoProc
+
+
+EXITS = (Normal, Shutdown, Crash, Killed, NoProc)
+"""The five cases."""
 
 
 def is_clean(exit: Exit) -> bool:
@@ -54,10 +62,18 @@ def describe(exit: Exit) -> str:
         case Shutdown(None):
             return "it was shut down"
         case Shutdown(detail):
-            return f"it was shut down ({detail})"
+            return f"it was shut down ({said(detail)})"
         case Crash(error):
-            return f"it crashed with {type(error).__name__}: {error}"
+            return f"it crashed with {type(error).__name__}: {said(error)}"
         case Killed():
             return "it was fenced"
         case NoProc():
             return "it was not running"
+
+
+def said(value: object) -> str:
+    """`str(value)`, for messages; also of what cannot be put into words."""
+    try:
+        return str(value)
+    except BaseException as error:  # a stranger's code, which must not keep an error or a report from being told
+        return f"<{type(value).__qualname__}, whose str raised {type(error).__name__}>"

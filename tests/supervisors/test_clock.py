@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from supervisors.clock import ManualClock, SystemClock
+from supervisors.errors import SpecError
 
 
 @pytest.fixture
@@ -101,6 +102,21 @@ def test_an_earlier_timer_overtakes_a_later_one(real: SystemClock) -> None:
     real.call_at(real.now() + 0.001, lambda: order.append("early"))
     assert done.wait(5)
     assert order == ["early", "late"]
+
+
+@pytest.mark.parametrize("seconds", [1e12, float("inf")])
+def test_a_timer_beyond_all_time_does_not_end_the_clock(real: SystemClock, seconds: float) -> None:
+    real.call_at(real.now() + seconds, lambda: None)
+    for _ in range(2):  # the thread has looked at the far one before it comes to the second
+        fired = threading.Event()
+        real.call_at(real.now() + 0.01, fired.set)
+        assert fired.wait(5)
+
+
+def test_an_instant_that_is_no_number_is_refused(clock: ManualClock) -> None:
+    with pytest.raises(SpecError):
+        clock.call_at(float("nan"), lambda: None)
+    assert clock.pending() == 0
 
 
 def test_cancelled_timers_do_not_pile_up(real: SystemClock) -> None:
