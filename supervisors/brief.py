@@ -38,6 +38,6 @@ def brief(value: object) -> str:
     """`value` as `repr` shows it, shortened to `LIMIT` characters. Never raises; another's `__repr__` may."""
     try:
         text = _BRIEF.repr(value)
-    except Exception as error:  # a stranger's __repr__ must not keep a report from being written
+    except BaseException as error:  # a stranger's __repr__ must not keep a report from being written
         text = f"<{type(value).__qualname__}, whose repr raised {type(error).__name__}>"
     return text if len(text) <= LIMIT else f"{text[: LIMIT - 3]}..."

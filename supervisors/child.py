@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from supervisors.brief import brief
 from supervisors.cell import Ignore
 from supervisors.errors import SpecError, StartFailed
 from supervisors.exits import Exit, Killed, Normal, Shutdown
@@ -91,9 +92,9 @@ def offender(spec: ChildSpec, ref: Ref[Any] | None) -> dict[str, Any]:
     """The child of `spec`, or its life `ref`, as a report names it."""
     shutdown = spec.shutdown if isinstance(spec.shutdown, int | float) else BRUTAL_KILL.value
     return {
-        "id": spec.id if isinstance(spec.id, str | int) else repr(spec.id),
+        "id": spec.id if isinstance(spec.id, str | int) else brief(spec.id),
         "ref": None if ref is None else ref.name,
-        "start": getattr(spec.start, "__qualname__", None) or repr(spec.start),
+        "start": getattr(spec.start, "__qualname__", None) or brief(spec.start),
         "restart": spec.restart.value,
         "significant": spec.significant,
         "shutdown": "infinity" if shutdown == math.inf else shutdown,

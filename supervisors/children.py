@@ -217,14 +217,14 @@ class Children:
 
     def _tell(self, entry: Entry, ref: Ref[Any]) -> None:
         if entry.spec.shutdown is BRUTAL_KILL:
-            ref.fence()
+            ref.mailbox.fence()
         else:
-            ref.exit(_SHUTDOWN)
+            ref.mailbox.request_exit(_SHUTDOWN)
 
     def _await(self, entry: Entry, ref: Ref[Any], seconds: float) -> None:
         down = ref.down()
         if not down.wait(None if seconds == math.inf else max(0.0, seconds), self._clock):
-            ref.fence()
+            ref.mailbox.fence()
             down.wait(None, self._clock)  # at once, or when the thread that is just finishing it is through
         exit = down.take()  # noqa: A001 - the word of the domain
         if not is_expected(entry.spec, exit):

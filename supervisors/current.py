@@ -11,6 +11,7 @@ from contextvars import Context, ContextVar
 from typing import Any, Protocol
 
 from supervisors.clock import Clock
+from supervisors.errors import Fenced
 from supervisors.telemetry import Telemetry
 
 
@@ -63,3 +64,10 @@ BESIDE: ContextVar[bool] = ContextVar("supervisors_beside", default=False)
 """True in a task that runs beside the mailbox: its waits do not occupy the actor."""
 HOME: ContextVar[Any] = ContextVar("supervisors_home", default=None)
 """The kernel of the system that was entered here."""
+
+
+def refuse_fenced() -> None:
+    """Raise Fenced if the actor whose code runs here is dead: it may have no effect on others any more."""
+    me = CURRENT.get()
+    if me is not None and me.fenced:
+        raise Fenced(me.name)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any
 
-from supervisors.errors import CallTimeout
+from supervisors.errors import CallTimeout, check_exit
 from supervisors.exits import Crash, Exit
 from supervisors.mailbox import Mailbox
 from supervisors.reply import Reply
@@ -41,7 +41,8 @@ class Ending(Mailbox):
         self.awaiting = False  # `work` is inside of a coroutine handler
 
     def request_exit(self, exit: Exit, own: bool = False) -> None:
-        """End at the next message boundary; a coroutine handler is cancelled to get there."""
+        """End at the next message boundary; a coroutine handler is cancelled to get there. Raises SpecError."""
+        check_exit(exit)
         self.post_first(ExitRequest(exit, own))
         if self.work is not None and not own:
             self._on_loop(self._cancel_handler)

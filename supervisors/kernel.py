@@ -16,7 +16,7 @@ import pykka
 from supervisors import steps
 from supervisors.cell import IGNORE, INIT, Cell, Ignore
 from supervisors.clock import Clock, SystemClock
-from supervisors.current import CURRENT, HOME
+from supervisors.current import CURRENT, HOME, refuse_fenced
 from supervisors.dispatchers.base import Dispatcher
 from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.dispatchers.pool import Pool
@@ -27,7 +27,6 @@ from supervisors.errors import (
     AlreadyStarted,
     BlockingCallOnLoop,
     CallTimeout,
-    Fenced,
     NoSystem,
     SpecError,
     StartFailed,
@@ -176,9 +175,8 @@ class Kernel:
 
         With `owned` nobody runs it either but the caller, by `cell.run_first()`.
         """
+        refuse_fenced()
         me = CURRENT.get()
-        if me is not None and me.fenced:
-            raise Fenced(me.name)
         self._refuse_if_closed()
         cell = self._make(cls)
         starter: Any = parent.mailbox if parent is not None else me
@@ -318,13 +316,13 @@ class Kernel:
         me = CURRENT.get()  # an actor that closes its own system does not wait for itself
         downs = [ref.down() for ref in reversed(self.live()) if ref.mailbox is not me]
         for ref in reversed(self.live()):
-            ref.exit(Shutdown("the system was shut down"))
+            ref.mailbox.request_exit(Shutdown("the system was shut down"))
         for down in downs:
             if not down.done():
                 down.wait(max(0.0, until - real.now()), real)
         clean = not self._cells
         for ref in self.live():
-            ref.fence()
+            ref.mailbox.fence()
         if steps.hook is not None:
             steps.hook("close:fenced", self)
         if self.refuse is None:

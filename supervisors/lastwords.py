@@ -64,7 +64,7 @@ def status_of(actor: Any, message: object, reason: object, log: list[Any]) -> di
     try:
         shown = actor.format_status(dict(status))
         return {key: shown[key] for key in status}
-    except Exception as error:  # it was to hide something: so nothing is shown
+    except BaseException as error:  # it was to hide something: so nothing is shown
         said = f"<format_status of {type(actor).__qualname__} raised {type(error).__name__}>"
         return status | {"state": said, "message": said, "log": []}
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisors.cell import Cell
-from supervisors.current import CURRENT
-from supervisors.errors import Fenced
+from supervisors.current import CURRENT, refuse_fenced
+from supervisors.errors import check_exit
 from supervisors.exits import Exit, Killed, NoProc, Normal
 from supervisors.mailbox import Mailbox
 from supervisors.ref import Ref
@@ -33,14 +33,19 @@ class ExitSignal:
 
 
 def link(a: Ref[Any], b: Ref[Any]) -> None:
-    """Let the end of each be a signal to the other. Again: nothing. A dead one is a signal of `NoProc` at once."""
+    """Let the end of each be a signal to the other. Again: nothing. A dead one is a signal of `NoProc` at once.
+
+    Raises Fenced.
+    """
+    refuse_fenced()
     if a is not b:
         _tie(a.mailbox, b.mailbox)
         _tie(b.mailbox, a.mailbox)
 
 
 def unlink(a: Ref[Any], b: Ref[Any]) -> None:
-    """Let the end of one be nothing to the other any more; no error where they were not linked."""
+    """Let the end of one be nothing to the other any more; no error where they were not linked. Raises Fenced."""
+    refuse_fenced()
     a.mailbox.unwatch(("link", b.mailbox))
     b.mailbox.unwatch(("link", a.mailbox))
 
@@ -48,11 +53,11 @@ def unlink(a: Ref[Any], b: Ref[Any]) -> None:
 def exit(ref: Ref[Any], exit: Exit) -> None:  # noqa: A001 - OTP's word
     """Send an exit signal from the calling actor, or from nobody. Does not wait; to the dead it is nothing.
 
-    An actor that sends one to itself ends with it, also with `Normal`. Raises Fenced.
+    An actor that sends one to itself ends with it, also with `Normal`. Raises Fenced and SpecError.
     """
+    check_exit(exit)
+    refuse_fenced()
     me: Any = CURRENT.get()
-    if me is not None and me.fenced:
-        raise Fenced(me.name)
     target = ref.mailbox
     if isinstance(exit, Killed):
         target.fence()

@@ -14,7 +14,8 @@ import pykka
 
 from supervisors import calls
 from supervisors.cell import Cell
-from supervisors.current import CURRENT
+from supervisors.current import CURRENT, refuse_fenced
+from supervisors.errors import check_seconds
 from supervisors.exits import Exit
 from supervisors.lineage import refuse_from_below
 from supervisors.reply import Reply
@@ -157,17 +158,28 @@ class Ref(pykka.ActorRef[A], Generic[A]):
         return reply
 
     def within(self, seconds: float | None) -> Within[A]:
-        """This ref with another timeout for `call` and `acall`; None waits for as long as the actor lives."""
+        """This ref with another timeout for `call` and `acall`; None waits for as long as the actor lives.
+
+        Raises SpecError for what is no number.
+        """
         return Within(self.mailbox, seconds)
 
     # ending
 
     def exit(self, exit: Exit) -> None:
-        """Ask the actor to end at its next message boundary, before what is queued. Does not wait."""
+        """Ask the actor to end at its next message boundary, before what is queued. Does not wait.
+
+        Raises Fenced, and SpecError for what is no exit.
+        """
+        refuse_fenced()
         self.mailbox.request_exit(exit)
 
     def fence(self) -> None:
-        """Declare the actor dead now, whatever its code is at. Its callers are told; what it sends is refused."""
+        """Declare the actor dead now, whatever its code is at. Its callers are told; what it sends is refused.
+
+        Raises Fenced for a fenced caller.
+        """
+        refuse_fenced()
         self.mailbox.fence()
 
     @overload
@@ -201,6 +213,8 @@ class Within(Generic[A]):
     __slots__ = ("_cell", "_seconds")
 
     def __init__(self, cell: Cell, seconds: float | None) -> None:
+        if seconds is not None:
+            check_seconds("within", seconds)
         self._cell = cell
         self._seconds = calls.NO_LIMIT if seconds is None else seconds
 

@@ -18,8 +18,8 @@ from threading import Lock
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from supervisors import steps
-from supervisors.current import CURRENT
-from supervisors.errors import ActorDied, AlreadyRegistered, Fenced, NotRegistered, SpecError
+from supervisors.current import refuse_fenced
+from supervisors.errors import ActorDied, AlreadyRegistered, NotRegistered, SpecError
 from supervisors.exits import NoProc
 from supervisors.keylock import KeyLocks
 from supervisors.ref import Ref
@@ -91,9 +91,7 @@ class Registry:
         """Let `ref` hold `key` until it dies. Raises AlreadyRegistered (also for its own second time), ActorDied
         for a dead one, Fenced for a fenced caller.
         """
-        me = CURRENT.get()
-        if me is not None and me.fenced:
-            raise Fenced(me.name)
+        refuse_fenced()
         entry = Entry(self, key, ref, value)
         slot = entry.slot
         with self._lock:
@@ -123,11 +121,12 @@ class Registry:
                 arrival.set(ref)
 
     def unregister(self, key: Hashable, ref: Ref[Any]) -> None:
-        """Drop what `ref` holds under `key`; nothing else, and no error if that is nothing."""
+        """Drop what `ref` holds under `key`; nothing else, and no error if that is nothing. Raises Fenced."""
         self.unregister_match(key, ref, _anything)
 
     def unregister_match(self, key: Hashable, ref: Ref[Any], wanted: Callable[[Any], bool]) -> None:
-        """Drop what `ref` holds under `key` with a value for which `wanted(value)` is true."""
+        """Drop what `ref` holds under `key` with a value for which `wanted(value)` is true. Raises Fenced."""
+        refuse_fenced()
         for entry in self._table.get(strict(key), ()):
             if entry.ref is ref and wanted(entry.value):
                 entry.drop()
@@ -177,8 +176,9 @@ class Registry:
         """Replace the value `ref` holds under a unique key by `update(value)`: (new, old).
 
         `update` is called again if another thread was faster. Raises NotRegistered if `ref` does not hold the key,
-        SpecError for duplicate keys.
+        SpecError for duplicate keys, Fenced.
         """
+        refuse_fenced()
         self._need_unique("a registry with unique keys, to replace a value")
         entry = next((each for each in self._table.get(strict(key), ()) if each.ref is ref), None)
         while entry is not None and ref.is_alive():
@@ -193,7 +193,8 @@ class Registry:
     # what is kept beside the entries
 
     def put_meta(self, key: Hashable, value: object) -> None:
-        """Keep `value` with the registry itself."""
+        """Keep `value` with the registry itself. Raises Fenced."""
+        refuse_fenced()
         self._meta[strict(key)] = value
 
     def meta(self, key: Hashable) -> object:
@@ -204,7 +205,8 @@ class Registry:
             raise NotRegistered(key) from None
 
     def delete_meta(self, key: Hashable) -> None:
-        """Forget what `put_meta` kept, if anything."""
+        """Forget what `put_meta` kept, if anything. Raises Fenced."""
+        refuse_fenced()
         self._meta.pop(strict(key), None)
 
     def lock(self, key: Hashable, fn: Callable[[], T], timeout: float | None = None) -> T:

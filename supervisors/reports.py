@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from supervisors.brief import brief
 from supervisors.errors import StartFailed
 from supervisors.exits import Crash
 from supervisors.telemetry import Telemetry
@@ -85,10 +86,10 @@ def describe(reason: object) -> str:
     if isinstance(reason, Crash):
         reason = reason.error
     if isinstance(reason, StartFailed):
-        return f"start of {reason.id!r} failed: {describe(reason.cause)}"
+        return f"start of {brief(reason.id)} failed: {describe(reason.cause)}"
     if isinstance(reason, BaseException):
         return "".join(traceback.format_exception_only(reason)).strip()
-    return reason if isinstance(reason, str) else repr(reason)
+    return reason if isinstance(reason, str) else brief(reason)
 
 
 def render(error: BaseException) -> str:
@@ -116,7 +117,7 @@ def _write(telemetry: Telemetry, event: str, fields: dict[str, Any], level: str 
     # Processors and sinks of the log are the application's code, which must not be able to end a supervisor.
     try:
         getattr(logger("supervisors"), level)(event, **fields)
-    except Exception as error:
+    except BaseException as error:
         telemetry.execute(("supervisor", "report", "failure"), {}, {"event": event, "error": error, "fields": fields})
 
 

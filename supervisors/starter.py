@@ -14,6 +14,7 @@ from supervisors.cell import Cell, Ignore
 from supervisors.child import Entry
 from supervisors.errors import CallTimeout, StartFailed
 from supervisors.exits import Exit, Killed
+from supervisors.lineage import is_below
 from supervisors.pause import Pause
 from supervisors.ref import Ref
 from supervisors.reply import Reply
@@ -115,6 +116,8 @@ class Starter:
             given, entry.info = given[0], given[1:]
         if not isinstance(given, Ref):
             raise TypeError(f"the start function gave {given!r}; it must give a Ref, (Ref, info) or IGNORE")
+        if is_below(self._mailbox, given.mailbox) or self._told in given.mailbox.watchers:
+            raise ValueError(f"the start function gave {given!r}, which cannot be a child: it is one, or is above it")
         self._kernel.bind(given, self._owner.ref)
         self.watch(given)
         return given

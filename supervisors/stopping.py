@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeAlias
 
 from supervisors.calls import NO_LIMIT, seconds_for
-from supervisors.current import CURRENT
-from supervisors.errors import ActorDied, CallTimeout
+from supervisors.current import CURRENT, refuse_fenced
+from supervisors.errors import ActorDied, CallTimeout, check_exit
 from supervisors.exits import Exit, NoProc, Normal
 from supervisors.lineage import refuse_from_below
 from supervisors.ref import Ref
@@ -42,7 +42,8 @@ def stop(address: Address, exit: Exit = Normal(), timeout: float | None = None) 
     OTP's `gen_server:stop` and `supervisor:stop`. `timeout` in seconds (`INFINITY` waits as long as it takes): 5, or
     what is left of the caller's deadline. Raises `CallTimeout`, and then the stop goes on; `ActorDied` if there was
     nobody, or if the actor ended with another exit than this one; `StopFromBelow` at once if the caller belongs to
-    the actor. Its own supervisor restarts it as after any other end: to have it stay down, use `terminate_child`.
+    the actor; `Fenced`, and `SpecError` for what is no exit. Its own supervisor restarts it as after any other end: to
+    have it stay down, use `terminate_child`.
     """
     ref, down, seconds = _begin(address, exit, timeout)
     if not down.wait(seconds, ref.mailbox.home.clock):
@@ -61,6 +62,8 @@ async def astop(address: Address, exit: Exit = Normal(), timeout: float | None =
 
 
 def _begin(address: Address, exit: Exit, timeout: float | None) -> tuple[Ref[Any], Reply[Exit], float | None]:
+    check_exit(exit)
+    refuse_fenced()
     ref = holder(address)
     cell = ref.mailbox
     if cell.dead:

@@ -139,7 +139,7 @@ class System:
         until = real.now() + timeout
         clean = True
         if self._root is not None:
-            self._root.exit(Shutdown("the system was shut down"))
+            self._root.mailbox.request_exit(Shutdown("the system was shut down"))
             clean = self._root.down().wait(timeout, real)
         clean = self.kernel.close(max(0.0, until - real.now())) and clean
         self._restore_signal_handlers()
@@ -312,7 +312,7 @@ class System:
         # What runs on a loop is cancelled there, so it is no thread that is lost.
         lost = sum(1 for cell in list(self.kernel.zombie_cells) if not cell.dispatcher.is_loop)
         if self._root is not None and self._max_zombies is not None and lost > self._max_zombies:
-            self._root.exit(Shutdown("max_zombies"))
+            self._root.mailbox.request_exit(Shutdown("max_zombies"))
 
     def _report_crash(self, event: object, measurements: object, metadata: Mapping[str, Any]) -> None:
         ref: Ref[Any] = metadata["ref"]

@@ -170,12 +170,12 @@ def _bind(job: Job[Any], ref: Ref[Any]) -> None:
 
     def settled(done: Reply[Any]) -> None:
         if done.cancelled():
-            ref.exit(Shutdown("nobody waits for it"))
+            ref.mailbox.request_exit(Shutdown("nobody waits for it"))
 
     ref.down().add_done_callback(died)
     reply.add_done_callback(settled)
     if job.unwanted:  # shut down before it had a ref to be shut down by
-        ref.exit(Shutdown("task shutdown"))
+        ref.mailbox.request_exit(Shutdown("task shutdown"))
 
 
 class Task(Generic[T]):
@@ -258,12 +258,12 @@ class Task(Generic[T]):
             self.reply.cancel()
             return None
         if isinstance(timeout, BrutalKill):
-            ref.fence()
+            ref.mailbox.fence()
         else:
-            ref.exit(Shutdown("task shutdown"))
+            ref.mailbox.request_exit(Shutdown("task shutdown"))
         down = ref.down()
         if not down.wait(0.0 if isinstance(timeout, BrutalKill) else timeout, self._clock):
-            ref.fence()
+            ref.mailbox.fence()
             down.wait(None, self._clock)
         exit = down.take()  # noqa: A001
         if self.reply.done() and self.reply.exception() is None:
@@ -285,7 +285,7 @@ class Task(Generic[T]):
         if self._job.ref is None:
             self.reply.cancel()
         else:
-            self._job.ref.fence()
+            self._job.ref.mailbox.fence()
 
     def _seconds(self, timeout: float | None) -> float:
         if timeout is not None:

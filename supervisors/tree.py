@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+from supervisors.brief import brief
 from supervisors.child import Entry
 from supervisors.children import published
 from supervisors.exits import describe
@@ -86,4 +87,4 @@ def _many(number: int, what: str) -> str:
 
 
 def _json_id(id: object) -> str | int:
-    return id if isinstance(id, str | int) else repr(id)
+    return id if isinstance(id, str | int) else brief(id)

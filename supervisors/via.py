@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from supervisors import calls
-from supervisors.errors import ActorDied, CallTimeout
+from supervisors.errors import ActorDied, CallTimeout, check_seconds
 from supervisors.exits import NoProc
 from supervisors.ref import Ref
 from supervisors.reply import Reply
@@ -86,7 +86,12 @@ class Via:
         return self._registry.whereis(self.key)
 
     def within(self, seconds: float | None) -> Via:
-        """This name with another timeout for `call` and `acall`; None waits for as long as the holder lives."""
+        """This name with another timeout for `call` and `acall`; None waits for as long as the holder lives.
+
+        Raises SpecError for what is no number.
+        """
+        if seconds is not None:
+            check_seconds("within", seconds)
         return Via(self._registry, self.key, self._value, calls.NO_LIMIT if seconds is None else seconds)
 
     @overload

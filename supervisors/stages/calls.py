@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from supervisors.errors import SpecError
+from supervisors.errors import SpecError, check_exit
 from supervisors.exits import Exit, Normal
 from supervisors.stages.consuming import Consuming
 from supervisors.stages.errors import NotAConsumer, NotAProducer
@@ -39,7 +39,11 @@ def ask(subscription: Subscription, events: int) -> None:
 
 
 def cancel(subscription: Subscription, reason: Exit = Normal()) -> None:  # noqa: B008 - a frozen value
-    """End a subscription: the producer is told, confirms, and the consumer does what its cancel mode says."""
+    """End a subscription: the producer is told, confirms, and the consumer does what its cancel mode says.
+
+    Raises SpecError for a reason that is no exit.
+    """
+    check_exit(reason)
     subscription.producer.cast(Stage.consumer_cancelled, subscription, reason)
 
 

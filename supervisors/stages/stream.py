@@ -48,7 +48,7 @@ class Stream:
             while (batch := tap.within(None).call(Tap.pull)) is not None:
                 yield from batch
         finally:
-            tap.exit(Normal())
+            tap.mailbox.request_exit(Normal())
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         tap = cast("Ref[Tap]", await self._kernel().aspawn(Tap, self._wishes, self._mode))
@@ -57,7 +57,7 @@ class Stream:
                 for event in batch:
                     yield event
         finally:
-            tap.exit(Normal())
+            tap.mailbox.request_exit(Normal())
 
     def _kernel(self) -> Kernel:
         for wish in self._wishes:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from supervisors import links
 from supervisors.actor import IGNORE, Actor
 from supervisors.clock import ManualClock
 from supervisors.errors import ActorDied, AlreadyStarted, BlockingCallOnLoop, CallTimeout, Fenced, NoSystem, StartFailed
 from supervisors.exits import Crash, Exit, Killed, Normal, Shutdown
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
+from supervisors.stopping import stop
 from tests.supervisors.actors import FATAL, KINDS, Background, Counter, Ignored, Inline, OnLoop, in_thread, spawn
 
 kinds = pytest.mark.parametrize("cls", KINDS)
@@ -477,6 +479,7 @@ def test_fencing_frees_the_callers_and_counts_a_zombie(kernel: Kernel, cls: type
 @kinds
 def test_a_zombie_can_neither_send_nor_register_nor_start(kernel: Kernel, cls: type[Counter]) -> None:
     sink, registry, refused, done = spawn(kernel), Registry(), [], threading.Event()
+    registry.register("sink", sink, 1)
 
     class Zombie(cls):  # type: ignore[misc, valid-type]
         def haunt(self, go: Any, began: Any) -> None:
@@ -488,7 +491,15 @@ def test_a_zombie_can_neither_send_nor_register_nor_start(kernel: Kernel, cls: t
                 lambda: sink.send_request(Counter.add, 1),
                 lambda: sink.tell("raw"),
                 lambda: sink.ask("raw"),
+                lambda: sink.exit(Normal()),
+                lambda: sink.fence(),
+                lambda: stop(sink),
+                lambda: self.link(sink),
+                lambda: links.exit(sink, Shutdown()),
                 lambda: registry.register("x", sink),
+                lambda: registry.unregister("sink", sink),
+                lambda: registry.update_value("sink", sink, lambda value: value + 1),
+                lambda: registry.put_meta("x", 1),
                 lambda: Counter.start(),
                 lambda: self.kernel.begin(Counter),
             ):
@@ -504,7 +515,8 @@ def test_a_zombie_can_neither_send_nor_register_nor_start(kernel: Kernel, cls: t
     ref.fence()
     go.set()
     done.wait(5)
-    assert len(refused) == 8
+    assert len(refused) == 16
+    assert registry.lookup("sink") == [(sink, 1)]
     assert sink.call(Counter.notes) == []
     assert sink.call(Counter.add, 0) == 0
 

@@ -269,16 +269,19 @@ def test_who_waits_for_a_name_outlives_a_holder_that_died_while_it_took_it(kerne
     assert arrival.get(0) is successor
 
 
-def test_a_timer_that_meets_the_death_of_its_actor_is_cancelled(still: Kernel, clock: ManualClock) -> None:
+@pytest.mark.parametrize("step", ["timer:adding", "timer:added"])
+def test_a_timer_that_meets_the_death_of_its_actor_is_cancelled(still: Kernel, clock: ManualClock, step: str) -> None:
     class Timed(Counter):
         def later(self) -> None:
             self.send_after(600.0, Counter.add, 1)
 
     ref = spawn(still, Timed)
-    with parked("timer:adding", ref.mailbox) as gate:
+    with parked(step, ref.mailbox) as gate:
         ref.cast(Timed.later)
         gate.reached()
+        down = ref.down()
         ref.fence()
+        assert down.done()
         gate.open()
         until(lambda: still.zombies == 0)
     clock.advance(0)

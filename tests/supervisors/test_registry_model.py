@@ -28,7 +28,7 @@ ENDS: list[Callable[[Ref[Any]], object]] = [
 
 
 class Model(RuleBasedStateMachine):
-    """One registry; its entries as `(key, ref, value)` in the order in which they came. Keys are equal if written so."""
+    """One registry; its entries as `(key, ref, value)` in the order in which they came. Equal keys look equal."""
 
     refs = Bundle("refs")
     unique = True
