@@ -386,4 +386,4 @@ class Mailbox:
                 entry, _ = self.names.popitem()
             except KeyError:  # it unregistered meanwhile
                 break
-            self._tell(lambda _, entry=entry: entry.drop())  # type: ignore[misc]  # a key's own code may raise
+            self.tell(lambda _, entry=entry: entry.drop())  # type: ignore[misc]  # a key's own code may raise

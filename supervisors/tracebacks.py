@@ -45,7 +45,7 @@ def without_repeats(error: BaseException) -> BaseException:
 
 def _link(head: TracebackType) -> None:
     """Leave out each part of the traceback that is as a newer one, and the oldest beyond `WAYS`."""
-    seen = set()
+    seen: set[tuple[tuple[CodeType, int], ...]] = set()
     end: TracebackType | None = None
     for part in list(_parts(head)):
         way = tuple((tb.tb_frame.f_code, tb.tb_lasti) for tb in part)
