@@ -235,10 +235,7 @@ class Cell(Ending):
     def _conclude(self, reply: Reply[Any] | None, value: Any) -> Coroutine[Any, Any, None] | None:
         """The handler returned."""
         if not self.started:
-            if self.dead:  # fenced meanwhile: it has not started, and nobody is to hear that it has
-                if reply is not None:
-                    reply.fail(self.died(True))
-                self.cur = None
+            if self.dead:  # fenced meanwhile: who did it fails `cur`, and nobody is to hear of a start
                 return None
             if value is IGNORE:
                 self.cur = None

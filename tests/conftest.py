@@ -7,12 +7,17 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.leaks import left, seen
 from tests.server.client import StubServer
 
 pytest_plugins = ("supervisors.pytest_plugin", "pytester")
 """The first has `clock`, `system` and `start_supervised`; where we are installed pytest has loaded it already."""
+
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ours")
+"""No property fails because the machine is busy."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
