@@ -20,7 +20,6 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
 import pykka
@@ -30,7 +29,6 @@ from supervisors import calls, links
 from supervisors.cell import IGNORE, Cell, Ignore
 from supervisors.clock import Clock, Timer
 from supervisors.current import BESIDE
-from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.errors import SpecError
 from supervisors.exits import Crash, Exit, Normal, is_clean
 from supervisors.kernel import Kernel, Name, current_kernel
@@ -263,7 +261,7 @@ class Actor(pykka.Actor):
     def start_task(self, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run `coro` beside the mailbox, on loop actors. Cancelled when the actor ends; what it raises is a crash."""
         cell = self._cell
-        if not isinstance(cell.dispatcher, LoopDispatcher):
+        if not cell.dispatcher.is_loop:
             coro.close()
             raise TypeError(f'{self.name} runs on {cell.dispatcher.name!r}; start_task needs dispatcher = "loop"')
         context = cell.ctx.copy()
@@ -272,7 +270,7 @@ class Actor(pykka.Actor):
         if cell.tasks is None:
             cell.tasks = {}
         cell.tasks[task] = None
-        task.add_done_callback(partial(_task_ended, cell), context=context)
+        task.add_done_callback(cell.task_ended, context=context)
         return task
 
     def _on_system(self, question: Callable[[Cell], Any]) -> Any:
@@ -293,14 +291,6 @@ class Actor(pykka.Actor):
             return None
         down.monitor.active = False
         return self.on_info(down)
-
-
-def _task_ended(cell: Cell, task: asyncio.Task[Any]) -> None:
-    if cell.tasks is not None:
-        cell.tasks.pop(task, None)
-    error = None if task.cancelled() else task.exception()
-    if error is not None:  # as in a handler: it ends this actor
-        cell.request_exit(Crash(error))
 
 
 _BASES = frozenset(Actor.__mro__)

@@ -20,7 +20,7 @@ class Bag:
         self._futures: deque[asyncio.Future[None]] = deque()
         self._armed = False
 
-    def wake(self, future: asyncio.Future[None]) -> None:
+    def set(self, future: asyncio.Future[None]) -> None:
         """Set `future`, which belongs to this bag's loop. Any thread."""
         if get_ident() == self._ident:
             if not future.done() and not self.loop.is_closed():
@@ -42,6 +42,18 @@ class Bag:
                 future.set_result(None)
         if steps.hook is not None:
             steps.hook("bag:emptied", self)
+
+
+class Wake:
+    """Sets one future when it is called, from any thread. A partial would be four objects for one."""
+
+    __slots__ = ("_bag", "_future")
+
+    def __init__(self, bag: Bag, future: asyncio.Future[None]) -> None:
+        self._bag, self._future = bag, future
+
+    def __call__(self) -> None:
+        self._bag.set(self._future)
 
 
 class _PerThread(local):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from asyncio import CancelledError, _get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from types import CoroutineType
 from typing import Any
 
@@ -265,12 +264,11 @@ class Cell(Ending):
 
     def defer(self, reply: Reply[Any]) -> Reply[Any]:
         """The reply outlives its handler: fail it if the actor ends first."""
-        if self.pending is None:
-            self.pending = {}
         pending = self.pending
+        if pending is None:
+            pending = self.pending = {}
         if reply not in pending:
-            pending[reply] = None
-            reply.on_settled(partial(pending.pop, reply, None))
+            reply.stay_in(pending)
             if self.dead:
                 reply.fail(self.died(True))
         return reply

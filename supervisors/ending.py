@@ -5,6 +5,7 @@ The end itself, which comes once and may come from any thread, is `Mailbox.finis
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
@@ -74,6 +75,14 @@ class Ending(Mailbox):
         for task in (self.work, *(self.tasks or ())):
             if task is not None:
                 task.cancel()
+
+    def task_ended(self, task: asyncio.Task[Any]) -> None:
+        """What `start_task` began is over. What it raised ends the actor, as in a handler."""
+        if self.tasks is not None:
+            self.tasks.pop(task, None)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.request_exit(Crash(error))
 
     def _stops_itself(self) -> bool:
         return any(type(each) is ExitRequest and each.own for each in list(self.sysq or ()))

@@ -24,11 +24,12 @@ from typing import Any, Generic, TypeVar
 import pykka
 
 from supervisors import steps
-from supervisors.awaiting import bag_here
+from supervisors.awaiting import Wake, bag_here
 from supervisors.blocking import BLOCKERS
 from supervisors.clock import Clock, SystemClock, Timer
 from supervisors.current import BESIDE, CURRENT, Life
-from supervisors.errors import BlockingCallOnLoop, CallCycle, CallTimeout, fresh
+from supervisors.cycles import check_cycle
+from supervisors.errors import BlockingCallOnLoop, CallTimeout, fresh
 
 T = TypeVar("T")
 
@@ -74,7 +75,7 @@ class Reply(pykka.Future[T], Generic[T]):
 
     def __init__(self, home: Life | None = None) -> None:
         self._result: Any = UNSET
-        self._waiters: list[Callable[[], object]] = [UNSET]
+        self._waiters: list[Callable[[], object] | dict[Reply[Any], None]] = [UNSET]
         self._home = home
 
     def __repr__(self) -> str:
@@ -141,7 +142,10 @@ class Reply(pykka.Future[T], Generic[T]):
                 waiter = waiters.pop(0)
             except IndexError:  # its owner took the last one out
                 break
-            waiter()
+            if isinstance(waiter, dict):
+                waiter.pop(self, None)
+            else:
+                waiter()
 
     # looking
 
@@ -238,7 +242,7 @@ class Reply(pykka.Future[T], Generic[T]):
         self._withdraw(release)
         return self._result is not UNSET
 
-    def _withdraw(self, waiter: Callable[[], object]) -> bool:
+    def _withdraw(self, waiter: Callable[[], object] | dict[Reply[Any], None]) -> bool:
         try:
             self._waiters.remove(waiter)
         except ValueError:
@@ -253,7 +257,7 @@ class Reply(pykka.Future[T], Generic[T]):
                 return (yield from asyncio.to_thread(self.get).__await__())
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
-            waiter = partial(bag_here(loop).wake, future)
+            waiter = Wake(bag_here(loop), future)
             if steps.hook is not None:
                 steps.hook("reply:joining", self)
             self._waiters.append(waiter)
@@ -278,7 +282,7 @@ class Reply(pykka.Future[T], Generic[T]):
             clock = self._home.home.clock
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        waiter = partial(bag_here(loop).wake, future)
+        waiter = Wake(bag_here(loop), future)
         timer: Timer | asyncio.TimerHandle
         if clock is None:  # nobody's: a clock made for this would have a thread that nobody ends
             timer = loop.call_later(max(0.0, seconds), waiter)
@@ -346,6 +350,15 @@ class Reply(pykka.Future[T], Generic[T]):
         if self._result is not UNSET and self._withdraw(fn):
             fn()
 
+    def stay_in(self, table: dict[Reply[Any], None]) -> None:
+        """Be in `table` until settled. No closure for this: of deferred replies there are thousands at once."""
+        table[self] = None
+        if steps.hook is not None:
+            steps.hook("reply:joining", self)
+        self._waiters.append(table)
+        if self._result is not UNSET and self._withdraw(table):
+            table.pop(self, None)
+
     def belongs_to(self, home: Life) -> None:
         """`home` is to answer; for replies that pykka made."""
         self._home = home
@@ -373,27 +386,3 @@ def _run_callback(context: Context, fn: Callable[[Any], object], reply: Reply[An
         else:
             metadata = {"name": reply.name, "error": error, "callback": fn}
             reply._home.home.telemetry.execute(("reply", "callback", "failure"), {}, metadata)
-
-
-def check_cycle(me: Life, reply: Reply[Any]) -> None:
-    """Raise CallCycle if the one who is to answer `reply` waits, directly or not, for `me`.
-
-    Only blocking waits are edges. A deferred reply is none: its actor is free. Every actor publishes what it
-    waits for before it looks, so the last one to close a ring sees all of it.
-    """
-    path = [me.name]
-    other = _who_is_busy_with(reply)
-    while other is not None and len(path) < 1000:
-        if other is me:
-            raise CallCycle(tuple(path))
-        path.append(other.name)
-        other = None if other.waiting is None else _who_is_busy_with(other.waiting)
-
-
-def _who_is_busy_with(reply: Reply[Any]) -> Life | None:
-    home = reply._home
-    if home is None or reply._result is not UNSET:
-        return None
-    if home.pending is not None and reply in home.pending:
-        return None
-    return home

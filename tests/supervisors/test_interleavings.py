@@ -419,6 +419,18 @@ def test_a_callback_added_while_the_reply_settles_runs() -> None:
     assert seen == [1]
 
 
+def test_a_reply_that_settles_while_it_is_entered_as_pending_is_pending_no_more() -> None:
+    reply: Reply[int] = Reply()
+    table: dict[Reply[Any], None] = {}
+    with parked("reply:joining", reply) as gate:
+        entering = Background(reply.stay_in, table)
+        gate.reached()
+        reply.set(1)
+        gate.open()
+        entering.value()
+    assert table == {}
+
+
 def test_who_comes_between_the_result_and_the_waking_does_not_wait() -> None:
     reply: Reply[int] = Reply()
     with parked("reply:settled", reply) as gate:
