@@ -21,7 +21,7 @@ from supervisors.deadline import current_deadline
 from supervisors.errors import ActorDied, BlockingCallOnLoop, CallCycle, CallTimeout, Fenced, UnknownMessage
 from supervisors.exits import NoProc
 from supervisors.mailbox import Mailbox
-from supervisors.reply import UNSET, Reply
+from supervisors.reply import UNSET, Reply, check_cycle
 
 CALL_TIMEOUT = 5.0
 """Seconds a call waits unless `within` or the caller's deadline says otherwise."""
@@ -66,12 +66,35 @@ async def acall(cell: Cell, method: Callable[..., Any], args: Any, kwargs: Any, 
         seconds = seconds_for(cell, within)
     else:
         seconds = _send(cell, message, within)
+    me = _handler_here()
+    if me is not None:
+        before, me.waiting = me.waiting, reply
     try:
+        if me is not None:
+            check_cycle(me, reply)
         return await reply.aget(seconds, cell.home.clock)
     except CallTimeout:
         if not reply.done():
             _count_when_late(cell, reply)
         raise
+    except CallCycle:
+        reply.cancel()
+        raise
+    finally:
+        if me is not None:
+            me.waiting = before
+
+
+def _handler_here() -> Any:
+    """The actor whose coroutine handler this is: while it awaits, its actor is as busy as one that blocks.
+
+    None for tasks beside its mailbox, and for those that a handler has started: what they wait for is not all that
+    the handler waits for.
+    """
+    me: Any = CURRENT.get()
+    if me is None or me.work is None or BESIDE.get() or asyncio.current_task() is not me.work:
+        return None
+    return me
 
 
 def _count_when_late(cell: Cell, reply: Reply[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from supervisors.errors import (
 )
 from supervisors.exits import NoProc
 from supervisors.kernel import Kernel
+from supervisors.ref import Ref
 from tests.supervisors.actors import KINDS, Background, Counter, Inline, OnLoop, OnThread, in_thread, spawn
 
 kinds = pytest.mark.parametrize("cls", KINDS)
@@ -250,6 +252,39 @@ def test_a_ring_of_calls_raises_at_once(kernel: Kernel, cls: type[Counter], call
         ring = ring.__cause__
     assert isinstance(ring, CallCycle)
     assert set(ring.path) == {a.name, b.name}
+
+
+class Awaiting(OnLoop):
+    async def ask_back(self, ref: Ref[Counter], *rest: Any) -> Any:  # type: ignore[override]
+        return await (ref.acall(Counter.ask_back, *rest) if rest else ref.acall(Counter.add, 1))
+
+
+@pytest.mark.parametrize("first", [Awaiting, Counter, OnThread])
+@pytest.mark.parametrize("second", [Awaiting, Counter, OnThread])
+def test_a_ring_in_which_somebody_awaits_raises_at_once(
+    kernel: Kernel, first: type[Counter], second: type[Counter]
+) -> None:
+    a, b = spawn(kernel, first), spawn(kernel, second)
+    with pytest.raises(ActorDied) as caught:
+        a.within(60).call(Counter.ask_back, b, a)
+    ring = caught.value.__cause__
+    while isinstance(ring, ActorDied):
+        ring = ring.__cause__
+    assert isinstance(ring, CallCycle)
+    assert set(ring.path) == {a.name, b.name}
+
+
+def test_who_gives_up_waiting_closes_no_ring(kernel: Kernel) -> None:
+    class Impatient(Awaiting):
+        async def ask_in_vain(self, ref: Ref[Counter], gate: threading.Event) -> int:
+            with suppress(CallTimeout):
+                await ref.within(0.01).acall(Counter.wait_for, gate)
+            gate.set()
+            return await ref.acall(Counter.add, 1)
+
+    ref, slow = spawn(kernel, Impatient), spawn(kernel)
+    assert ref.call(Impatient.ask_in_vain, slow, threading.Event()) == 1
+    assert slow.call(Counter.ask_back, ref) == 1
 
 
 def test_waiting_for_an_actor_that_deferred_is_no_cycle(kernel: Kernel) -> None:
