@@ -26,16 +26,24 @@ class Monitor:
 
     def begin(self) -> None:
         """Watch. A target that is dead already is reported as NoProc."""
-        if self.ref.mailbox.dead or not self.ref.mailbox.watch(self, self._fire):
+        target, watcher = self.ref.mailbox, self._watcher
+        if target.dead or not target.watch(self, self._fire):
             self._post(NoProc())
+        elif target is not watcher:  # who lives long must not remember all that have ever watched it
+            if not watcher.watch(self, lambda _: target.unwatch(self)):
+                target.unwatch(self)
+            if not self.ref.is_alive():  # look again: `_fire` may have found nothing to take back
+                watcher.unwatch(self)
 
     def end(self) -> bool:
         """Stop watching; a notice that waits in the queue is dropped. False if it had been handled."""
         active, self.active = self.active, False
         self.ref.mailbox.unwatch(self)
+        self._watcher.unwatch(self)
         return active
 
     def _fire(self, life: Mailbox) -> None:
+        self._watcher.unwatch(self)
         self._post(life.exit or NoProc())
 
     def _post(self, exit: Exit) -> None:

@@ -47,6 +47,7 @@ def stop(address: Address, exit: Exit = Normal(), timeout: float | None = None) 
     """
     ref, down, seconds = _begin(address, exit, timeout)
     if not down.wait(seconds, ref.mailbox.home.clock):
+        ref.mailbox.unwatch(down)
         raise CallTimeout(ref.name, seconds or 0.0)
     _end(ref, down, exit)
 
@@ -57,6 +58,7 @@ async def astop(address: Address, exit: Exit = Normal(), timeout: float | None =
     try:
         await down.aget(seconds, ref.mailbox.home.clock)
     except CallTimeout:
+        ref.mailbox.unwatch(down)
         raise CallTimeout(ref.name, seconds or 0.0) from None
     _end(ref, down, exit)
 

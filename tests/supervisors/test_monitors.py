@@ -73,6 +73,30 @@ def test_taking_back_a_monitor_that_told_is_false(kernel: Kernel) -> None:
     assert not watching.call(Counter.unwatch, monitor)
 
 
+@pytest.mark.parametrize("fenced", [True, False])
+def test_who_is_watched_forgets_those_that_watched_it_and_are_gone(kernel: Kernel, fenced: bool) -> None:
+    ref, watching = spawn(kernel), spawn(kernel)
+    watching.call(Counter.watch_over, ref)
+    watching.fence() if fenced else watching.stop()
+    assert len(ref.mailbox.watchers) == 0
+
+
+def test_who_watches_forgets_those_that_are_gone_and_those_it_gave_up(kernel: Kernel) -> None:
+    watching, ref, gone = spawn(kernel), spawn(kernel), spawn(kernel)
+    monitor = watching.call(Counter.watch_over, ref)
+    watching.call(Counter.watch_over, gone)
+    gone.stop()
+    watching.call(Counter.unwatch, monitor)
+    assert len(watching.mailbox.watchers) == 0
+
+
+def test_an_actor_may_watch_itself(kernel: Kernel) -> None:
+    ref = spawn(kernel)
+    monitor = ref.call(Counter.watch_over, ref)
+    assert ref.call(Counter.unwatch, monitor)
+    assert len(ref.mailbox.watchers) == 0
+
+
 @pytest.mark.parametrize("cls", KINDS)
 def test_what_an_actor_sent_before_its_death_arrives_before_the_notice(kernel: Kernel, cls: type[Counter]) -> None:
     watching = spawn(kernel)
