@@ -348,13 +348,15 @@ class Tasks:
 
         The task sees the caller's context variables, so also its deadline. Its crash harms nobody but the task.
         Blocks until the task is started and raises `MaxChildren`; on a running asyncio loop it does not wait, and
-        the error comes out of `await task`. Raises `ActorDied` if the supervisor is gone.
+        the error comes out of `await task`. Raises `ActorDied` if the supervisor is gone, and `CallTimeout` if it has
+        not come to it within five seconds; then the task never runs.
         """
         task = self.begin(fn, args, kwargs)
         if _get_running_loop() is None:
             started = task._job.started
             task.reply.add_done_callback(lambda _: started.set(None))
             if not started.wait(TIMEOUT, self.clock):
+                task.reply.cancel()  # nobody has it, so it is not to run later either
                 raise CallTimeout(self.ref.name, TIMEOUT)
             if task.ref is None:
                 task.reply.take()

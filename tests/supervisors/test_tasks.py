@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from supervisors import sys
 from supervisors.clock import ManualClock
 from supervisors.deadline import current_deadline, deadline_at
 from supervisors.dynamic import DynamicSupervisor
@@ -21,8 +22,9 @@ from supervisors.ref import Ref
 from supervisors.reply import Reply
 from supervisors.spec import BRUTAL_KILL
 from supervisors.task_stream import async_stream
-from supervisors.tasks import Failed, Ok, Tasks, TaskSupervisor
+from supervisors.tasks import TIMEOUT, Failed, Ok, Tasks, TaskSupervisor
 from supervisors.testing import Log, wait_until
+from tests.supervisors.actors import Background
 from tests.supervisors.workers import BOOM, gone
 
 COLOUR: ContextVar[str] = ContextVar("colour", default="none")
@@ -437,3 +439,16 @@ def test_a_full_supervisor_is_the_failure_of_the_item(kernel: Kernel) -> None:
 def test_bad_options_are_refused_before_anything_runs(tasks: Tasks, bad: dict[str, Any]) -> None:
     with pytest.raises(SpecError):
         async_stream(tasks, double, [1], **bad)
+
+
+def test_a_task_that_its_caller_gave_up_starting_never_runs(still: Kernel, clock: ManualClock) -> None:
+    tasks, ran = tasks_of(still), Log()
+    sys.suspend(tasks.ref)
+    starting = Background(tasks.async_nolink, ran.add, "late")
+    while not starting.ended(0.01):
+        clock.advance(TIMEOUT)
+    with pytest.raises(CallTimeout):
+        starting.value()
+    sys.resume(tasks.ref)
+    assert tasks.async_nolink(double, 2).result() == 4
+    assert ran == []
