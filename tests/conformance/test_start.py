@@ -98,6 +98,24 @@ def test_s04_an_init_that_wants_out_is_a_failed_start_whatever_the_reason(kernel
     assert failure(kernel, script=Script(error)) is error
 
 
+@kinds
+@pytest.mark.parametrize(
+    ("how", "exit"), [("stop_normal", Normal()), ("stop_shutdown", Shutdown()), ("stop_bad", CRASH)]
+)
+def test_s04_a_stop_in_init_is_a_failed_start_whatever_the_reason(
+    kernel: Kernel, cls: type[Worker], how: str, exit: Exit
+) -> None:
+    class Stopping(cls):  # type: ignore[misc, valid-type]
+        def init(self, *args: Any, **kwargs: Any) -> None:
+            super().init(*args, **kwargs)
+            self.stop(exit)
+
+    sup, log = supervise(kernel), Log()
+    told = api(sup, Supervisor.start_child, spec("a", log, Stopping))
+
+    assert ("error" if told == "start_failed" else told, ids(sup), log.events) == (recorded("S04")[how], [], ["+a"])
+
+
 def test_s04_an_exit_sent_during_init_is_a_failed_start_too(kernel: Kernel) -> None:
     class Told(Worker):
         def init(self, *args: Any, **kwargs: Any) -> Any:
