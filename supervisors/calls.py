@@ -17,11 +17,12 @@ from typing import Any
 from supervisors import steps
 from supervisors.cell import Cell
 from supervisors.current import BESIDE, CURRENT
+from supervisors.cycles import check_cycle
 from supervisors.deadline import current_deadline
 from supervisors.errors import ActorDied, BlockingCallOnLoop, CallCycle, CallTimeout, Fenced, UnknownMessage
 from supervisors.exits import NoProc
 from supervisors.mailbox import Mailbox
-from supervisors.reply import UNSET, Reply, check_cycle
+from supervisors.reply import UNSET, Reply
 
 CALL_TIMEOUT = 5.0
 """Seconds a call waits unless `within` or the caller's deadline says otherwise."""
