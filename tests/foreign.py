@@ -1,4 +1,4 @@
-"""Ask a server that was not written here, in every dialect: plain, with options, tools, images, schemas, errors.
+"""Ask a server that was not written here, in every dialect: plain, options, tools, images, schemas, streams, errors.
 
     python -m tests.foreign http://127.0.0.1:8000/v1 --dialects chat responses
     python -m tests.foreign http://127.0.0.1:8000/anthropic/v1 --dialects messages --faults http://127.0.0.1:8000
@@ -21,6 +21,7 @@ Exit code 1 when something differs. `--skip` leaves out what a server does not h
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
 import traceback
@@ -32,11 +33,14 @@ from typing import Any
 from dspy_actors.adapters.base import Demo
 from dspy_actors.errors import LMAuthError, LMError, LMInvalidRequestError
 from dspy_actors.lm.lm import LM
-from dspy_actors.messages import ImagePart, LMResponse, Message, TextPart, ToolResult
+from dspy_actors.lm.providers.base import Attempt
+from dspy_actors.messages import ImagePart, LMRequest, LMResponse, Message, TextPart, ToolResult
 from dspy_actors.modules.predict import Predict
+from dspy_actors.pieces import ToolCallPiece
 from dspy_actors.runtime import Runtime
 from dspy_actors.signature.signature import Signature
-from tests.dspy_actors.providing import DIALECTS, ask_in
+from tests.dspy_actors.providing import DIALECTS, ask_in, opened
+from tests.dspy_actors.streaming import Streamed, stream_in
 
 PLAIN = (Message.of("system", "Be short."), Message.of("user", "say hello"))
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -70,6 +74,21 @@ class Server:
     def ask(self, turns: tuple[Message, ...], **options: Any) -> LMResponse:
         key = options.pop("key", self.key)
         return ask_in(self.dialect, self.base_url, turns, key=lambda: key, model=self.model, **options)
+
+    def stream(self, turns: tuple[Message, ...], transport: str, **options: Any) -> Streamed:
+        went = stream_in(
+            self.dialect,
+            self.base_url,
+            turns=turns,
+            key=lambda: self.key,
+            transport=transport,
+            model=self.model,
+            limits={"deadline": 30.0},
+            **options,
+        )
+        if went.error is not None:
+            raise went.error
+        return went
 
     def lm(self, **options: Any) -> LM:
         name, choosing = DIALECTS[self.dialect]
@@ -112,12 +131,57 @@ def structured_output(server: Server) -> None:
     assert answer["unit"] in ("eur", "usd"), answer
 
 
+def a_stream(server: Server) -> None:
+    """In pieces, over every transport, and the same as in one."""
+    whole = server.ask(PLAIN)
+    for transport in ("httpx", "aiohttp", "h11"):
+        went = server.stream(PLAIN, transport)
+        assert went.answer is not None
+        assert went.text == went.answer.texts[0] == whole.texts[0], (transport, went, whole)
+        assert went.answer.finish_reasons == whole.finish_reasons, (transport, went.answer, whole)
+        print(f"       {server.dialect} over {transport}: {len(went.pieces)} pieces, {went.usage}")
+
+
+def a_stream_of_a_tool_call(server: Server) -> None:
+    question = Message.of("user", "what is the weather in Paris")
+    for transport in ("httpx", "aiohttp", "h11"):
+        went = server.stream((question,), transport, tools=[WEATHER], tool_choice="auto")
+        assert went.answer is not None
+        ((call,),) = went.answer.tool_calls
+        assert (call.name, list(call.read()), bool(call.id)) == ("get_weather", ["city"], True), call
+        pieces = [piece for piece in went.pieces if isinstance(piece, ToolCallPiece)]
+        assert (pieces[0].name, pieces[0].id) == (call.name, call.id), pieces
+        assert json.loads("".join(piece.arguments for piece in pieces)) == call.read(), pieces
+        turns = (question, went.answer.turn(), Message.results(ToolResult(call.id, "21 degrees")))
+        assert server.stream(turns, transport, tools=[WEATHER]).text.strip()
+
+
+def a_stream_that_is_left(server: Server) -> None:
+    """Ten streams closed after their first piece; the server goes on."""
+    name, choosing = DIALECTS[server.dialect]
+
+    async def leave() -> None:
+        provider = opened(name, server.base_url, lambda: server.key)
+        try:
+            for _ in range(10):
+                stream = await provider.stream(LMRequest(server.model, PLAIN, choosing), Attempt("c.1"))
+                assert await stream.read()
+                await stream.aclose()
+        finally:
+            await provider.aclose()
+
+    asyncio.run(leave())
+    assert server.ask(PLAIN).texts[0]
+
+
 def a_request_that_is_refused(server: Server) -> None:
     asks = (lambda: server.ask(PLAIN, max_tokens="many", temperature="warm"), lambda: server.ask(()))
     refusals = [error for ask in asks if (error := _error(ask)) is not None]
     assert refusals, "the server takes anything"
     assert all(isinstance(error, LMInvalidRequestError) for error in refusals), refusals
     assert {error.status for error in refusals} <= {400, 422}, refusals
+    streamed = _error(lambda: server.stream((), "aiohttp", max_tokens="many", temperature="warm"))
+    assert isinstance(streamed, LMInvalidRequestError), repr(streamed)
 
 
 def a_key_that_is_refused(server: Server) -> None:
@@ -134,6 +198,9 @@ CHECKS: tuple[Callable[[Server], None], ...] = (
     an_image,
     a_tool_and_its_result,
     structured_output,
+    a_stream,
+    a_stream_of_a_tool_call,
+    a_stream_that_is_left,
     a_request_that_is_refused,
     a_key_that_is_refused,
 )

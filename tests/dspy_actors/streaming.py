@@ -58,6 +58,7 @@ def stream_in(
     key: KeySource = None,
     transport: str = "aiohttp",
     limits: dict[str, float] | None = None,
+    model: str = "m",
     **options: Any,
 ) -> Streamed:
     """A stream asked for in one of `DIALECTS`; `limits` are the attempt's, its deadline in seconds from now."""
@@ -69,7 +70,7 @@ def stream_in(
             bounds["deadline"] += asyncio.get_running_loop().time()
         provider = opened(name, base_url, key, transport)
         try:
-            request = LMRequest("m", turns, {**choosing, **options})
+            request = LMRequest(model, turns, {**choosing, **options})
             return await read_stream(provider, request, Attempt("c.1", **bounds))
         finally:
             await provider.aclose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dspy_actors.lm.sse import MAX_EVENT, Event, EventReader
@@ -90,6 +90,7 @@ _PARTS = st.sampled_from(
 )
 
 
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(_PARTS, max_size=60), st.data())
 def test_any_cut_of_any_bytes_gives_the_same_events(parts: list[bytes], draw: st.DataObject) -> None:
     text = b"".join(parts)

@@ -113,7 +113,9 @@ class ChatAssembler:
         return self._read({**self._head, "choices": choices, "usage": self._usage}, self._request, request_id)
 
     def _take_choice(self, data: dict[str, object], pieces: list[Piece]) -> None:
-        index = count(data.get("index"))
+        index = data.get("index")
+        if type(index) is not int:
+            index = 0
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = _Choice()

@@ -7,7 +7,7 @@ model, status and request id.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from json import dumps, loads
+from json import JSONDecoder, dumps, loads
 from typing import Protocol, TypeAlias
 
 from dspy_actors.errors import (
@@ -149,10 +149,17 @@ _STATUSES: Mapping[str, int] = {
 """What a type of error has for a status where it comes with one."""
 
 
+_decode = JSONDecoder().raw_decode
+"""`loads` without the search for white space around the object, which costs a third of it for a small one."""
+
+
 def event_data(event: Event) -> dict[str, object]:
     """The JSON object that an event holds. Raises `LMUnexpectedError` for anything else."""
+    text = event.data
     try:
-        data = loads(event.data)
+        data, end = _decode(text)
+        if end != len(text):
+            data = loads(text)
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
