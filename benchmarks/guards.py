@@ -125,6 +125,7 @@ def _limiter() -> Callable[[int], object]:
         now = CLOCK.now()
         made = limiter.reserve(need, now)
         assert isinstance(made, Reservation)
+        limiter.sent(made, now)
         limiter.settle(made, USED, now, sent=True)
 
     return work
@@ -137,6 +138,7 @@ def _line() -> Callable[[int], object]:
     def work(number: int) -> None:
         made = line.enter(need)
         assert isinstance(made, Reservation)
+        line.sent(made)
         line.settle(made, ending)
 
     return work
@@ -171,7 +173,7 @@ def _caller_side() -> Callable[[int], LMCall]:
     asked = iter(range(10**9))
 
     def work(number: int) -> LMCall:
-        call = LMCall(lm, _request(next(asked)), Envelope("c", deadline=CLOCK.now() + 600.0), endpoint="openai")
+        call = LMCall(lm, _request(next(asked)), Envelope("c", deadline=CLOCK.now() + 600.0))
         for guard in guards:
             assert guard.admit(call) is None
         return call

@@ -73,8 +73,11 @@ class Bucket:
         if self.limit is not None:
             self._level = self.level(now) - amount
 
-    def learn(self, quota: Quota, mark: float, sent_at: float, now: float) -> None:
-        """Believe what an answer says: its request was sent at `sent_at`, when `taken` had come to `mark`."""
+    def learn(self, quota: Quota, mark: float, sent_at: float, now: float, quiet: float = 0.0) -> None:
+        """Believe what an answer says: its request was sent at `sent_at`, when `taken` had come to `mark`.
+
+        For `quiet` seconds after that no other request was sent.
+        """
         own = self.level(now)
         if quota.limit is not None:
             self.limit = float(quota.limit) if self.configured is None else min(self.configured, quota.limit)
@@ -86,8 +89,10 @@ class Bucket:
             self._learn_period(quota)
         since = self.taken - mark
         if quota.remaining is not None:
-            # what was taken since then is missing, what has come back since then is there, if the server looked then
-            there = quota.remaining + (now - sent_at) * limit / self.period - since
+            # what was taken since then is missing; what has come back since then is there, if the server looked then,
+            # and before the next request was sent only as much as there was room for
+            rate = limit / self.period
+            there = min(limit, quota.remaining + quiet * rate) + (now - sent_at - quiet) * rate - since
             if self.configured is not None:
                 self._level = min(own, there, limit)
             else:

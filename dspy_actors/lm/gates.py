@@ -129,7 +129,7 @@ class Gates:
         """The whole request is on its way."""
         passing.was_sent = True
         if passing.reservation is not None:
-            passing.reservation.at = self._clock.now()
+            self.line.sent(passing.reservation)
 
     def leave(self, passing: Passing, response: LMResponse | None, error: BaseException | None) -> None:
         """The attempt has ended: in an answer, in an error, or (neither) cancelled. Settles everything it holds."""

@@ -83,13 +83,16 @@ class Need(NamedTuple):
 class Reservation:
     """Room for one request. `at` is when it was made, and once it was sent, when that was.
 
-    `marks` are what each bucket had given out by the time it was made.
+    `marks` are what each bucket had given out by then, and of that, once it was sent, what was sent: requests do not
+    reach the provider in the order in which they got room. `followed_at` is when the next one was sent.
     """
 
     need: Need
     at: float
     epoch: int
-    marks: tuple[float, float, float, float]
+    marks: tuple[float, ...]
+    is_sent: bool = False
+    followed_at: float | None = None
     settled: bool = False
 
 
@@ -98,12 +101,14 @@ class RateLimiter:
 
     __slots__ = (
         "_epoch",
+        "_last_sent",
         "_learned_at",
         "_out",
         "_pauses",
         "_ramp",
         "_random",
         "_resumed_at",
+        "_unsent",
         "in_flight",
         "input_tokens",
         "output_tokens",
@@ -131,6 +136,8 @@ class RateLimiter:
         self._resumed_at = 0.0
         self._out = 0  # of those reserved since the last pause
         self._epoch = 0
+        self._last_sent: Reservation | None = None
+        self._unsent = [0.0, 0.0, 0.0, 0.0]  # reserved and not sent yet, of each bucket
 
     def wait(self, need: Need, now: float, kept: float = 0.0) -> float:
         """Seconds until there may be room for a request that leaves the share `kept` of every limit alone.
@@ -166,8 +173,22 @@ class RateLimiter:
         self._take(1, need.prompt, need.answer, now)
         self.in_flight.now += 1
         self._out += 1
-        marks = (self.requests.taken, self.tokens.taken, self.input_tokens.taken, self.output_tokens.taken)
-        return Reservation(need, now, self._epoch, marks)
+        self._count_unsent(need, 1)
+        return Reservation(need, now, self._epoch, tuple(bucket.taken for bucket in self._buckets()))
+
+    def sent(self, reservation: Reservation, now: float) -> None:
+        """The whole request is on its way, before all that has room and is not sent yet."""
+        if reservation.settled:
+            return
+        if not reservation.is_sent:
+            reservation.is_sent = True
+            self._count_unsent(reservation.need, -1)
+        if self._last_sent is not None:
+            self._last_sent.followed_at = now
+        self._last_sent = reservation
+        reservation.at, reservation.followed_at = now, None
+        taken = (bucket.taken for bucket in self._buckets())
+        reservation.marks = tuple(all_of_it - unsent for all_of_it, unsent in zip(taken, self._unsent, strict=True))
 
     def settle(self, reservation: Reservation, used: Need | None, now: float, *, sent: bool) -> None:
         """The request has ended: put the tokens right, and give everything back where nothing was sent.
@@ -178,6 +199,8 @@ class RateLimiter:
             return
         reservation.settled = True
         self.in_flight.now -= 1
+        if not reservation.is_sent:
+            self._count_unsent(reservation.need, -1)
         if reservation.epoch == self._epoch:
             self._out -= 1
         need = reservation.need
@@ -206,9 +229,11 @@ class RateLimiter:
         self._learned_at = reservation.at
         self.in_flight.told()
         quotas = (reading.requests, reading.tokens, reading.input_tokens, reading.output_tokens)
+        followed_at = now if reservation.followed_at is None else reservation.followed_at
+        quiet = followed_at - reservation.at if reservation.is_sent else 0.0
         for bucket, quota, mark in zip(self._buckets(), quotas, reservation.marks, strict=True):
             if quota:
-                bucket.learn(quota, mark, reservation.at, now)
+                bucket.learn(quota, mark, reservation.at, now, quiet)
 
     def refused(self, reservation: Reservation, after: float | None, now: float) -> None:
         """The provider called it too fast, and to come back `after` seconds: let nobody through until then.
@@ -245,6 +270,10 @@ class RateLimiter:
 
     def _knows_limits(self) -> bool:
         return any(bucket.limit is not None for bucket in self._buckets())
+
+    def _count_unsent(self, need: Need, sign: int) -> None:
+        for number, amount in enumerate((1, need.tokens, need.prompt, need.answer)):
+            self._unsent[number] += sign * amount
 
     def _take(self, requests: int, prompt: int, answer: int, now: float) -> None:
         if requests:

@@ -115,6 +115,11 @@ class Line:
         self._serve()
         return place.turn
 
+    def sent(self, reservation: Reservation) -> None:
+        """The request is on its way."""
+        with self._lock:
+            self._limiter.sent(reservation, self._clock.now())
+
     def settle(self, reservation: Reservation, ending: Ending) -> None:
         """A request has ended. Those who waited for it get their turn; a second settlement is ignored."""
         now = self._clock.now()

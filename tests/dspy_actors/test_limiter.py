@@ -173,6 +173,45 @@ def test_an_older_answer_does_not_overwrite_a_newer_one() -> None:
     assert found.reading(3.0)["requests_left"] == pytest.approx(51.0)
 
 
+def test_requests_that_got_room_first_and_were_sent_later_are_not_forgotten() -> None:
+    found = limiter()
+    first = take(found)
+    found.sent(first, 0.0)
+    found.learn(first, told(60, 40), 0.0)
+    early = [take(found) for _ in range(10)]
+    late = take(found)
+    found.sent(late, 0.0)
+    for each in early:
+        found.sent(each, 0.0)
+    found.learn(late, told(60, 39), 0.0)
+    assert len(takes(found, 0.0)) == 29
+
+
+def test_a_late_answer_does_not_refill_a_bucket_that_was_full() -> None:
+    found = limiter()
+    for number in (1, 2):  # two readings tell that the limit is one a second
+        first = take(found)
+        found.sent(first, 0.0)
+        found.learn(first, told(40, 40 - number, 0.025 * number), 0.0)
+    slow = take(found)
+    found.sent(slow, 0.0)
+    assert len(takes(found, 0.0)) == 37
+    found.learn(slow, told(40, 39, 0.025), 0.5)
+    assert len(takes(found, 0.5)) == 3
+
+
+def test_a_request_that_got_room_and_was_never_sent_is_no_longer_waited_for() -> None:
+    found = limiter()
+    first = take(found)
+    found.sent(first, 0.0)
+    found.learn(first, told(60, 40), 0.0)
+    given_up, sent = take(found), take(found)
+    found.settle(given_up, None, 0.0, sent=False)
+    found.sent(sent, 0.0)
+    found.learn(sent, told(60, 39), 0.0)
+    assert len(takes(found, 0.0)) == 39
+
+
 def test_a_limit_given_by_the_user_holds_even_where_the_provider_allows_more() -> None:
     found = limiter(requests_per_minute=10)
     found.learn(take(found), told(5000, 4999, 0.012), 0.0)
