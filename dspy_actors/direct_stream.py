@@ -50,8 +50,8 @@ def stream_prompt(
         sample=settings.sample,
         session=settings.session,
     )
-    model = found.for_call({**settings.options, **options})
-    request = LMRequest(model.model, turns, model.options, settings.sample)
+    model, asked = found.for_call({**settings.options, **options})
+    request = LMRequest(model.model, turns, asked, settings.sample)
     scope = Scope(None, None if outer is None else outer.scope)
     try:
         stream = host.stream(model, request, envelope)

@@ -356,6 +356,7 @@ class Runtime:
 
     def usage(self, *, tenant: str | None = None, session: str | None = None) -> UsageTotals:
         """Attempts, tokens and cost so far: of a tenant, a session, or everything."""
+        self.settings.check_tenants("tenant", tenant or "")
         return self._running_layer().usage.totals(tenant=tenant, session=session)
 
     def set_budget(self, budget: Budget, *, tenant: str | None = None, session: str | None = None) -> None:

@@ -111,19 +111,20 @@ class LM:
 
     def for_call(
         self, above: Mapping[str, object], below: Callable[[str], Mapping[str, object]] = lambda provider: _EMPTY
-    ) -> LM:
-        """This LM and its fallbacks with the options of one call: `above` their own, and `below`, by provider, them."""
+    ) -> tuple[LM, Mapping[str, object]]:
+        """The options of one call of this LM, and the LM to ask: its fallbacks have the options of the call as well.
+
+        `above` stands above the options of each LM, and what `below` gives for its provider below them.
+        """
         under = below(self.provider)
-        if not above and not under and not self.fallbacks:
-            return self
+        options = {**under, **self.options, **above} if above or under else self.options
+        if not self.fallbacks:
+            return self, options
         made = object.__new__(LM)
-        for name in ("provider", "model", *_ARGUMENTS):
+        for name in ("provider", "model", "options", *_ARGUMENTS):
             object.__setattr__(made, name, getattr(self, name))
-        object.__setattr__(made, "options", MappingProxyType({**under, **self.options, **above}))
-        if self.fallbacks:
-            fallbacks = tuple(Fallback(each.lm.for_call(above, below), each.on) for each in self.fallbacks)
-            object.__setattr__(made, "fallbacks", fallbacks)
-        return made
+        object.__setattr__(made, "fallbacks", tuple(each.for_call(above, below) for each in self.fallbacks))
+        return made, options
 
     def __deepcopy__(self, memo: dict[int, object]) -> LM:
         return self  # nothing in it changes
@@ -158,6 +159,13 @@ class Fallback:
             raise LMConfigurationError(msg)
         object.__setattr__(self, "lm", given)
         object.__setattr__(self, "on", checked_kinds(on))
+
+    def for_call(self, above: Mapping[str, object], below: Callable[[str], Mapping[str, object]]) -> Fallback:
+        """This fallback with the options of one call: see `LM.for_call`."""
+        lm, options = self.lm.for_call(above, below)
+        made = lm.copy()
+        object.__setattr__(made, "options", MappingProxyType(dict(options)))
+        return Fallback(made, self.on)
 
     def to_state(self) -> dict[str, object] | None:
         """As `LM.to_state`, and the names of the errors where they are not the usual ones."""

@@ -86,10 +86,10 @@ class Predict(Module):
     async def steps(self, inputs: dict[str, Any]) -> Prediction:
         frame = require_frame("Predict")
         values = validate_inputs(self.signature, inputs)
-        lm = self._for_call(self._model(frame), frame)
+        lm, options = self._for_call(self._model(frame), frame)
         messages = frame.settings.adapter.format(self.signature, self._demos, values)
         assert frame.envelope is not None
-        request = LMRequest(lm.model, messages, lm.options, frame.envelope.sample)
+        request = LMRequest(lm.model, messages, options, frame.envelope.sample)
         outputs = await self._ask(lm, request, frame)
         prediction = _prediction(outputs)
         scope = frame.scope
@@ -104,8 +104,8 @@ class Predict(Module):
             raise LMNotConfiguredError(msg)
         return lm
 
-    def _for_call(self, lm: LM, frame: Frame) -> LM:
-        """The model with the options of this call, in order of what stands above: adapter, model, predictor, call."""
+    def _for_call(self, lm: LM, frame: Frame) -> tuple[LM, Mapping[str, object]]:
+        """The model and the options of this call: the adapter's, above them the model's, the predictor's, the block's."""
 
         def asked(provider: str) -> Mapping[str, object]:
             return frame.settings.adapter.options(self.signature, formats_of(provider))

@@ -144,6 +144,8 @@ def test_a_call_for_a_tenant_that_is_not_known_is_refused_where_it_is_named() ->
             rt.start(qa()).using(tenant="team-c")
         with pytest.raises(UnknownTenant, match=MESSAGE):
             rt.set_budget(Budget(tokens=1), tenant="team-c")
+        with pytest.raises(UnknownTenant, match=MESSAGE):
+            rt.usage(tenant="team-c")
 
 
 def test_known_tenants_and_calls_in_nobody_s_name_are_let_in() -> None:

@@ -135,13 +135,19 @@ def test_a_copy_keeps_the_fallbacks_and_may_have_others() -> None:
     assert lm.copy(fallbacks=[]) == LM("a/1") != lm == LM("a/1", fallbacks=[LM("b/2")])
 
 
-def test_options_of_a_call_stand_above_those_of_every_model() -> None:
+def test_options_of_a_call_stand_above_or_below_those_of_every_model() -> None:
     lm = LM("a/1", seed=1, fallbacks=[LM("b/2", temperature=0.9, fallbacks=[LM("c/3", top_p=0.1)])])
-    made = lm.for_call({"temperature": 0.5})
+    made, options = lm.for_call({"temperature": 0.5}, lambda provider: {"top_p": 0.9, "user": provider})
     second = made.fallbacks[0].lm
-    assert dict(made.options) == {"seed": 1, "temperature": 0.5}
-    assert dict(second.options) == {"temperature": 0.5}
-    assert dict(second.fallbacks[0].lm.options) == {"top_p": 0.1, "temperature": 0.5}
+    assert options == {"top_p": 0.9, "user": "a", "seed": 1, "temperature": 0.5}
+    assert dict(second.options) == {"top_p": 0.9, "user": "b", "temperature": 0.5}
+    assert dict(second.fallbacks[0].lm.options) == {"top_p": 0.1, "user": "c", "temperature": 0.5}
+
+
+def test_without_fallbacks_a_call_asks_the_lm_itself() -> None:
+    lm = LM("a/1", seed=1)
+    assert lm.for_call({}) == (lm, lm.options)
+    assert lm.for_call({"seed": 2}) == (lm, {"seed": 2})
 
 
 def test_a_state_file_names_the_fallbacks() -> None:
