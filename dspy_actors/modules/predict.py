@@ -105,7 +105,7 @@ class Predict(Module):
         return lm
 
     def _for_call(self, lm: LM, frame: Frame) -> tuple[LM, Mapping[str, object]]:
-        """The model and the options of this call: the adapter's, above them the model's, the predictor's, the block's."""
+        """The model and the call's options: the adapter's, above them the model's, the predictor's, the block's."""
 
         def asked(provider: str) -> Mapping[str, object]:
             return frame.settings.adapter.options(self.signature, formats_of(provider))
