@@ -254,6 +254,7 @@ class LoopDispatcher:
         try:
             if self._waker is not None:
                 self._waker.close()
+            loop.run_until_complete(asyncio.sleep(0))  # a task of the last turn begins: else it could not clean up
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
                 task.cancel()

@@ -195,6 +195,31 @@ def test_stop_cancels_what_runs_and_settles_its_replies(loop: LoopDispatcher) ->
         loop.run(work())
 
 
+def test_a_task_made_in_the_last_turn_of_a_loop_can_clean_up(loop: LoopDispatcher) -> None:
+    inside, go_on, cleaned = threading.Event(), threading.Event(), threading.Event()
+    running, tasks = loop.loop, []
+
+    def hold() -> None:
+        inside.set()
+        go_on.wait(5)
+
+    async def holds() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.set()
+
+    running.call_soon_threadsafe(hold)
+    assert inside.wait(5)
+    running.call_soon_threadsafe(lambda: tasks.append(running.create_task(holds())))
+    stopping = threading.Thread(target=loop.stop, args=(5,))
+    stopping.start()
+    _until(lambda: loop._stopped)
+    go_on.set()
+    stopping.join(5)
+    assert cleaned.is_set()
+
+
 def test_a_coroutine_that_will_not_end_with_its_loop_keeps_nobody_waiting(loop: LoopDispatcher) -> None:
     began = threading.Event()
 
