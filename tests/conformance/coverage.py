@@ -45,6 +45,12 @@ def tests() -> dict[str, list[str]]:
     return found
 
 
+def compared() -> set[str]:
+    """The rows whose tests look into what real Erlang or Elixir did."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in sorted(HERE.glob("test_*.py")))
+    return set(re.findall(r"recorded\([\"']([A-Z]\d\d)[\"']\)", sources))
+
+
 def departures() -> dict[str, str]:
     """The table in the package's docstring: what is said of each row that it names."""
     doc = ast.get_docstring(ast.parse(FACE.read_text(encoding="utf-8"))) or ""
@@ -74,6 +80,7 @@ def main() -> int:
     number = sum(len(names) for names in tested.values())
     print(f"{len(known)} rows, {len(wanted)} of them for us (D and A)")
     print(f"{sum(row in tested for row in wanted)} have a test ({number} tests)")
+    print(f"{sum(row in compared() for row in wanted)} are compared with what Erlang or Elixir did, as recorded")
     print(f"{sum(row in told for row in wanted)} depart from OTP as the docstring of supervisors says:")
     for row in filter(told.__contains__, wanted):
         print(f"  {row}  {told[row]}{'' if row in tested else '  (no test)'}")

@@ -114,7 +114,7 @@ def test_i07_the_restart_of_a_group_counts_once(kernel: Kernel) -> None:
 
 def test_i08_all_children_share_one_count(kernel: Kernel) -> None:
     sup = supervise(kernel, letters("ab", Log()), max_restarts=1)
-    assert [end_child(sup, "a"), end_child(sup, "b")] == [True, False]
+    assert [end_child(sup, "a"), end_child(sup, "b")] == recorded("I08")["shared"]
 
 
 def test_i08_a_supervisor_that_is_restarted_begins_to_count_anew(kernel: Kernel) -> None:
@@ -123,7 +123,7 @@ def test_i08_a_supervisor_that_is_restarted_begins_to_count_anew(kernel: Kernel)
     end_child(first, "x")
     finish(first)
 
-    assert end_child(child(outer, "inner"), "x") is True
+    assert end_child(child(outer, "inner"), "x") == recorded("I08")["anew"]
 
 
 def test_i09_the_last_straw_is_reported_with_its_child(written: list[str]) -> None:
@@ -132,7 +132,7 @@ def test_i09_the_last_straw_is_reported_with_its_child(written: list[str]) -> No
         end_child(sup, "a")
         down(sup)
 
-    assert written == ["child_terminated", "shutdown"]
+    assert written == recorded("I09")
 
 
 @pytest.mark.parametrize("restart", list(Restart))
@@ -163,6 +163,7 @@ def test_i12_without_a_backoff_a_failing_start_is_tried_again_at_once(still: Ker
     end_child(sup, "a")
 
     assert down(sup) == "shutdown"  # fifty attempts, and the clock never moved
+    assert recorded("I12") == {"more_than_fifty": True}
 
 
 def test_i12_a_backoff_waits_counts_and_can_be_interrupted(still: Kernel, clock: ManualClock) -> None:

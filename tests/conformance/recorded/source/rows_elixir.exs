@@ -1,4 +1,4 @@
-# Sections C (Elixir's part), Y: specs, dynamic supervisors.
+# Sections C (Elixir's part), Y, Q: specs, dynamic supervisors, partitions.
 
 defmodule Words do
   @moduledoc "What the rows are written in."
@@ -59,7 +59,7 @@ defmodule RowsElixir do
     [
       C03: &c03/1, C24: &c24/1, C25: &c25/1, C26: &c26/1,
       Y01: &y01/1, Y02: &y02/1, Y03: &y03/1, Y04: &y04/1, Y05: &y05/1, Y06: &y06/1, Y07: &y07/1, Y08: &y08/1,
-      Y09: &y09/1, Y10: &y10/1, Y11: &y11/1, Y12: &y12/1, Y13: &y13/1, H19: &h19/1, L09: &l09/1, T12: &t12/1
+      Y09: &y09/1, Y10: &y10/1, Y11: &y11/1, Y12: &y12/1, Y13: &y13/1, H19: &h19/1, L09: &l09/1, T12: &t12/1, Q01: &q01/1, Q02: &q02/1
     ]
   end
 
@@ -225,5 +225,33 @@ defmodule RowsElixir do
     [{_, again, _, _}] = other
     %{by_ref: DynamicSupervisor.terminate_child(sup, again), dead: answer(DynamicSupervisor.terminate_child(sup, again)),
       stranger: answer(DynamicSupervisor.terminate_child(sup, self()))}
+  end
+
+  def partitions(log, name) do
+    child = %{id: :part, start: {:worker, :start_link, [%{name: "p", log: log}]}}
+    {:ok, _} = PartitionSupervisor.start_link(child_spec: child, name: name, partitions: 3)
+    name
+  end
+
+  def places(name) do
+    Map.new(PartitionSupervisor.which_children(name), fn {id, pid, _, _} -> {id, pid} end)
+  end
+
+  def q01(log) do
+    name = partitions(log, :by_number)
+    ids = Map.new(places(name), fn {id, pid} -> {pid, id} end)
+
+    for key <- [0, 1, 2, 3, 7, -1, -3, -5], into: %{} do
+      {Integer.to_string(key), ids[GenServer.whereis({:via, PartitionSupervisor, {name, key}})]}
+    end
+  end
+
+  def q02(log) do
+    name = partitions(log, :by_crash)
+    before = places(name)
+    finish(before[1], :boom)
+    :tree.sync(Process.whereis(name))
+    again = places(name)
+    %{ids: Enum.sort(Map.keys(again)), same: for(id <- 0..2, do: again[id] == before[id])}
   end
 end

@@ -12,7 +12,7 @@ rows() ->
      {t03, fun(L) -> t(L, rest_for_one) end}, {t04, fun t04/1}, {t05, fun t05/1}, {t06, fun t06/1}, {t07, fun t07/1},
      {t08, fun t08/1}, {t09, fun t09/1}, {t10, fun t10/1}, {t11, fun t11/1}, {t13, fun t13/1}, {t14, fun t14/1},
      {i01, fun i01/1}, {i02, fun i02/1}, {i03, fun i03/1}, {i06, fun i06/1}, {i07, fun i07/1}, {i10, fun i10/1},
-     {i11, fun i11/1},
+     {i11, fun i11/1}, {i08, fun i08/1}, {i09, fun i09/1}, {i12, fun i12/1},
      {l01, fun l01/1}, {l02, fun l02/1}, {l03, fun l03/1}, {l04, fun l04/1}, {l05, fun l05/1}, {l07, fun l07/1},
      {l08, fun l08/1}].
 
@@ -212,6 +212,31 @@ crashes(Outer, N) ->
         true -> crash_leaf(Outer), crashes(Outer, N + 1);
         false -> N
     end.
+
+%% One count for all children, and a new one for a supervisor that was restarted.
+i08(Log) ->
+    Sup = fresh(#{intensity => 1}, letters("ab", Log), Log),
+    Shared = [begin end_child(Sup, Id, boom), is_process_alive(Sup) end || Id <- [a, b]],
+    Outer = fresh(#{}, [inner(Log, #{intensity => 1}, "inner")], Log),
+    First = tree:child(Outer, inner),
+    end_child(First, x, boom),
+    Mon = monitor(process, First),
+    exit(First, kill),
+    tree:down(Mon),
+    tree:sync(Outer),
+    Second = tree:child(Outer, inner),
+    end_child(Second, x, boom),
+    #{shared => Shared, anew => is_process_alive(Second)}.
+i09(Log) ->
+    Sup = fresh(#{intensity => 0}, letters("a", Log), Log),
+    Words = reports:during(fun() -> end_child(Sup, a, boom), tree:exit_of(Sup) end),
+    [W || W <- Words, W =:= child_terminated orelse W =:= shutdown].
+%% How often a start that always fails is tried in a fifth of a second: there is no waiting in between.
+i12(Log) ->
+    Sup = looping(Log, #{}, [failing(Log)]),
+    timer:sleep(200),
+    supervisor:terminate_child(Sup, b),
+    #{more_than_fifty => length([E || E <- log:take(Log), E =:= <<"!b">>]) > 50}.
 
 %% A child that fails to come back: `a` up at first, then failing for as long as the script says.
 looping(Log, Flags, Specs) ->

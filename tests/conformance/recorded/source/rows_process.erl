@@ -9,7 +9,7 @@ rows() ->
      {k13, fun k13/1}, {k14, fun k14/1}, {k15, fun k15/1}, {k16, fun k16/1}, {k17, fun k17/1},
      {v01, fun v01/1}, {v02, fun v02/1}, {v03, fun v03/1}, {v04, fun v04/1}, {v05, fun v05/1}, {v06, fun v06/1},
      {v07, fun v07/1}, {v08, fun v08/1}, {v09, fun v09/1}, {v10, fun v10/1}, {v11, fun v11/1}, {v12, fun v12/1},
-     {v13, fun v13/1}, {v14, fun v14/1}, {v15, fun v15/1}, {v16, fun v16/1}, {v18, fun v18/1}, {v19, fun v19/1},
+     {v13, fun v13/1}, {v14, fun v14/1}, {v15, fun v15/1}, {v16, fun v16/1}, {v17, fun v17/1}, {v18, fun v18/1}, {v19, fun v19/1},
      {v20, fun v20/1}, {v21, fun v21/1}].
 
 worker(Log) -> worker(Log, #{}).
@@ -138,6 +138,12 @@ v16(Log) ->
     #{answer => A, down => down(M), dead => tree:answer(case catch gen_server:stop(P) of {'EXIT', noproc} -> {error, noproc}; X -> X end),
       too_slow => tree:answer(case catch gen_server:stop(Slow, normal, 10) of {'EXIT', timeout} -> {error, timeout}; Y -> Y end),
       ends_later => down(M2)}.
+v17(Log) ->
+    maps:from_list([begin
+        P = worker(Log), M = monitor(process, P),
+        Words = reports:during(fun() -> gen_server:cast(P, {stop, R}), down(M) end),
+        {word(R), lists:member(server, Words)}
+    end || R <- [normal, shutdown, {shutdown, done}, boom]]).
 v18(Log) ->
     F = fun(Does) -> R = gen_server:start_link(worker, #{name => "a", log => Log, does => Does}, []),
         #{answer => tree:answer(R), exit => receive {'EXIT', _, W} -> word(W) after 50 -> nothing end} end,

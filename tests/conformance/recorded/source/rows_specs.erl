@@ -8,7 +8,7 @@ rows() ->
     [{c01, fun c01/1}, {c02, fun c02/1}, {c04, fun c04/1}, {c05, fun c05/1}, {c06, fun c06/1}, {c07, fun c07/1},
      {c08, fun c08/1}, {c13, fun c13/1}, {c14, fun c14/1}, {c15, fun c15/1}, {c16, fun c16/1}, {c17, fun c17/1},
      {c20, fun c20/1}, {c21, fun c21/1}, {c22, fun c22/1}, {c23, fun c23/1},
-     {s01, fun s01/1}, {s03, fun s03/1}, {s04, fun s04/1}, {s05, fun s05/1}, {s06, fun s06/1}, {s07, fun s07/1},
+     {s01, fun s01/1}, {s02, fun s02/1}, {s03, fun s03/1}, {s04, fun s04/1}, {s05, fun s05/1}, {s06, fun s06/1}, {s07, fun s07/1},
      {s08, fun s08/1}, {s09, fun s09/1}, {s10, fun s10/1}, {s11, fun s11/1}, {s12, fun s12/1}, {s13, fun s13/1},
      {s14, fun s14/1}, {s15, fun s15/1}, {s16, fun s16/1}, {s18, fun s18/1}, {s19, fun s19/1}].
 
@@ -81,6 +81,17 @@ c23(Log) ->
 s01(Log) ->
     tree:start(#{}, [spec("a", Log, #{does => {slow, 20}}), spec("b", Log), spec("c", Log)]),
     log:take(Log).
+
+s02(Log) ->
+    Me = self(),
+    Wait = fun() -> Me ! {held, self()}, receive go -> ok end end,
+    Specs = [spec("a", Log), spec("b", Log), spec("c", Log, #{does => {call, Wait}})],
+    spawn_link(fun() -> tree:start(#{}, Specs), Me ! up, receive never -> ok end end),
+    receive {held, C} -> ok end,
+    Early = receive up -> true after 20 -> false end,
+    C ! go,
+    receive up -> ok end,
+    #{returned_early => Early, log => log:take(Log)}.
 
 s03(Log) ->
     {error, {shutdown, {failed_to_start_child, Id, _}}} =
