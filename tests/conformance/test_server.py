@@ -215,6 +215,19 @@ def test_v10_an_awaited_call_to_oneself_is_refused_at_once(kernel: Kernel) -> No
     assert ref.call(Selfish.ask_myself) == recorded("V10")
 
 
+def test_v10_who_would_wait_for_himself_by_way_of_another_is_told_at_once_too(kernel: Kernel) -> None:
+    class Asking(LoopWorker):
+        async def ask(self, other: Ref[Any], back: Ref[Any] | None) -> str:
+            try:
+                return await (other.acall(Asking.ask, back, None) if back is not None else other.acall(Worker.hello))
+            except CallCycle:
+                return "calling_self"
+
+    a, b = (worker(kernel, cls=Asking) for _ in "ab")
+
+    assert a.within(60).call(Asking.ask, b, a) == recorded("V10")
+
+
 @kinds
 def test_v11_a_cast_to_the_dead_or_to_nobody_is_dropped(kernel: Kernel, cls: type[Worker]) -> None:
     ref, nobody = worker(kernel, cls=cls), Registry().via("nobody has this name")
