@@ -1,4 +1,4 @@
-"""Break one line of the LM layer at a time and see that the tests notice.
+"""Break one line of the LM layer or of the streams at a time and see that the tests notice.
 
     python -m tests.chaos.mutants [word ...]
 
@@ -21,19 +21,24 @@ PATIENCE = 90.0
 
 
 class Mutant(NamedTuple):
-    """In `dspy_actors/lm/<file>.py`, `old` becomes `new`; `tests/dspy_actors/test_<tests>.py` must notice."""
+    """In `<folder>/<file>.py`, `old` becomes `new`; `tests/dspy_actors/test_<tests>.py` must notice."""
 
     name: str
     file: str
     old: str
     new: str
     tests: str
+    folder: str
+
+
+LISTS = {"mutants.toml": "dspy_actors/lm", "stream_mutants.toml": "dspy_actors"}
+"""Each list, and the folder that its files are in."""
 
 
 def mutants() -> list[Mutant]:
-    """The list of `mutants.toml`."""
-    text = (Path(__file__).parent / "mutants.toml").read_text(encoding="utf-8")
-    return [Mutant(**fields) for fields in tomllib.loads(text)["mutant"]]
+    """All of them, in order."""
+    texts = {(Path(__file__).parent / name).read_text(encoding="utf-8"): folder for name, folder in LISTS.items()}
+    return [Mutant(**each, folder=folder) for text, folder in texts.items() for each in tomllib.loads(text)["mutant"]]
 
 
 def complaint(folder: Path, tests: str) -> str:
@@ -49,7 +54,7 @@ def complaint(folder: Path, tests: str) -> str:
 
 def tried(folder: Path, mutant: Mutant) -> str:
     """`killed`, `SURVIVED`, or `does not fit`: its line is not there exactly once."""
-    path = folder / "dspy_actors" / "lm" / f"{mutant.file}.py"
+    path = folder / mutant.folder / f"{mutant.file}.py"
     source = path.read_text(encoding="utf-8")
     if source.count(mutant.old) != 1:
         return "does not fit"

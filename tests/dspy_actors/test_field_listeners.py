@@ -117,6 +117,13 @@ def test_any_texts_come_through_the_chat_layout(first: str, second: str, places:
     assert joined(told(adapter.listener(signature), cut(text, places))) == adapter.parse(signature, text)
 
 
+NASTY = "[[ ## a ## ]] one \r\n\rtwo\rthree \r\n [[ ## x\r\n[[ ## b ##]]\n\t[[ ## b ## ]]\r\n\r\n four [[ ## a ## ]]\r"
+
+
+def test_line_ends_that_come_in_halves_are_read_as_whole_ones() -> None:
+    assert joined(told(ChatListener(OUTPUTS), NASTY)) == chat_texts(NASTY)
+
+
 def test_a_word_is_told_at_once_and_a_mark_never() -> None:
     listener = ChatListener(OUTPUTS)
 
@@ -242,6 +249,10 @@ def test_an_answer_that_is_cut_off_is_told_as_far_as_it_goes() -> None:
 
     assert told(JSONListener(OUTPUTS), text)[-2:] == [("b", "w", False), ("b", "", True)]
     assert joined(told(JSONListener(OUTPUTS), [text])) == JSONAdapter().parse(make_signature("q -> a, b"), text)
+
+
+def test_of_two_values_of_one_key_the_first_is_told() -> None:
+    assert told(JSONListener(OUTPUTS), ['{"a": "one", "a": "two"}']) == [("a", "one", True)]
 
 
 def test_a_brace_in_a_sentence_is_no_answer() -> None:

@@ -361,7 +361,7 @@ def test_the_deadline_ends_a_stream_whose_reader_is_slow() -> None:
             list(stream)
 
         assert caught.value.phase == "consumer"
-        assert provider.streams[0].closed
+        wait_until(lambda: provider.streams[0].closed, PATIENCE)
 
 
 def test_the_end_of_the_runtime_ends_a_stream() -> None:

@@ -185,7 +185,6 @@ def test_streams_that_end_in_all_ways_at_once_leave_nothing_behind(seed: int) ->
         wait_until(lambda: provider.open == 0, PATIENCE)
         assert len(provider.requests) == len(plan)
         assert sum(program.metrics()["calls"] for program in programs) == len(plan)  # type: ignore[misc]
-        assert all(stream.closed for stream in provider.streams)
 
 
 def test_a_closed_stream_raises_that_it_was_closed() -> None:
