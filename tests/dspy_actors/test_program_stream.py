@@ -31,6 +31,7 @@ from dspy_actors.modules.module import Module
 from dspy_actors.modules.predict import Predict
 from dspy_actors.modules.program_stream import BUFFER, ProgramStream
 from dspy_actors.modules.stream_response import StreamResponse
+from dspy_actors.pieces import TextPiece
 from dspy_actors.runtime import Runtime
 from dspy_actors.testing.providers import Scripted, ScriptedProvider
 from supervisors.actor import Actor
@@ -204,6 +205,15 @@ def test_each_call_has_a_state_of_its_own() -> None:
         streams = [program.stream(question=f"q{number}") for number in range(20)]
 
         assert [texts(stream) for stream in streams] == [{("self", "answer"): f"q{n}"} for n in range(20)]
+
+
+def test_of_several_choices_the_first_is_shown() -> None:
+    lines = [TextPiece(text, choice) for text in (HEADER, "a", "b", "c") for choice in (0, 1)]
+    with scripted([[*lines, TextPiece("!", 1)]]) as (rt, _):
+        stream = rt.start(Predict("question -> answer", n=2)).stream(question="why?")
+
+        assert texts(stream) == {("self", "answer"): "abc"}
+        assert [each.answer for each in stream.prediction.completions] == ["abc", "abc!"]
 
 
 # -- which outputs -----------------------------------------------------------------------------------------------
