@@ -30,10 +30,10 @@ def told(listener: FieldListener, pieces: Sequence[str]) -> list[FieldPiece]:
 
 def joined(pieces: Sequence[FieldPiece]) -> dict[str, str]:
     """The text of each output that was told, in the order they began."""
-    texts: dict[str, str] = {}
+    texts: dict[str, list[str]] = {}
     for piece in pieces:
-        texts[piece.field] = texts.get(piece.field, "") + piece.text
-    return texts
+        texts.setdefault(piece.field, []).append(piece.text)
+    return {field: "".join(parts) for field, parts in texts.items()}
 
 
 def ends_are_right(pieces: Sequence[FieldPiece]) -> bool:
@@ -151,7 +151,7 @@ def test_a_listener_is_made_for_each_call() -> None:
     assert adapter.listener(signature) is not adapter.listener(signature)
 
 
-@pytest.mark.parametrize("runaway", ["[[ ## " + "x" * 200_000, "[[ ## a ## ]]\nx" + " " * 200_000, "\n" * 200_000])
+@pytest.mark.parametrize("runaway", ["[[ ## " + "x" * 50_000, "[[ ## a ## ]]\nx" + " " * 50_000, "\n" * 50_000])
 def test_a_runaway_mark_is_read_in_linear_time(runaway: str) -> None:
     """Read over and over it would take minutes."""
     assert joined(told(ChatListener(OUTPUTS), runaway)) == chat_texts(runaway)
@@ -263,7 +263,7 @@ def test_inner_keys_are_no_outputs() -> None:
     assert joined(told(JSONListener(OUTPUTS), ['{"c": {"a": 1, "d": [{"b": 2}]}, "b": 3}'])) == {"b": "3"}
 
 
-@pytest.mark.parametrize("runaway", ['{"a": "' + "x" * 200_000, '{"c": ' + "[" * 200_000, '{"a": ' + " " * 200_000])
+@pytest.mark.parametrize("runaway", ['{"a": "' + "x" * 50_000, '{"c": ' + "[" * 50_000, '{"a": ' + " " * 50_000])
 def test_a_runaway_value_is_read_in_linear_time(runaway: str) -> None:
     """Read over and over it would take minutes."""
-    assert len(joined(told(JSONListener(OUTPUTS), runaway)).get("a", "")) in (0, 200_000)
+    assert len(joined(told(JSONListener(OUTPUTS), runaway)).get("a", "")) in (0, 50_000)
