@@ -1,8 +1,9 @@
 """A server that streams chat completions, in a process of its own: `with streaming() as server`.
 
-What a stream does is in the model's name: `fast-N` writes N pieces as fast as the client reads, `paced-N-R` N pieces at
-R a second. Every piece is an event of about 230 bytes; a paced one says when it was written, by the clock that all
-processes of a machine share. `GET /closed` gives the instants at which clients left in the middle.
+What a stream does is in the model's name: `fast-N` writes N pieces as fast as the client reads; `chat-N` and `json-N`
+write them as the output `answer` in the layout of an adapter; `paced-N-R` writes N pieces at R a second. Every piece is
+an event of about 230 bytes; a paced one says when it was written, by the clock that all processes of a machine share.
+`GET /closed` gives the instants at which clients left in the middle.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ _EVENT = (
     '"logprobs":null,"finish_reason":%s}]}\n\n'
 )
 _END = (_EVENT % ("m", "", '"stop"') + "data: [DONE]\n\n").encode()
+AROUND = {
+    "fast": ("", ""),
+    "chat": (r"[[ ## answer ## ]]\n", r"\n\n[[ ## completed ## ]]"),
+    "json": (r"{\"answer\": \"", r"\"}"),
+}
+"""What stands before and behind the pieces, as it is written in a JSON string."""
 BLOCK = 64
 PARTS = 10
 
@@ -84,20 +91,24 @@ class Peer(asyncio.Protocol):
             return
         kind, *numbers = json.loads(body[:length])["model"].split("-")
         self.transport.write(HEAD)
-        if kind == "fast":
-            self.task = asyncio.get_running_loop().create_task(self.fast(int(numbers[0])))
+        if kind in AROUND:
+            self.task = asyncio.get_running_loop().create_task(self.fast(int(numbers[0]), *AROUND[kind]))
         else:
             self.left, rate = int(numbers[0]), int(numbers[1])
             if rate not in self.pacers:
                 self.pacers[rate] = Pacer(rate)
             self.pacers[rate].add(self)
 
-    async def fast(self, count: int) -> None:
+    async def fast(self, count: int, before: str, behind: str) -> None:
+        if before:
+            self.transport.write(framed(event(before)))
         block = framed(event("word ") * BLOCK)
         for _ in range(count // BLOCK):
             await self.can_write.wait()
             self.transport.write(block)
-        self.transport.write(framed(event("word ") * (count % BLOCK) + _END) + b"0\r\n\r\n")
+        self.transport.write(
+            framed(event("word ") * (count % BLOCK) + (event(behind) if behind else b"") + _END) + b"0\r\n\r\n"
+        )
 
     def piece(self, data: bytes) -> None:
         """Write one piece of a paced stream, and the end after its last."""

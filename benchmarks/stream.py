@@ -60,7 +60,7 @@ def main() -> None:
 def _events(report: Report, targets: Targets, server: Streaming, events: int, rounds: int) -> None:
     cases: dict[str, Callable[[], list[float]]] = {}
     for name in transports():
-        cases[f"bare, {name}"] = partial(_timed, events, partial(_bare_events, server, name, events))
+        cases[f"bare, {name}"] = partial(_timed, events, partial(bare_events, server, name, events))
         cases[f"ours, for, {name}"] = partial(_timed, events, partial(_read_events, server, name, events, sync=True))
         cases[f"ours, async for, {name}"] = partial(
             _timed, events, partial(_read_events, server, name, events, sync=False)
@@ -84,7 +84,7 @@ def _timed(events: int, case: Callable[[], int]) -> list[float]:
     return [took / events * 1e6]
 
 
-def _bare_events(server: Streaming, name: str, events: int) -> int:
+def bare_events(server: Streaming, name: str, events: int) -> int:
     async def read() -> int:
         transport = choose(name)(server.base_url, TransportSettings())
         count = 0
@@ -109,12 +109,12 @@ async def _bare_chunks(transport: Any, server: Streaming, model: str) -> AsyncIt
     await incoming.aclose()
 
 
-def _model(server: Streaming, name: str) -> LM:
+def model_at(server: Streaming, name: str) -> LM:
     return LM(f"openai/{name}", base_url=server.base_url, api_key="x", cache=False, num_retries=0)
 
 
 def _read_events(server: Streaming, name: str, events: int, *, sync: bool) -> int:
-    with Runtime(_model(server, f"fast-{events}"), transport=name) as rt:
+    with Runtime(model_at(server, f"fast-{events}"), transport=name) as rt:
         if sync:
             return sum(1 for _ in rt.stream("go"))
 
@@ -135,8 +135,8 @@ def _memory(report: Report, targets: Targets, server: Streaming) -> None:
     events = 10_000_000 // BYTES_AN_EVENT
     rows = {"10 MB to a slow reader": Row("10 MB to a slow reader")}
     grown: list[float] = []
-    with Runtime(_model(server, f"fast-{events}"), transport=transports()[-1]) as rt:
-        _sip(rt.stream("go", _model(server, "fast-5000")))
+    with Runtime(model_at(server, f"fast-{events}"), transport=transports()[-1]) as rt:
+        _sip(rt.stream("go", model_at(server, "fast-5000")))
         gc.collect()
         before = _resident()
         stream = rt.stream("go")
@@ -173,7 +173,7 @@ def _cancel(report: Report, targets: Targets, server: Streaming) -> None:
     rows = {}
     for name in transports():
         row = rows[f"close() to the server's end, {name}"] = Row(name)
-        with Runtime(_model(server, "paced-100000-50"), transport=name) as rt:
+        with Runtime(model_at(server, "paced-100000-50"), transport=name) as rt:
             for _ in range(CANCELS):
                 stream = rt.stream("go")
                 stream.take().get(10.0)
@@ -235,7 +235,7 @@ async def _our_many(server: Streaming, name: str, streams: int, model: str) -> l
             assert isinstance(piece, TextPiece)
             lags.append(time.monotonic() - float(piece.text))
 
-    async with Runtime(_model(server, model), transport=name) as rt:
+    async with Runtime(model_at(server, model), transport=name) as rt:
         await asyncio.gather(*(one(rt) for _ in range(streams)))
     return lags
 
