@@ -40,6 +40,8 @@ from supervisors.ref import Ref
 from supervisors.reply import Reply
 from supervisors.telemetry import Telemetry
 
+_DISPATCHES = ("name", "is_loop", "submit", "attach", "detach", "abandon", "stop")
+
 
 class Name(Protocol):
     """Where an actor is registered before its `init` runs; `Via` is one."""
@@ -95,6 +97,8 @@ class Kernel:
     def install(self, name: str, dispatcher: Dispatcher) -> None:
         """Let classes say `dispatcher = name`. Whoever installs it also stops it; `close` stops what is left."""
         self._refuse_if_closed()
+        if missing := [each for each in _DISPATCHES if not hasattr(dispatcher, each)]:
+            raise SpecError("dispatcher", dispatcher, f"an object with {', '.join(missing)}")
         if name in self._dispatchers:
             raise SpecError("dispatcher", name, f"a name that is not taken: {', '.join(sorted(self._dispatchers))}")
         self._dispatchers[name] = dispatcher

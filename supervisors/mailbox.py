@@ -206,6 +206,10 @@ class Mailbox:
             self.home.zombie_cells.pop(self, None)
         if self.dead:
             self.reject()
+            while self.sysq:
+                give_up = getattr(self.sysq.popleft(), "give_up", None)
+                if give_up is not None:  # the rest of a handler that paused, which nobody runs now
+                    give_up()
             if self.heir is not None:
                 self.hand_on(self.take_heir())
             return False

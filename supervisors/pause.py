@@ -92,6 +92,12 @@ class Pause:
             host.following = child
         return False
 
+    def give_up(self) -> None:
+        """Whoever paused has died before this began: nobody is going to run the child."""
+        self._child.own.release()
+        self._child.released()
+        self._child.fence()
+
     def fence(self) -> None:
         """The pool's word for an activation that failed in the kernel's own code."""
         self._cell.fence()

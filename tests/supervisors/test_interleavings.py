@@ -21,9 +21,13 @@ from supervisors.dispatchers.pool import Pool
 from supervisors.errors import ActorDied, StartFailed, SystemStopped
 from supervisors.exits import Killed
 from supervisors.kernel import Kernel
+from supervisors.ref import Ref
 from supervisors.registry import Registry
 from supervisors.reply import Reply
+from supervisors.spec import ChildSpec
+from supervisors.supervisor import Supervisor
 from tests.supervisors.actors import Background, Counter, Inline, OnLoop, OnThread, spawn
+from tests.supervisors.workers import CRASH, supervise
 
 owned = pytest.mark.parametrize("cls", [Counter, OnThread, OnLoop])
 
@@ -317,6 +321,18 @@ def test_who_is_fenced_under_its_name_while_it_starts_is_gone(kernel: Kernel, cl
     assert kernel.live() == []
     if cls is OnThread:
         until(lambda: threading.active_count() == before)
+
+
+def test_a_restart_that_its_supervisor_does_not_live_to_see_leaves_nobody_behind(kernel: Kernel) -> None:
+    sup = supervise(kernel, [ChildSpec("a", Counter)])
+    ref = sup.call(Supervisor.which_child, "a").ref
+    assert isinstance(ref, Ref)
+    with parked("spawn:adding", kernel) as gate:
+        ref.exit(CRASH)
+        gate.reached()
+        sup.fence()
+        gate.open()
+        until(lambda: (kernel.live(), kernel.zombies) == ([], 0))
 
 
 @pytest.mark.parametrize("held", [True, False])

@@ -226,3 +226,8 @@ def test_requests_from_many_threads_at_once_are_all_answered(kernel: Kernel) -> 
     for each in asking:
         each.value()
     assert [ref.call(Counter.add, 0) for ref in refs] == [600] * 4
+
+
+def test_what_is_no_dispatcher_is_refused(kernel: Kernel) -> None:
+    with pytest.raises(SpecError, match="submit, attach"):
+        kernel.install("mine", object())  # type: ignore[arg-type]
