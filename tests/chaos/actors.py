@@ -76,6 +76,24 @@ class Book:
         with self.lock:
             self.counts[what] += 1
 
+    def listen(self, telemetry: Telemetry) -> None:
+        """Write down what the system tells of itself."""
+
+        def started(event: object, measurements: object, metadata: Any) -> None:
+            if metadata["id"] in NAMES and metadata["ref"] is not None:
+                self.started.append(metadata["ref"].incarnation)
+
+        def ended(event: object, measurements: Any, metadata: Any) -> None:
+            if issubclass(metadata["class"], Node):
+                self.deaths.append(metadata["ref"].incarnation)
+                with self.lock:
+                    self.counts["messages"] += measurements["messages"]
+
+        telemetry.attach("chaos", ("supervisor", "child", "start"), started)
+        telemetry.attach("chaos", ("actor", "exit"), ended)
+        telemetry.attach("chaos", ("supervisor", "child", "restart"), lambda *_: self.count("restarts"))
+        telemetry.attach("chaos", ("supervisor", "child", "terminate"), lambda *_: self.count("told to supervisors"))
+
     def __str__(self) -> str:
         told = ", ".join(f"{number} {what}" for what, number in sorted(self.counts.items()))
         return "\n".join([told, *(f"WRONG: {complaint}" for complaint in self.complaints)])
@@ -278,7 +296,8 @@ def killer(world: World, rng: random.Random, going: threading.Event) -> None:
         pause.wait(rng.random() * 0.002)
 
 
-def _specs(world: World) -> list[ChildSpec]:
+def specs(world: World) -> list[ChildSpec]:
+    """Two supervisors over all nodes."""
     nodes = [
         ChildSpec(name, KINDS[number % len(KINDS)], (world,), name=world.registry.via(name), shutdown=LOST)
         for number, name in enumerate(NAMES)
@@ -292,43 +311,39 @@ def _specs(world: World) -> list[ChildSpec]:
     ]
 
 
-def _listen(telemetry: Telemetry, book: Book) -> None:
-    def started(event: object, measurements: object, metadata: Any) -> None:
-        if metadata["id"] in NAMES and metadata["ref"] is not None:
-            book.started.append(metadata["ref"].incarnation)
+def quietly(trial: Callable[[float, int], Book]) -> Callable[[float, int], Book]:
+    """A trial whose deaths are no news, and after which nothing may be left."""
 
-    def ended(event: object, measurements: Any, metadata: Any) -> None:
-        if issubclass(metadata["class"], Node):
-            book.deaths.append(metadata["ref"].incarnation)
-            with book.lock:
-                book.counts["messages"] += measurements["messages"]
+    def quiet(seconds: float, seed: int) -> Book:
+        before = seen()
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        try:
+            book = trial(seconds, seed)
+        finally:
+            structlog.reset_defaults()
+        book.complaints += [f"left behind: {each}" for each in left(before)]
+        return book
 
-    telemetry.attach("chaos", ("supervisor", "child", "start"), started)
-    telemetry.attach("chaos", ("actor", "exit"), ended)
-    telemetry.attach("chaos", ("supervisor", "child", "restart"), lambda *_: book.count("restarts"))
-    telemetry.attach("chaos", ("supervisor", "child", "terminate"), lambda *_: book.count("told to supervisors"))
+    return quiet
 
 
+@quietly
 def trial(seconds: float, seed: int) -> Book:
     """One trial of so many seconds. Its `complaints` are empty when all is well."""
-    before, book, telemetry = seen(), Book(), Telemetry()
-    _listen(telemetry, book)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # deaths are no news
-    try:
-        with System(telemetry=telemetry) as system:
-            world = World(book, system.registry, system.spawn(Watcher, book))
-            for spec in _specs(world):
-                system.start_child(spec)
-            _run(world, seconds, seed)
-            _check(system, world)
-            telemetry.detach("chaos")
-    finally:
-        structlog.reset_defaults()
-    book.complaints += [f"left behind: {each}" for each in left(before)]
+    book, telemetry = Book(), Telemetry()
+    book.listen(telemetry)
+    with System(telemetry=telemetry) as system:
+        world = World(book, system.registry, system.spawn(Watcher, book))
+        for spec in specs(world):
+            system.start_child(spec)
+        run(world, seconds, seed)
+        _check(system, world)
+        telemetry.detach("chaos")
     return book
 
 
-def _run(world: World, seconds: float, seed: int) -> None:
+def run(world: World, seconds: float, seed: int) -> None:
+    """The clients and the killers, for so many seconds."""
     going = threading.Event()
     going.set()
     rngs = [random.Random(seed + number) for number in range(CLIENTS + KILLERS + 1)]
@@ -386,8 +401,9 @@ def _check(system: System, world: World) -> None:
         book.complaints.append(f"{system.kernel.zombies} fenced actors still have a thread")
 
 
-def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__)
+def command(about: str | None, trial: Callable[[float, int], Book]) -> int:
+    """Run a trial from the command line; the exit code is 1 when something is wrong."""
+    arguments = argparse.ArgumentParser(description=about)
     arguments.add_argument("--seconds", type=float, default=60.0)
     arguments.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     arguments.add_argument("--switch-interval", type=float, default=sys.getswitchinterval())
@@ -401,4 +417,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__, trial))
