@@ -90,7 +90,7 @@ class Reservation:
     need: Need
     at: float
     epoch: int
-    marks: tuple[float, ...]
+    marks: tuple[float, float, float, float]
     is_sent: bool = False
     followed_at: float | None = None
     settled: bool = False
@@ -109,6 +109,8 @@ class RateLimiter:
         "_random",
         "_resumed_at",
         "_unsent",
+        "_unsent_answer",
+        "_unsent_prompt",
         "in_flight",
         "input_tokens",
         "output_tokens",
@@ -137,7 +139,7 @@ class RateLimiter:
         self._out = 0  # of those reserved since the last pause
         self._epoch = 0
         self._last_sent: Reservation | None = None
-        self._unsent = [0.0, 0.0, 0.0, 0.0]  # reserved and not sent yet, of each bucket
+        self._unsent = self._unsent_prompt = self._unsent_answer = 0  # requests and tokens with room and not sent yet
 
     def wait(self, need: Need, now: float, kept: float = 0.0) -> float:
         """Seconds until there may be room for a request that leaves the share `kept` of every limit alone.
@@ -173,22 +175,29 @@ class RateLimiter:
         self._take(1, need.prompt, need.answer, now)
         self.in_flight.now += 1
         self._out += 1
-        self._count_unsent(need, 1)
-        return Reservation(need, now, self._epoch, tuple(bucket.taken for bucket in self._buckets()))
+        self._unsent += 1
+        self._unsent_prompt += need.prompt
+        self._unsent_answer += need.answer
+        marks = (self.requests.taken, self.tokens.taken, self.input_tokens.taken, self.output_tokens.taken)
+        return Reservation(need, now, self._epoch, marks)
 
     def sent(self, reservation: Reservation, now: float) -> None:
         """The whole request is on its way, before all that has room and is not sent yet."""
         if reservation.settled:
             return
         if not reservation.is_sent:
-            reservation.is_sent = True
-            self._count_unsent(reservation.need, -1)
+            self._no_longer_unsent(reservation)
         if self._last_sent is not None:
             self._last_sent.followed_at = now
         self._last_sent = reservation
         reservation.at, reservation.followed_at = now, None
-        taken = (bucket.taken for bucket in self._buckets())
-        reservation.marks = tuple(all_of_it - unsent for all_of_it, unsent in zip(taken, self._unsent, strict=True))
+        prompt, answer = self._unsent_prompt, self._unsent_answer
+        reservation.marks = (
+            self.requests.taken - self._unsent,
+            self.tokens.taken - prompt - answer,
+            self.input_tokens.taken - prompt,
+            self.output_tokens.taken - answer,
+        )
 
     def settle(self, reservation: Reservation, used: Need | None, now: float, *, sent: bool) -> None:
         """The request has ended: put the tokens right, and give everything back where nothing was sent.
@@ -200,7 +209,7 @@ class RateLimiter:
         reservation.settled = True
         self.in_flight.now -= 1
         if not reservation.is_sent:
-            self._count_unsent(reservation.need, -1)
+            self._no_longer_unsent(reservation)
         if reservation.epoch == self._epoch:
             self._out -= 1
         need = reservation.need
@@ -271,9 +280,11 @@ class RateLimiter:
     def _knows_limits(self) -> bool:
         return any(bucket.limit is not None for bucket in self._buckets())
 
-    def _count_unsent(self, need: Need, sign: int) -> None:
-        for number, amount in enumerate((1, need.tokens, need.prompt, need.answer)):
-            self._unsent[number] += sign * amount
+    def _no_longer_unsent(self, reservation: Reservation) -> None:
+        reservation.is_sent = True
+        self._unsent -= 1
+        self._unsent_prompt -= reservation.need.prompt
+        self._unsent_answer -= reservation.need.answer
 
     def _take(self, requests: int, prompt: int, answer: int, now: float) -> None:
         if requests:
