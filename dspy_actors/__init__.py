@@ -17,6 +17,7 @@ with Runtime(lm="embedded/knn") as rt:              # starts the supervision tre
 | room | what is in it |
 |---|---|
 | `signature/`, `adapters/`, `types/`, `example`, `messages` | words: text in, text out; no thread, no I/O |
+| `quarantine/` | inputs that break programs, set aside |
 | `lm/`, `cache/` | models: guards, workers, providers, transports |
 | `runner`, `modules/`, `evaluation/`, `batch` | running: what a program is, who runs it, over one row or many |
 | `streaming/` | streams in DSPy's form, for web services, and as stages with demand |

@@ -19,6 +19,7 @@ from dspy_actors.lm.lm import LM
 from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.export import as_line, fits, write_jsonl
 from dspy_actors.quarantine.file import Filing, QuarantineFile
+from dspy_actors.quarantine.preview import printable
 from dspy_actors.quarantine.state import instant
 from dspy_actors.runtime import Runtime
 
@@ -147,8 +148,8 @@ def table(entries: Sequence[Entry]) -> str:
     cells = [
         (
             entry.id,
-            entry.program,
-            entry.tenant or "-",
+            printable(entry.program),
+            printable(entry.tenant) or "-",
             _reason(entry),
             f"{entry.faults} calls",
             _until(entry),
@@ -167,8 +168,8 @@ def card(entry: Entry) -> str:
     """One entry for people."""
     pairs = [
         ("entry", entry.id),
-        ("program", entry.program),
-        ("tenant", entry.tenant or "-"),
+        ("program", printable(entry.program)),
+        ("tenant", printable(entry.tenant) or "-"),
         ("version", entry.version[:12]),
         ("reason", _reason(entry)),
         ("failed", f"{entry.faults} calls, from {instant(entry.first_at)} to {instant(entry.last_at)}"),

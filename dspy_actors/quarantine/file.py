@@ -71,10 +71,9 @@ class QuarantineFile:
             msg = f"{self.path} is no quarantine: {strange}; name another path"
             raise QuarantineError(msg, path=str(self.path))
 
-    @property
-    def exists(self) -> bool:
-        """Whether it is there: someone may delete it while it is in use."""
-        return self.path.exists()
+    def identity(self) -> tuple[int, int] | None:
+        """Tells the file from one that took its place: someone may delete or restore it while it is in use."""
+        return self._file.identity()
 
     def connect(self, timeout: float = 1.0) -> sqlite3.Connection:
         """A connection, with the tables in place. Raises what SQLite raises."""

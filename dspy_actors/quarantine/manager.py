@@ -84,6 +84,7 @@ class FilingManager(QuarantineManager):
         assert plan.file is not None
         self.file = plan.file
         self.connection: sqlite3.Connection | None = None
+        self.opened: tuple[int, int] | None = None
         self.revision = 0
         self.trouble: str | None = None
         super().init(plan)
@@ -128,10 +129,11 @@ class FilingManager(QuarantineManager):
         self._disconnect()
 
     def _exchange(self) -> None:
-        if self.connection is not None and not self.file.exists:
+        if self.connection is not None and self.file.identity() != self.opened:
             self._disconnect()
         if self.connection is None:
             self.connection = self.file.connect()
+            self.opened = self.file.identity()
             self._reconcile(self.connection)
         filings = list(self.file.pending.values())
         rows, self.revision = self.file.exchange(self.connection, filings, self.revision)

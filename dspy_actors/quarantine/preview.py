@@ -47,7 +47,12 @@ def preview_of(inputs: Mapping[str, Any]) -> Preview:
 def _field(name: str, value: object) -> FieldPreview:
     begins = _beginning(value) if isinstance(value, str) and not _TELLING.search(name) else None
     length = len(value) if isinstance(value, Sized) else None
-    return FieldPreview(name[:_NAME], type(value).__name__, length, begins)
+    return FieldPreview(printable(redacted(name[:_LOOKED_AT]))[:_NAME], type(value).__name__, length, begins)
+
+
+def printable(text: str) -> str:
+    """`text` with `?` for what would move a cursor or break a line: names come from callers too."""
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _beginning(text: str) -> str:

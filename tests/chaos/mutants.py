@@ -1,10 +1,10 @@
-"""Break one line of the LM layer or of the streams at a time and see that the tests notice.
+"""Break one line of the LM layer, the streams or the quarantine at a time and see that the tests notice.
 
     python -m tests.chaos.mutants [word ...]
 
 Each mutant is applied to a copy of the package in a temporary folder, and the tests named beside it run against the
-copy; given words, only mutants whose name has one of them. Exit code 1 when one survives, 2 when one does not fit
-the source any more. A mutant that makes the tests hang is killed too.
+copy; given words, only mutants whose file or name has one of them. Exit code 1 when one survives, 2 when one does not
+fit the source any more. A mutant that makes the tests hang is killed too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ class Mutant(NamedTuple):
     folder: str
 
 
-LISTS = {"mutants.toml": "dspy_actors/lm", "stream_mutants.toml": "dspy_actors"}
+LISTS = {
+    "mutants.toml": "dspy_actors/lm",
+    "stream_mutants.toml": "dspy_actors",
+    "quarantine_mutants.toml": "dspy_actors",
+}
 """Each list, and the folder that its files are in."""
 
 
@@ -66,7 +70,7 @@ def tried(folder: Path, mutant: Mutant) -> str:
 
 
 def main(words: list[str]) -> int:
-    chosen = [mutant for mutant in mutants() if not words or any(word in mutant.name for word in words)]
+    chosen = [each for each in mutants() if not words or any(word in f"{each.file}: {each.name}" for word in words)]
     results: dict[str, list[str]] = {"killed": [], "SURVIVED": [], "does not fit": []}
     with copied() as folder:
         for tests in sorted({mutant.tests for mutant in chosen}):

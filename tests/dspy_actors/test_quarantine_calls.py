@@ -449,7 +449,15 @@ def mapped(program: Program, rt: Runtime) -> Exception | None:
     return one.outcome.error
 
 
-@pytest.mark.parametrize("way", [call, acall, submit, mapped])
+def streamed(program: Program, rt: Runtime) -> Exception | None:
+    try:
+        list(program.stream(question="bad"))
+    except Exception as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("way", [call, acall, submit, mapped, streamed])
 def test_every_call_of_a_program_that_was_started_so_is_checked(way: Any, rt: Runtime, sick: Sick) -> None:
     program = rt.start(qa(), quarantine=True)
     assert [type(way(program, rt)).__name__ for _ in range(4)] == ["LMContentFilterError"] * 3 + ["QuarantinedInput"]

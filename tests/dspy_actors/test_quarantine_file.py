@@ -230,7 +230,10 @@ def test_a_release_by_somebody_else_is_noticed_at_the_next_look(sick: Sick, cloc
         file_says(path, ("content_filter", True))
         (entry,) = rt.quarantine.list()
         write(path, Filing(entry, held=False))
+        (before,) = rows(path)
         polled(rt)
+        polled(rt)
+        assert rows(path) == [before]  # it is not written once more
         assert kinds(program, "bad") == ["content_filter"]
         assert log.events[-1] == ("released", "elsewhere")
 
@@ -244,8 +247,11 @@ def test_a_release_by_a_person_is_stronger_than_a_probe_that_failed_meanwhile(
         file_says(path, ("content_filter", True))
         (entry,) = rt.quarantine.list()
         clock.advance(HOUR)
+        polled(rt)
+        polled(rt)
         write(path, Filing(entry, held=False))
         assert kinds(program, "bad") == ["content_filter"]
+        assert rt.quarantine.stats().probes == 1
         wait_until(lambda: rt.quarantine.list() == [])
         file_says(path, ("content_filter", False))
 
@@ -376,6 +382,23 @@ def test_a_file_that_is_deleted_in_use_is_written_anew(sick: Sick, clock: Manual
             each.unlink()
         polled(rt)
         file_says(path, ("content_filter", True))
+
+
+def test_a_file_that_is_replaced_in_use_is_read_and_written(
+    sick: Sick, clock: ManualClock, path: Path, tmp_path: Path
+) -> None:
+    """As a backup that is restored: what it holds is taken over, what it lacks is filed."""
+    restored = tmp_path / "restored.sqlite"
+    write(restored, Filing(an_entry(until=4e9), held=True))
+    with sick.runtime(clock, path=path) as rt:
+        kinds(rt.start(qa()), "bad", 3)
+        file_says(path, ("content_filter", True))
+        for each in path.parent.glob("quarantine.sqlite*"):
+            each.unlink()
+        restored.rename(path)
+        polled(rt)
+        file_says(path, ("content_filter", True), ("parse", True))
+        wait_until(lambda: sorted(entry.reason for entry in rt.quarantine.list()) == ["content_filter", "parse"])
 
 
 def test_a_file_of_another_version_is_set_aside(path: Path) -> None:

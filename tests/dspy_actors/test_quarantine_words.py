@@ -124,6 +124,11 @@ def test_a_long_text_costs_no_more_than_a_short_one_and_shows_no_more() -> None:
     assert field.length == 4_000_000
 
 
+def test_the_name_of_a_field_moves_no_cursor_and_shows_no_key() -> None:
+    first, second = preview_of({"a\x1b[2J\nb": 1, "sk-ant-api03-Vq8k2mXy7Lw1": 2})
+    assert (first.name, second.name) == ("a?[2J?b", "…")
+
+
 def test_an_input_of_many_fields_has_a_short_preview() -> None:
     assert len(preview_of({f"f{n}": "x" for n in range(1000)})) == FIELDS
 
