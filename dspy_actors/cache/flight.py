@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dspy_actors.errors import DspyActorsError
 from supervisors.reply import Reply
@@ -20,13 +20,15 @@ T = TypeVar("T")
 class Flight(Generic[K, T]):
     """One trip under way and those who wait for it. The leader ends it with `succeed` or `fail`."""
 
-    __slots__ = ("_abandon", "_deadlines", "_table", "key")
+    __slots__ = ("_abandon", "_deadlines", "_joined", "_notes", "_table", "key")
 
     def __init__(self, table: SingleFlight[K, T], key: K) -> None:
         self.key = key
         self._table = table
         self._abandon: Callable[[], object] | None = None
         self._deadlines: dict[Reply[T], float | None] = {}
+        self._joined: Callable[[Any], object] | None = None
+        self._notes: list[Any] = []  # of those who came before anybody asked to be told
 
     @property
     def waiting(self) -> int:
@@ -52,6 +54,20 @@ class Flight(Generic[K, T]):
                 self._abandon = cancel
                 return
         cancel()
+
+    def on_joined(self, tell: Callable[[Any], object]) -> None:
+        """`tell` is called with the note of everybody who has joined and who joins from now on, in their threads."""
+        with self._table.lock:
+            self._joined = tell
+            notes, self._notes = self._notes, []
+        for note in notes:
+            tell(note)
+
+    def joined(self, note: Any) -> Callable[[Any], object] | None:
+        """Somebody has joined with `note`: whom to tell of it, `None` for later; called under the lock."""
+        if self._joined is None:
+            self._notes.append(note)
+        return self._joined
 
     def succeed(self, value: T) -> int:
         """Give everybody `value`; how many were still there."""
@@ -79,21 +95,25 @@ class SingleFlight(Generic[K, T]):
         self.joined = 0
         self._flights: dict[K, Flight[K, T]] = {}
 
-    def join(self, key: K, deadline: float | None = None) -> tuple[Flight[K, T] | None, Reply[T]]:
+    def join(self, key: K, deadline: float | None = None, note: Any = None) -> tuple[Flight[K, T] | None, Reply[T]]:
         """Take part in the flight of `key`: `(flight, reply)` for the one who must fly it, `(None, reply)` for others.
 
-        Cancelling the reply is leaving. `deadline` is an instant of the runtime's clock, used by `Flight.deadline`.
+        Cancelling the reply is leaving. `deadline` is an instant of the runtime's clock, used by `Flight.deadline`;
+        `note` is told to the one who flies it, who may want to fly faster (`Flight.on_joined`).
         """
         reply: Reply[T] = Reply()
         with self.lock:
             flight = self._flights.get(key)
-            leading = flight is None
+            leading, tell = flight is None, None
             if flight is None:
                 flight = self._flights[key] = Flight(self, key)
             else:
                 self.joined += 1
+                tell = flight.joined(note)
             flight._deadlines[reply] = deadline
         chosen = flight
+        if tell is not None:
+            tell(note)
         reply.add_done_callback(lambda settled: self._left(chosen, settled))
         return (chosen if leading else None), reply
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from threading import Lock
 
+from dspy_actors.envelope import CLASSES, Priority
 from dspy_actors.lm.budget import Amount
 
 
@@ -13,18 +14,31 @@ class Account:
     """Carried by one call through every attempt and every worker. Written on the io loop, read when the call ends.
 
     `phase` is what the call waits for: its `worker`, the `limiter`, the `model`, or the `backoff` between attempts; a
-    stream's instead of `model` the `first_token`, the rest of the `stream`, or its `consumer`.
+    stream's instead of `model` the `first_token`, the rest of the `stream`, or its `consumer`. `hurried` is told when
+    the call has become more urgent.
     """
 
-    __slots__ = ("_late", "_lock", "phase", "session", "spent", "tenant")
+    __slots__ = ("_late", "_lock", "hurried", "phase", "priority", "session", "spent", "tenant")
 
-    def __init__(self, tenant: str = "", session: str = "") -> None:
+    def __init__(self, tenant: str = "", session: str = "", priority: Priority = "interactive") -> None:
         self.tenant = tenant
         self.session = session
+        self.priority = priority
+        self.hurried: Callable[[Priority], object] | None = None
         self.phase = "worker"
         self.spent = Amount()
         self._lock = Lock()
         self._late: Callable[[Amount], object] | None = None
+
+    def hurry(self, priority: Priority) -> None:
+        """One of that class waits for the answer too: a more urgent one carries the call along. Any thread."""
+        with self._lock:
+            if CLASSES.index(priority) >= CLASSES.index(self.priority):
+                return
+            self.priority = priority  # then look: who begins to wait does it the other way round
+        hurried = self.hurried
+        if hurried is not None:
+            hurried(priority)
 
     def add(self, tokens: int, money: Decimal | None) -> None:
         """Book one request that was sent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -96,13 +97,21 @@ class Attempts:
     def _passing(self, work: Work) -> Passing:
         account = work.account
         return self.gates.begin(
-            work.request, work.until(), timeout=work.timeout, priority=work.priority, tenant=account.tenant
+            work.request,
+            work.until(),
+            timeout=work.timeout,
+            priority=account.priority,
+            tenant=account.tenant,
+            until=work.until,
         )
 
     async def _enter(self, work: Work, sent: int, last: LMError | None) -> Passing:
         """Through the gates; an attempt that they refuse ends the call with what the one before it met, if any."""
         work.account.phase = "limiter"
         passing = self._passing(work)
+        account = work.account
+        account.hurried = partial(self.gates.hurry, passing)
+        passing.priority = account.priority  # then look: it may have become more urgent meanwhile
         try:
             await self.gates.enter(passing)
         except LMError as refusal:
@@ -179,7 +188,7 @@ class Attempts:
                 usage=usage,
                 cost=cost,
                 kind=None if failure is None else failure.kind,
-                priority=work.priority,
+                priority=account.priority,
             )
         )
 

@@ -159,7 +159,6 @@ class LMClient:
             call.shared or call.flow is not None,
             lm.num_retries,
             lm.timeout,
-            envelope.priority,
             call.account,
             lm.hedge,
         )

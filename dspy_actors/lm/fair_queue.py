@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from dspy_actors.envelope import Priority
@@ -179,9 +179,3 @@ class FairQueue(Generic[T]):
                 kept = [place for place in tenant.places if not self._gone(place)]
                 tenant.places = deque(kept)
                 self._length += len(kept)
-
-    def places(self) -> Iterator[T]:
-        """Every place, in no order, those included that were left and not yet swept out."""
-        for own in self._classes.values():
-            for tenant in own.tenants.values():
-                yield from tenant.places

@@ -7,10 +7,10 @@ worker or of the io loop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from dspy_actors.envelope import Priority
+from dspy_actors.envelope import CLASSES, Priority
 from dspy_actors.errors import CircuitOpen, LMError, LMRateLimitError, LMTimeoutError
 from dspy_actors.lm.breaker import Breaker, Permit, Verdict
 from dspy_actors.lm.classify import is_provider_failure
@@ -47,6 +47,7 @@ class Passing:
     deadline: float | None
     timeout: float | None
     began: float
+    until: Callable[[], float | None] | None = None
     was_sent: bool = False
     first_token: float | None = None
     held: float = 0.0
@@ -95,9 +96,11 @@ class Gates:
         timeout: float | None = None,
         priority: Priority = "interactive",
         tenant: str = "",
+        until: Callable[[], float | None] | None = None,
     ) -> Passing:
-        """An attempt at `request`."""
-        return Passing(request, self.estimator.need(request), priority, tenant, deadline, timeout, self._clock.now())
+        """An attempt at `request`. `until` gives the deadline at any later moment, where it may move."""
+        need, now = self.estimator.need(request), self._clock.now()
+        return Passing(request, need, priority, tenant, deadline, timeout, now, until)
 
     async def enter(self, passing: Passing) -> None:
         """Wait for room and take the permits.
@@ -108,13 +111,14 @@ class Gates:
         now = self._clock.now()
         for breaker in self.breakers:  # nobody waits for room only to be refused
             breaker.check(now)
+        priority = passing.priority
         found = self.line.enter(
-            passing.need, priority=passing.priority, tenant=passing.tenant, deadline=passing.deadline
+            passing.need, priority=priority, tenant=passing.tenant, deadline=passing.deadline, until=passing.until
         )
         self._open[passing] = None
         try:
             if isinstance(found, Reply):
-                await self._wait(found, passing)
+                await self._wait(found, passing, priority)
                 now = self._clock.now()
             else:
                 passing.reservation = found
@@ -185,9 +189,19 @@ class Gates:
             return Ending(sent=sent, refused=True, retry_after=error.retry_after, limits=limits)
         return Ending(sent=sent, limits=limits)
 
-    async def _wait(self, turn: Reply[Reservation], passing: Passing) -> None:
-        """Wait for a place in the line to come up."""
+    def hurry(self, passing: Passing, priority: Priority) -> None:
+        """The attempt is of a more urgent class from now on, also where it waits already. Any thread."""
+        if CLASSES.index(priority) < CLASSES.index(passing.priority):
+            passing.priority = priority  # then look: who begins to wait does it the other way round
+        turn = passing.turn
+        if turn is not None:
+            self.line.hurry(turn, priority)
+
+    async def _wait(self, turn: Reply[Reservation], passing: Passing, priority: Priority) -> None:
+        """Wait for a place in the line to come up, which it took as one of the class `priority`."""
         passing.turn = turn
+        if passing.priority != priority:
+            self.line.hurry(turn, passing.priority)
         began = self._clock.now()
         try:
             passing.reservation = await turn

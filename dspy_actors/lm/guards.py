@@ -64,7 +64,7 @@ class LMCall:
         self.upstream: Reply[Answer] | None = None
         self.resubmits = 0
         self.abandoned = False
-        self.account = Account(envelope.tenant, envelope.session)
+        self.account = Account(envelope.tenant, envelope.session, envelope.priority)
         self.shared = False
         self.until: Callable[[], float | None] = lambda: envelope.deadline
         self.ending = [None]
@@ -140,13 +140,14 @@ class FlightGuard:
         key = call.key
         if key is None or call.flow is not None:
             return None
-        flight, reply = self._flights.join(key, call.envelope.deadline)
+        flight, reply = self._flights.join(key, call.envelope.deadline, call.envelope.priority)
         if flight is None:
             self._counters.add("coalesced")
             return _joined(reply)
         call.reply = reply
         call.shared = True
         call.until = lambda: flight.deadline
+        flight.on_joined(call.account.hurry)
         landed = self._cache.peek(key)
         if landed is not None:  # the flight before this one landed after our look into the cache
             self._counters.add("cache_hits")

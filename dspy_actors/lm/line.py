@@ -7,7 +7,8 @@ the deadline settles; so a line outlives workers and io loops, and a test drives
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 
@@ -23,13 +24,18 @@ from supervisors.reply import Reply
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """Somebody's place in the line. `deadline` is an instant, `turn` gets the reservation."""
+    """Somebody's place in the line. `turn` gets the reservation.
+
+    `until` gives the instant by which it must, which may move while others come to wait for the same. Who is `moved`
+    stands at another place now.
+    """
 
     need: Need
     priority: Priority
     tenant: str
-    deadline: float | None
+    until: Callable[[], float | None]
     turn: Reply[Reservation]
+    moved: bool = False
 
 
 @dataclass(slots=True)
@@ -57,6 +63,7 @@ class Line:
         "_length",
         "_limiter",
         "_lock",
+        "_places",
         "_queue",
         "_waiting",
         "name",
@@ -69,6 +76,7 @@ class Line:
         self._lock = Lock()
         fairness = fairness or Fairness()
         self._queue: FairQueue[Place] = FairQueue(fairness, _is_gone)
+        self._places: dict[Reply[Reservation], Place] = {}
         self._length = 0
         self._waiting: dict[Priority, int] = dict.fromkeys(CLASSES, 0)
         self._due = math.inf
@@ -82,12 +90,19 @@ class Line:
         return self._length
 
     def enter(
-        self, need: Need, *, priority: Priority = "interactive", tenant: str = "", deadline: float | None = None
+        self,
+        need: Need,
+        *,
+        priority: Priority = "interactive",
+        tenant: str = "",
+        deadline: float | None = None,
+        until: Callable[[], float | None] | None = None,
     ) -> Reservation | Reply[Reservation]:
         """A reservation, or where there is no room the reply that will hold one.
 
         Cancelling the reply is leaving the line. The reply fails with `DeadlineExceeded` when the deadline passes in
-        the line, and with `LMRateLimitError` as soon as it is certain to.
+        the line, and with `LMRateLimitError` as soon as it is certain to. `until` gives the deadline at any later
+        moment, where it may move.
         """
         now = self._clock.now()
         with self._lock:
@@ -102,18 +117,34 @@ class Line:
                 found = self._limiter.wait(need, now)
             if deadline is not None and deadline < now + found < math.inf:
                 return _failed(_hopeless(found))
-            place = Place(need, priority, tenant, deadline, Reply())
+            place = Place(need, priority, tenant, until or (lambda: deadline), Reply())
             if not self._length:
                 self._queue.clear()
             self._queue.push(place, priority, tenant)
             self._length += 1
             self._waiting[priority] += 1
-        place.turn.on_settled(partial(self._one_less, priority))
+            self._places[place.turn] = place
+        place.turn.on_settled(partial(self._one_less, place.turn))
         if deadline is not None:
-            late = self._clock.call_at(deadline, lambda: place.turn.fail(_too_late()))
-            place.turn.on_settled(lambda: late.cancel())
+            self._watch(place, deadline)
         self._serve()
         return place.turn
+
+    def hurry(self, turn: Reply[Reservation], priority: Priority) -> None:
+        """Whoever waits for `turn` is of this class from now on, where it is a more urgent one."""
+        now = self._clock.now()
+        with self._lock:
+            place = self._places.get(turn)
+            if place is None or CLASSES.index(priority) >= CLASSES.index(place.priority):
+                return
+            place.moved = True
+            self._places[turn] = moved = replace(place, priority=priority, moved=False)
+            self._waiting[place.priority] -= 1
+            self._waiting[priority] += 1
+            self._queue.push(moved, priority, place.tenant)
+            if priority == "interactive":
+                self._kept_until = now + self._kept_for
+        self._serve()
 
     def sent(self, reservation: Reservation) -> None:
         """The request is on its way."""
@@ -145,10 +176,23 @@ class Line:
             by_class = {f"waiting_{name}": count for name, count in self._waiting.items()}
             return {**self._limiter.reading(now), "waiting": self._length, **by_class}
 
-    def _one_less(self, priority: Priority) -> None:
+    def _watch(self, place: Place, deadline: float) -> None:
+        late = self._clock.call_at(deadline, partial(self._deadline_passed, place))
+        place.turn.on_settled(lambda: late.cancel())
+
+    def _deadline_passed(self, place: Place) -> None:
+        """The deadline that a place had has passed: its end, unless somebody who has more time waits for it too."""
+        deadline = place.until()
+        if deadline is not None and deadline > self._clock.now():
+            self._watch(place, deadline)
+        elif deadline is not None:
+            place.turn.fail(_too_late())
+
+    def _one_less(self, turn: Reply[Reservation]) -> None:
         with self._lock:
+            place = self._places.pop(turn)
             self._length -= 1
-            self._waiting[priority] -= 1
+            self._waiting[place.priority] -= 1
             self._queue.left(self._length)
 
     def _serve(self) -> None:
@@ -197,13 +241,15 @@ class Line:
         with self._lock:
             wait = self._limiter.paused_until - now
             end = now + wait
-            late = [place for place in self._queue.places() if place.deadline is not None and place.deadline < end]
-        for place in late:
-            place.turn.fail(_hopeless(wait))
+            places = list(self._places.values())
+        for place in places:
+            deadline = place.until()
+            if deadline is not None and deadline < end:
+                place.turn.fail(_hopeless(wait))
 
 
 def _is_gone(place: Place) -> bool:
-    return place.turn.done()
+    return place.moved or place.turn.done()
 
 
 def _failed(error: Exception) -> Reply[Reservation]:

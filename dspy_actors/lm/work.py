@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from dspy_actors.envelope import Priority
 from dspy_actors.lm.account import Account
 from dspy_actors.lm.hedge import Hedge
 from dspy_actors.lm.lm import LM
@@ -30,7 +29,6 @@ class Work:
     shared: bool
     num_retries: int
     timeout: float | None
-    priority: Priority = "interactive"
     account: Account = field(default_factory=Account)
     hedge: Hedge | None = None
 

@@ -167,3 +167,16 @@ def test_many_threads_make_one_trip() -> None:
     for thread in threads:
         thread.join()
     assert (len(led), len(replies), flights.joined) == (1, 8, 7)
+
+
+def test_who_flies_is_told_of_those_who_join_also_of_those_who_came_before() -> None:
+    flights: Flights = SingleFlight()
+    told: list[object] = []
+    flight, _ = flights.join("a", note="leader's")
+    assert flight is not None
+    flights.join("a", note="early")
+    flight.on_joined(told.append)
+    flights.join("a", note="late")
+    flights.join("b", note="another's")
+    assert told == ["early", "late"]
+    flight.succeed("answer")

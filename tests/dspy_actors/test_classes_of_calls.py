@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import EvaluationError, UnknownTenant
+from dspy_actors.errors import DeadlineExceeded, EvaluationError, UnknownTenant
 from dspy_actors.evaluation.evaluate import Evaluate
 from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.fairness import Fairness
@@ -17,7 +17,7 @@ from dspy_actors.lm.limiter import LimiterSettings
 from dspy_actors.optimizers.bootstrap_few_shot import BootstrapFewShot
 from dspy_actors.runtime import Runtime
 from supervisors.testing import wait_until
-from tests.dspy_actors.programs import PATIENCE, Gate, examples, qa, right, runtime
+from tests.dspy_actors.programs import PATIENCE, SOON, Gate, examples, qa, right, runtime
 
 
 def asks_a_model(example: Any, prediction: Any, trace: Any = None) -> bool:
@@ -114,6 +114,54 @@ def test_a_limiter_tells_how_many_of_each_class_wait() -> None:
         assert waiting() == {"waiting": 3, "waiting_interactive": 0, "waiting_batch": 2, "waiting_optimizer": 1}
         gate.open()
         assert [reply.get(PATIENCE).answer for reply in (first, *others)] == ["first", "second", "third", "fourth"]
+
+
+# -- calls that share a request ----------------------------------------------------------------------------------------
+
+
+def waits_for_room(rt: Runtime) -> dict[str, int]:
+    readings: Any = rt.health()["limiters"]
+    (reading,) = readings.values()
+    return {name: reading[f"waiting_{name}"] for name in ("interactive", "batch", "optimizer")}
+
+
+def test_an_interactive_call_carries_an_equal_one_of_an_optimizer_along() -> None:
+    gate = Gate()
+    with runtime(gate, guarding=Guarding(limiter=LimiterSettings(max_in_flight=1))) as rt:
+        program = rt.start(qa())
+        slow = program.using(priority="optimizer")
+        replies = [program.submit(question="first")]
+        gate.wait_for()
+        replies += [slow.submit(question=f"candidate {n}") for n in range(3)]
+        replies += [slow.submit(question="shared")]
+        wait_until(lambda: waits_for_room(rt)["optimizer"] == 4)
+        replies += [program.submit(question="shared")]
+        wait_until(lambda: waits_for_room(rt)["interactive"] == 1)
+        assert waits_for_room(rt) == {"interactive": 1, "batch": 0, "optimizer": 3}
+        gate.open()
+        assert [reply.get(PATIENCE).answer for reply in replies[-2:]] == ["shared", "shared"]
+        for reply in replies:
+            reply.get(PATIENCE)
+        store = rt.registry.whereis("usage")
+        assert store is not None
+        booked = [record.priority for record in store.call(UsageStore.records)]
+        assert booked == ["interactive", "interactive", "optimizer", "optimizer", "optimizer"]
+
+
+def test_the_short_deadline_of_one_does_not_end_the_wait_of_another_for_the_same() -> None:
+    gate = Gate()
+    with runtime(gate, guarding=Guarding(limiter=LimiterSettings(max_in_flight=1))) as rt:
+        program = rt.start(qa())
+        first = program.submit(question="first")
+        gate.wait_for()
+        hasty = program.using(deadline=SOON).submit(question="shared")
+        patient = program.submit(question="shared")
+        wait_until(lambda: rt.numbers().coalesced == 1)
+        with pytest.raises(DeadlineExceeded):
+            hasty.get(PATIENCE)
+        gate.open()
+        assert patient.get(PATIENCE).answer == "shared"
+        assert first.get(PATIENCE).answer == "first"
 
 
 # -- tenants -----------------------------------------------------------------------------------------------------------

@@ -248,6 +248,66 @@ def test_the_flood_goes_on_meanwhile_at_the_rest_of_the_limit(clock: ManualClock
     assert served == 600 - 60
 
 
+# -- others who wait for the same --------------------------------------------------------------------------------------
+
+
+def test_who_becomes_more_urgent_goes_before_those_who_are_not(clock: ManualClock) -> None:
+    found, held = busy(clock)
+    flood = [waits(found, priority="optimizer") for _ in range(100)]
+    turn = waits(found, priority="optimizer")
+    found.hurry(turn, "interactive")
+    reading = found.reading(clock.now())
+    assert (reading["waiting"], reading["waiting_interactive"], reading["waiting_optimizer"]) == (101, 1, 100)
+    found.settle(held, Ending())
+    assert up(turn)
+    found.settle(turn.take(), Ending())
+    assert (up(flood[0]), found.reading(clock.now())["in_flight"]) == (True, 1)
+    assert found.reading(clock.now())["waiting_interactive"] == 0
+
+
+def test_who_becomes_interactive_may_have_what_is_kept_for_those(clock: ManualClock) -> None:
+    found = line(clock, max_in_flight=10)
+    room(found)
+    assert taken(found, priority="batch") == 7
+    turn = waits(found, priority="batch")
+    found.hurry(turn, "interactive")
+    assert up(turn)
+
+
+@pytest.mark.parametrize("priority", ["interactive", "batch", "optimizer"])
+def test_nobody_becomes_less_urgent(clock: ManualClock, priority: Any) -> None:
+    found, held = busy(clock)
+    turn = waits(found, priority="interactive")
+    found.hurry(turn, priority)
+    assert found.reading(clock.now())["waiting_interactive"] == 1
+    found.settle(held, Ending())
+    assert up(turn)
+    found.hurry(turn, "interactive")
+    assert found.reading(clock.now())["waiting"] == 0
+
+
+def test_a_deadline_that_has_moved_is_waited_for(clock: ManualClock) -> None:
+    found, _ = busy(clock)
+    ends = 2.0
+    turn = found.enter(ONE, deadline=ends, until=lambda: ends)
+    assert isinstance(turn, Reply)
+    ends = 5.0
+    clock.advance(4.0)
+    assert not turn.done()
+    clock.advance(1.0)
+    assert isinstance(turn.exception(), DeadlineExceeded)
+
+
+def test_a_pause_dismisses_by_the_deadline_that_holds_now(clock: ManualClock) -> None:
+    found, held = busy(clock)
+    ends = 2.0
+    turn = found.enter(ONE, deadline=ends, until=lambda: ends)
+    assert isinstance(turn, Reply)
+    ends = 50.0
+    found.settle(held, Ending(refused=True, retry_after=10.0))
+    assert not turn.done()
+
+
 # -- leaving -----------------------------------------------------------------------------------------------------------
 
 
