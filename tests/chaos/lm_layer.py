@@ -25,7 +25,7 @@ from urllib.parse import quote
 import structlog
 
 from dspy_actors.cache.manager import CacheManager
-from dspy_actors.errors import DspyActorsError
+from dspy_actors.errors import LMTransportError
 from dspy_actors.lm.guard_actors import BreakerManager, BudgetManager, LimiterManager, UsageStore
 from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.io_loop import IOLoop
@@ -130,7 +130,7 @@ class Load:
 
     def _ended(self, number: int, reply: Reply[Any]) -> None:
         error = reply.exception()
-        kind = "ok" if error is None else error.kind if isinstance(error, DspyActorsError) else repr(error)
+        kind = "ok" if error is None else "lm_transport" if isinstance(error, LMTransportError) else repr(error)
         kind = "left" if reply.cancelled() else kind
         with self._lock:
             took = time.monotonic() - self._open.pop(reply, time.monotonic())
@@ -181,7 +181,8 @@ def kill_at_random(rt: Runtime, rng: random.Random, seconds: float) -> Counter[s
 
 def _kill(rt: Runtime, rng: random.Random, classes: tuple[type, ...]) -> bool:
     names = {cls.__name__ for cls in classes}
-    found = [ref for ref in rt.system.kernel.live() if ref.snapshot()["class"] in names]
+    live = rt.system.kernel.live()  # one whose start is made to fail looks as if its provider could not be opened
+    found = [ref for ref in live if ref.mailbox.started and ref.snapshot()["class"] in names]
     if not found:
         return False
     ref = rng.choice(found)
