@@ -47,7 +47,7 @@ AT_ONCE = 200
 IN_FLIGHT = 150
 """Fewer than calls, so that there always is a line before the limiter."""
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 VICTIMS: dict[str, tuple[tuple[type, ...], int]] = {
     "worker": ((LMWorker,), 15),
     "guard": ((BreakerManager, LimiterManager, CacheManager, UsageStore, BudgetManager), 3),
