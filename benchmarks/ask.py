@@ -22,6 +22,7 @@ import pykka
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks._report import Report, Samples, interleave
+from benchmarks._targets import Targets
 from supervisors.actor import Actor
 from supervisors.kernel import Kernel
 
@@ -117,7 +118,18 @@ def main() -> None:
     finally:
         plain.stop()
         kernel.close()
-    report.close()
+    targets = Targets()
+    limits = {
+        "inline": 0.1,
+        "pool": 1.0,
+        "loop": 1.0,
+        "loop, async def": 1.0,
+        "pool, awaited": 2.0,
+        "loop, awaited": 2.0,
+    }
+    for name, limit in limits.items():
+        targets.at_most(name, rows[name].ratio(rows["pykka ask"]), limit)
+    report.close(targets=targets.show())
 
 
 if __name__ == "__main__":

@@ -202,13 +202,13 @@ class Cell(Ending):
         loop: Any = self.dispatcher
         self.awaiting = True
         try:
-            rest = loop.step(self, coro)
-        except StopIteration as stop:
-            self.awaiting = False
-            return self._conclude(message[3], stop.value)
+            rest, value = loop.step(self, coro)
         except BaseException as error:
             return self._failed(error, message)
-        return self._await_handler(rest, message)
+        if rest is not None:
+            return self._await_handler(rest, message)
+        self.awaiting = False
+        return self._conclude(message[3], value)
 
     async def _await_handler(self, rest: Awaitable[Any], message: Message) -> None:
         try:

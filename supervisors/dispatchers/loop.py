@@ -7,8 +7,9 @@ the actor stays owned until it ends, so its messages are handled one after the o
 from __future__ import annotations
 
 import asyncio
+from asyncio.tasks import _enter_task, _leave_task  # documented: "Extending asyncio", task lifetime support
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextvars import copy_context
 from functools import partial
 from threading import Event, Lock, Thread, get_ident
@@ -171,32 +172,54 @@ class LoopDispatcher:
         elif shell is not None:
             shell.carry_on(self._serve(cell, coro), cell.ctx)
         else:
-            assert self._loop is not None
-            cell.work = self._loop.create_task(self._serve(cell, coro), context=cell.ctx)
-            cell.began()
+            self._serve_as_task(cell, coro)
+
+    def _serve_as_task(self, cell: Runnable, coro: Coroutine[Any, Any, None]) -> None:
+        assert self._loop is not None
+        task = cell.work = self._loop.create_task(self._serve(cell, coro), context=cell.ctx)
+        task.add_done_callback(partial(self._serve_after_all, cell, coro))
+        cell.began()
+
+    def _serve_after_all(self, cell: Runnable, coro: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
+        """Its task is done. If somebody cancelled that before it began, so has nothing else, and nobody else would."""
+        if cell.work is task:
+            if self._stopped:
+                coro.close()
+            else:
+                self._serve_as_task(cell, coro)
 
     @unseen
-    def step(self, cell: Runnable, coro: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine handler to where it first waits: the rest of it, to be awaited as its task.
+    def step(self, cell: Runnable, coro: Coroutine[Any, Any, Any]) -> tuple[Awaitable[Any] | None, Any]:
+        """Run a coroutine handler to where it first waits: the rest of it, to be awaited as its task; or None, and the
+        value that it returned.
 
-        Owner only, inside `ctx`. Raises StopIteration with the value of one that is done.
+        Owner only, inside `ctx`.
         """
         if cell.work is not None:  # it is being served, so this is its task
-            return rest(coro, coro.send(None))
+            try:
+                return rest(coro, coro.send(None)), None
+            except StopIteration as stop:
+                return None, stop.value
         assert self._shells is not None
+        assert self._loop is not None
         shell = self._shells.lend()
         if shell is None:
-            return coro
+            return coro, None
         cell.work = shell.task
         cell.began()
+        _enter_task(self._loop, shell.task)
         try:
-            awaited = shell.step(coro)
-        except BaseException:
+            awaited = coro.send(None)
+        except BaseException as error:
             cell.work = None
             self._shells.take_back(shell)
+            if isinstance(error, StopIteration):
+                return None, error.value
             raise
+        finally:
+            _leave_task(self._loop, shell.task)
         self._lent = shell
-        return rest(coro, awaited)
+        return rest(coro, awaited), None
 
     async def _serve(self, cell: Runnable, coro: Coroutine[Any, Any, None]) -> None:
         """Await one handler after the other until the actor has nothing to do, then give it up."""

@@ -11,7 +11,6 @@ Everything here runs on the loop's thread.
 from __future__ import annotations
 
 import asyncio
-from asyncio.tasks import _enter_task, _leave_task  # documented: "Extending asyncio", task lifetime support
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from types import coroutine
@@ -33,20 +32,6 @@ class Shell:
         self._work: tuple[Coroutine[Any, Any, None], Context] | None = None
         self.go: asyncio.Future[None] = loop.create_future()
         self.task = loop.create_task(self._live())
-
-    @property
-    def is_usable(self) -> bool:
-        """False after somebody cancelled it: it is about to end."""
-        return not self.go.done() and not self.task.cancelling()
-
-    @unseen
-    def step(self, coro: Coroutine[Any, Any, Any]) -> Any:
-        """Run `coro` as this task to where it first waits; gives what for. Raises StopIteration with its value."""
-        _enter_task(self._loop, self.task)
-        try:
-            return coro.send(None)
-        finally:
-            _leave_task(self._loop, self.task)
 
     def carry_on(self, coro: Coroutine[Any, Any, None], context: Context) -> None:
         """Run the rest, which `coro` is, from the loop's next turn on, each step in `context`."""
@@ -82,15 +67,14 @@ class Shells:
         """One that waits. None if there is none: the next time there is."""
         while self._idle:
             shell = self._idle.pop()
-            if shell.is_usable:
+            if not shell.go.done():  # else somebody cancelled it, and it is about to end
                 return shell
         Shell(self._loop, self._idle)
         return None
 
     def take_back(self, shell: Shell) -> None:
         """What it was lent for is done."""
-        if shell.is_usable:
-            self._idle.append(shell)
+        self._idle.append(shell)
 
 
 @unseen

@@ -158,6 +158,46 @@ def test_who_cancels_himself_in_the_first_step_is_cancelled_where_he_waits(ref: 
     assert log == ["goes on", "ends", caught.value.exit]
 
 
+def test_who_cancels_himself_does_not_hold_up_who_comes_next(kernel: Kernel, ref: Ref[Server]) -> None:
+    other, loop = kernel.spawn(Server), kernel.dispatcher("loop")
+    assert isinstance(loop, LoopDispatcher)
+
+    async def work(_: Server) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(10)
+
+    async def send_both() -> Any:
+        ref.cast(Server.run, work)
+        return await other.within(3).acall(Server.notes)
+
+    assert loop.run(send_both()).get(5) == []
+
+
+def test_tasks_that_are_kept_ready_may_be_cancelled_by_anybody(kernel: Kernel, ref: Ref[Server]) -> None:
+    other, loop = kernel.spawn(Server), kernel.dispatcher("loop")
+    assert isinstance(loop, LoopDispatcher)
+
+    asking: list[Any] = []
+
+    async def cancel_all(_: Server) -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task(), *asking}:
+            task.cancel()
+
+    async def wait(_: Server) -> str:
+        await asyncio.sleep(0.001)
+        return "waited"
+
+    async def send_both() -> Any:
+        asking.append(asyncio.current_task())
+        ref.cast(Server.run, cancel_all)
+        return await other.within(3).acall(Server.run, wait)
+
+    assert loop.run(send_both()).get(5) == "waited"
+    assert ref.call(Server.run, wait) == "waited"
+
+
 @pytest.mark.parametrize("waits", ["not", "after it", "before and after"])
 def test_who_cancels_himself_and_goes_on_leaves_nothing_of_it_to_the_next(
     ref: Ref[Server], kernel: Kernel, waits: str
