@@ -8,6 +8,7 @@ import gzip
 from dspy_actors.errors import LMTimeoutError, LMTransportError
 from dspy_actors.lm.transports.base import HTTPRequest, TransportFactory, TransportSettings
 from dspy_actors.testing.incoming import INCOMING_CHECKS
+from dspy_actors.testing.incoming_ends import END_CHECKS
 from dspy_actors.testing.peer import CLOSE, SILENCE, Peer, Reaction, reply
 from dspy_actors.testing.transport_tools import Check, cancel, failure, opened, request_to, soon
 
@@ -350,4 +351,4 @@ async def it_names_no_header_in_an_error(factory: TransportFactory) -> None:
 
 _OWN: tuple[Check, ...] = tuple(found for name, found in list(globals().items()) if name.startswith("it_"))
 
-TRANSPORT_CHECKS: tuple[Check, ...] = _OWN + INCOMING_CHECKS
+TRANSPORT_CHECKS: tuple[Check, ...] = _OWN + INCOMING_CHECKS + END_CHECKS

@@ -8,14 +8,12 @@ directly: `httpx.AsyncClient` adds cookies, redirects and authentication, none o
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import httpx
 
-from dspy_actors.errors import LMTransportError
 from dspy_actors.lm.transports.arriving import Arriving
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
@@ -30,6 +28,7 @@ from dspy_actors.lm.transports.base import (
     too_large,
     transport_error,
 )
+from dspy_actors.lm.transports.httpx_errors import is_dropped, mapped
 from dspy_actors.lm.transports.slots import Slots
 from dspy_actors.lm.transports.trip import Trip
 
@@ -150,13 +149,13 @@ class HttpxTransport:
         try:
             return await once(connection, request, trip)
         except httpx.TransportError as error:
-            dropped = not trip.fresh and trip.phase in ("write", "first_byte") and _is_dropped(error)
-            failure = _mapped(error, trip)
+            dropped = not trip.fresh and trip.phase in ("write", "first_byte") and is_dropped(error)
+            failure = mapped(error, trip)
         if dropped and not self._closed:
             try:
                 return await once(self._connection(), request, trip)
             except httpx.TransportError as error:
-                failure = _mapped(error, trip)
+                failure = mapped(error, trip)
         raise failure
 
     async def _exchange(self, connection: httpx.AsyncHTTPTransport, request: HTTPRequest, trip: Trip) -> HTTPResponse:
@@ -291,7 +290,7 @@ class _Source:
         try:
             return await self.piece()
         except httpx.TransportError as error:
-            failure = _mapped(error, self._trip)
+            failure = mapped(error, self._trip)
         raise failure
 
     async def piece(self) -> bytes:
@@ -325,35 +324,3 @@ async def _closed(connection: httpx.AsyncHTTPTransport, others: list[Any]) -> No
 
 def _headers(answer: httpx.Response) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
-
-
-def _is_dropped(error: httpx.TransportError) -> bool:
-    return isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError))
-
-
-def _mapped(error: httpx.TransportError, trip: Trip) -> LMTransportError:
-    """The same fault in our words; the text of httpx's error holds no header."""
-    if isinstance(error, httpx.LocalProtocolError):  # its text repeats the header
-        return transport_error("the request holds a header that HTTP does not allow", trip.url, "header")
-    text = str(error) or type(error).__name__
-    if isinstance(error, httpx.ConnectError):
-        return transport_error(f"no connection: {text}", trip.url, _connect_code(error))
-    if isinstance(error, httpx.ProxyError):
-        return transport_error(f"the proxy refused: {text}", trip.url, "proxy")
-    if isinstance(error, httpx.UnsupportedProtocol):
-        return transport_error(f"this is no http(s) URL: {text}", trip.url, "url")
-    where = "before it answered" if trip.phase != "body" else "in the middle of its answer"
-    return transport_error(f"the connection broke {where}: {text}", trip.url, "cut")
-
-
-def _connect_code(error: BaseException) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return "certificate"
-        if isinstance(cause, ssl.SSLError):
-            return "tls"
-        if isinstance(cause, ConnectionRefusedError):
-            return "refused"
-        cause = cause.__cause__ or cause.__context__
-    return "connect"

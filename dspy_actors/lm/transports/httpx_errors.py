@@ -1,0 +1,44 @@
+"""httpx's errors in our words. None of theirs is kept: they hold the request with its headers."""
+
+from __future__ import annotations
+
+import ssl
+
+import httpx
+
+from dspy_actors.errors import LMTransportError
+from dspy_actors.lm.transports.base import transport_error
+from dspy_actors.lm.transports.trip import Trip
+
+
+def is_dropped(error: httpx.TransportError) -> bool:
+    """Whether a connection ended, rather than was not made."""
+    return isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError))
+
+
+def mapped(error: httpx.TransportError, trip: Trip) -> LMTransportError:
+    """The same fault in our words; the text of httpx's error holds no header."""
+    if isinstance(error, httpx.LocalProtocolError):  # its text repeats the header
+        return transport_error("the request holds a header that HTTP does not allow", trip.url, "header")
+    text = str(error) or type(error).__name__
+    if isinstance(error, httpx.ConnectError):
+        return transport_error(f"no connection: {text}", trip.url, _connect_code(error))
+    if isinstance(error, httpx.ProxyError):
+        return transport_error(f"the proxy refused: {text}", trip.url, "proxy")
+    if isinstance(error, httpx.UnsupportedProtocol):
+        return transport_error(f"this is no http(s) URL: {text}", trip.url, "url")
+    where = "before it answered" if trip.phase != "body" else "in the middle of its answer"
+    return transport_error(f"the connection broke {where}: {text}", trip.url, "cut")
+
+
+def _connect_code(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "certificate"
+        if isinstance(cause, ssl.SSLError):
+            return "tls"
+        if isinstance(cause, ConnectionRefusedError):
+            return "refused"
+        cause = cause.__cause__ or cause.__context__
+    return "connect"
