@@ -39,6 +39,10 @@ class EventReader:
         """The events that `data` completes, in order. After a fault there are no more; see `fault`."""
         if self.fault is not None or not data:
             return []
+        if data[:6] == b"data: " and data.find(b"\n") == len(data) - 2 and self._may_be_alone(data):
+            events: list[Event] = []  # one event in one read, as most come
+            self._take(data[:-2], events)
+            return events
         if not self._begun:
             data = self._begin(data)
         if self._cr or b"\r" in data:
@@ -54,7 +58,7 @@ class EventReader:
             parts.clear()
             self._size = 0
         *blocks, rest = data.split(b"\n\n")
-        events: list[Event] = []
+        events = []
         for block in blocks:
             if not self._take(block, events):
                 return events
@@ -72,6 +76,10 @@ class EventReader:
         if rest.endswith(b"\n"):
             self._take(rest[:-1], events)
         return events
+
+    def _may_be_alone(self, data: bytes) -> bool:
+        """Whether nothing came before `data` that it belongs to, and its lines end in LF."""
+        return self._begun and not self._parts and not self._cr and data[-1:] == b"\n" and b"\r" not in data
 
     def _begin(self, data: bytes) -> bytes:
         """Drop a byte order mark, which may arrive byte by byte."""
