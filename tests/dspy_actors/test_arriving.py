@@ -74,7 +74,7 @@ class Play:
     async def act(self, action: str) -> None:
         reading = self.reads[-1] if self.reads and not self.reads[-1].done() else None
         if action == "read" and reading is None:
-            self.reads.append(asyncio.create_task(self.arriving.read()))
+            self.reads.append(asyncio.create_task(self._read()))
         elif action == "data":
             self.sent.append(b"%d" % len(self.sent))
             self.source.say(self.sent[-1])
@@ -86,9 +86,20 @@ class Play:
             self.cancelled.add(reading)
             reading.cancel()
         elif action == "close":
-            self.closing.append(asyncio.create_task(self.arriving.aclose()))
+            self.closing.append(asyncio.create_task(self._close()))
         elif action == "turn":
             await asyncio.sleep(0)
+
+    async def _read(self) -> bytes:
+        try:
+            return await self.arriving.read()
+        except BaseException:
+            assert self.source.released, "a read has failed and the connection is still held"
+            raise
+
+    async def _close(self) -> None:
+        await self.arriving.aclose()
+        assert self.source.released, "it says that it is closed, and is not"
 
     async def finish(self) -> None:
         await asyncio.sleep(0)
@@ -168,6 +179,26 @@ def test_our_own_cancellation_leaves_no_trace_in_the_task() -> None:
         return task.cancelling(), caught.value.phase
 
     assert asyncio.run(once()) == (0, "idle")
+
+
+def test_a_task_that_is_being_cancelled_may_still_read_as_it_cleans_up() -> None:
+    async def clean_up() -> str | None:
+        play = Play(0.0, 0)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            with pytest.raises(LMTimeoutError) as caught:
+                await play.arriving.read()
+            return caught.value.phase
+        return None
+
+    async def once() -> str | None:
+        task = asyncio.create_task(clean_up())
+        await asyncio.sleep(0)
+        task.cancel()
+        return await task
+
+    assert asyncio.run(once()) == "idle"
 
 
 def test_two_tasks_may_not_read_at_the_same_time() -> None:
