@@ -89,8 +89,8 @@ class _Visit(AbstractContextManager[None]):
         self._began = frame.runner.clock.now()
 
     def __enter__(self) -> None:
-        if not all(type(value) in _FIXED for value in self._inputs.values()):
-            self._name()  # the program could change what it is given: later would be too late
+        if not (self._record.module.native or all(type(value) in _FIXED for value in self._inputs.values())):
+            self._name()  # the user's code could change what it is given: later would be too late
         held = self._guard.quarantine.held.scopes
         if not held:
             return
