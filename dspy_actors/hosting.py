@@ -180,10 +180,6 @@ class RuntimeHost:
         for reply in tuple(self._pauses):
             reply.fail(ended("a call"))
 
-    def over(self) -> None:
-        """The system has ended: what could not begin on its programs loop any more ends here."""
-        self._user_code.end()
-
     def _same_process(self, name: str) -> None:
         if os.getpid() != self._pid:
             raise UsedAfterFork(name)

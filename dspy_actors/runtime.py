@@ -178,8 +178,6 @@ class Runtime:
         if self._system is not None:
             self._system.shutdown(timeout)
             self._system = None
-            if self._host is not None:
-                self._host.over()
 
     def drain(self, seconds: float) -> bool:
         """Let no more calls in and wait for those under way; whether all ended within `seconds`."""

@@ -37,7 +37,6 @@ class UserCode:
         self._tasks = tasks
         self._max_zombies = max_zombies
         self._loop = loop
-        self._begun: dict[Reply[Any], tuple[Coroutine[Any, Any, Any], ...]] = {}
 
     def in_thread(self, body: Callable[[], T], name: str) -> Reply[T]:
         """Run blocking user code in a task thread, inside the caller's frame. Cancelling the reply abandons it.
@@ -65,13 +64,11 @@ class UserCode:
         context.run(CURRENT.set, None)  # it may outlive the task thread it was begun in
         try:
             with in_our_words("the program"):
-                reply = context.run(self._loop.run, framed)
+                reply = context.run(self._loop.run, framed, lambda: _too_late(body))
         except BaseException:
             framed.close()
             body.close()
             raise
-        self._begun[reply] = (framed, body)
-        reply.add_done_callback(lambda done: self._begun.pop(done, None))
         reply.add_done_callback(lambda done: self._drop(body) if done.cancelled() else None)
         return reply
 
@@ -84,13 +81,6 @@ class UserCode:
             self._loop.loop.call_soon_threadsafe(body)
         except (RuntimeError, SystemStopped):
             pass
-
-    def end(self) -> None:
-        """The programs loop has ended: fail what was handed to it too late to begin."""
-        for reply, coroutines in list(self._begun.items()):
-            reply.fail(ended("a call"))
-            for coroutine in coroutines:
-                _close_unbegun(coroutine)
 
     async def _framed(self, body: Coroutine[Any, Any, T], frame: Frame | None) -> T:
         FRAME.set(frame)
@@ -135,6 +125,12 @@ class UserCode:
 def ended(name: str) -> ShuttingDown:
     """What a call is told that comes too late."""
     return ShuttingDown(f"{name} was made while its runtime drains or has ended; make the call on another one")
+
+
+def _too_late(body: Coroutine[Any, Any, Any]) -> ShuttingDown:
+    """For a coroutine that its loop did not come to before it ended."""
+    _close_unbegun(body)
+    return ended("a call")
 
 
 @contextmanager

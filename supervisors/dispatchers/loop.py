@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from asyncio.tasks import _enter_task, _leave_task  # documented: "Extending asyncio", task lifetime support
 from collections import deque
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
 from threading import Event, Lock, Thread, get_ident
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from supervisors import steps
 from supervisors.current import BESIDE
@@ -25,6 +25,8 @@ from supervisors.reply import Reply
 from supervisors.tracebacks import unseen
 
 T = TypeVar("T")
+
+_Sent: TypeAlias = tuple[Coroutine[Any, Any, Any], Callable[[], BaseException] | None]
 
 
 class LoopDispatcher:
@@ -44,7 +46,7 @@ class LoopDispatcher:
         self._ready: deque[Runnable] = deque()
         self._armed = False
         self._cells: dict[Runnable, None] = {}
-        self._waiting: dict[Reply[Any], Coroutine[Any, Any, Any]] = {}  # given to `run` and not begun
+        self._waiting: dict[Reply[Any], _Sent] = {}  # given to `run` and not begun
         self._tasks: dict[asyncio.Task[None], Reply[Any]] = {}  # begun; asyncio keeps no strong reference to a task
         self._stopped = False
         self._over = False
@@ -95,15 +97,16 @@ class LoopDispatcher:
         thread.join(max(0.0, timeout))
         return not thread.is_alive()
 
-    def run(self, coro: Coroutine[Any, Any, T]) -> Reply[T]:
+    def run(self, coro: Coroutine[Any, Any, T], late: Callable[[], BaseException] | None = None) -> Reply[T]:
         """Run a coroutine on the loop, from any thread. Cancelling the reply cancels the task.
 
-        Raises SystemStopped after `stop`; what still runs then is cancelled, and its reply with it.
+        Raises SystemStopped after `stop`; what still runs then is cancelled, and its reply with it. What has not even
+        begun then is closed, and its reply fails with `late()`, or SystemStopped.
         """
         reply: Reply[T] = Reply()
         context = copy_context()
         context.run(BESIDE.set, True)  # an actor that has this done is free meanwhile
-        self._waiting[reply] = coro  # before the look at `_stopped` in `start`: who winds up finds it
+        self._waiting[reply] = (coro, late)  # before the look at `_stopped` in `start`: who winds up finds it
         reply.on_settled(partial(self._forget, reply))
         try:
             loop = self.loop
@@ -244,17 +247,23 @@ class LoopDispatcher:
 
     def _begin(self, reply: Reply[Any]) -> None:
         if self._over:
-            reply.cancel()
-        coro = self._waiting.pop(reply, None)
-        if coro is not None:  # else it was cancelled before it began
-            task = asyncio.get_running_loop().create_task(_settle(coro, reply))
+            self._refuse(reply)
+        sent = self._waiting.pop(reply, None)
+        if sent is not None:  # else it was cancelled before it began
+            task = asyncio.get_running_loop().create_task(_settle(sent[0], reply))
             self._tasks[task] = reply
             task.add_done_callback(self._tasks.pop)
 
     def _forget(self, reply: Reply[Any]) -> None:
-        coro = self._waiting.pop(reply, None)
-        if coro is not None:
-            coro.close()
+        sent = self._waiting.pop(reply, None)
+        if sent is not None:
+            sent[0].close()
+
+    def _refuse(self, reply: Reply[Any]) -> None:
+        sent = self._waiting.get(reply)
+        if sent is not None:
+            late = sent[1]
+            reply.fail(SystemStopped(self.name) if late is None else late())
 
     # the thread
 
@@ -294,7 +303,9 @@ class LoopDispatcher:
 
     def _let_go(self) -> None:
         """Whoever waits for what did not begin, or did not end when it was cancelled, need not wait any more."""
-        for reply in [*self._waiting, *self._tasks.values()]:
+        for reply in list(self._waiting):
+            self._refuse(reply)
+        for reply in list(self._tasks.values()):
             reply.cancel()
 
 

@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import Busy, CallCancelled, DeadlineExceeded
+from dspy_actors.errors import Busy, CallCancelled, DeadlineExceeded, ShuttingDown
 from dspy_actors.example import Prediction
 from dspy_actors.modules.module import Module
+from dspy_actors.modules.user_code import UserCode
+from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.errors import AlreadyStarted
+from supervisors.kernel import Kernel
 from supervisors.reply import Reply
 from supervisors.testing import wait_until
 from tests.dspy_actors.programs import PATIENCE, SOON, Ask, AskLater, Blocks, Gate, begin, let_go, qa, runtime
+from tests.supervisors.actors import Background
+from tests.supervisors.parking import all_parked
 
 
 class Nested(Module):
@@ -257,3 +262,24 @@ def test_a_start_that_fails_on_a_loop_is_raised_by_the_first_call() -> None:
         rt.start(qa(), name="qa")
         with pytest.raises(AlreadyStarted):
             asyncio.run(main())
+
+
+def test_a_coroutine_that_its_loop_did_not_come_to_before_the_end_is_told_so() -> None:
+    """It is sent while the loop runs, and the loop ends before it looks."""
+    kernel = Kernel()
+    loop = kernel.dispatcher("loop")
+    assert isinstance(loop, LoopDispatcher)
+    loop.start()
+
+    async def body() -> None:
+        raise AssertionError("it never begins")
+
+    with all_parked(("loop:sending", "loop:closing"), loop) as (sending, closing):
+        begun = Background(UserCode(kernel, lambda: None, 1).on_loop, body())  # type: ignore[arg-type, return-value]
+        sending.reached()
+        ending = Background(kernel.close, 5.0)
+        closing.reached()
+        sending.open()
+        assert isinstance(begun.value().exception(), ShuttingDown)
+        closing.open()
+        assert ending.value()

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from supervisors import steps
 from supervisors.blocking import blocking
 from supervisors.clock import ManualClock
 from supervisors.dispatchers.loop import LoopDispatcher
@@ -27,52 +25,10 @@ from supervisors.reply import Reply
 from supervisors.spec import ChildSpec
 from supervisors.supervisor import Supervisor
 from tests.supervisors.actors import Background, Counter, Inline, OnLoop, OnThread, spawn
+from tests.supervisors.parking import all_parked, parked
 from tests.supervisors.workers import CRASH, supervise
 
 owned = pytest.mark.parametrize("cls", [Counter, OnThread, OnLoop])
-
-
-class Gate:
-    """Holds the first thread that passes a step until it is opened."""
-
-    def __init__(self) -> None:
-        self._here, self._go = threading.Event(), threading.Event()
-        self._taken = threading.Lock()
-
-    def hold(self) -> None:
-        if self._taken.acquire(False):
-            self._here.set()
-            self._go.wait(10)
-
-    def reached(self) -> None:
-        assert self._here.wait(5), "nobody came to this step"
-
-    def open(self) -> None:
-        self._go.set()
-
-
-@contextmanager
-def all_parked(names: tuple[str, ...], subject: object = None) -> Iterator[list[Gate]]:
-    """Park the first thread that comes to each of the steps (about `subject`)."""
-    gates = {name: Gate() for name in names}
-
-    def check(name: str, about: object) -> None:
-        if name in gates and (subject is None or about is subject):
-            gates[name].hold()
-
-    with steps.installed(check):
-        try:
-            yield list(gates.values())
-        finally:
-            for gate in gates.values():
-                gate.open()
-
-
-@contextmanager
-def parked(step: str, subject: object = None) -> Iterator[Gate]:
-    """As `all_parked`, for one step."""
-    with all_parked((step,), subject) as gates:
-        yield gates[0]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -397,7 +353,7 @@ def test_a_coroutine_sent_to_a_loop_that_is_closing_is_settled() -> None:
         stopping = Background(loop.stop, 5.0)
         closing.reached()
         sending.open()
-        assert reply.value().cancelled()
+        assert isinstance(reply.value().exception(), SystemStopped)
         closing.open()
         assert stopping.value()
 

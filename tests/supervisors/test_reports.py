@@ -21,7 +21,7 @@ from supervisors.system import System
 from supervisors.testing import Log
 from supervisors.writer import REPORT_DELAY
 from tests.supervisors.actors import Background
-from tests.supervisors.test_interleavings import parked
+from tests.supervisors.parking import parked
 from tests.supervisors.workers import (
     BOOM,
     CRASH,
