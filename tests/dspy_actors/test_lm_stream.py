@@ -28,7 +28,7 @@ from supervisors.actor import Actor
 from supervisors.testing import wait_until
 from tests.dspy_actors.over_http import KILLED
 from tests.dspy_actors.programs import PATIENCE, begin
-from tests.dspy_actors.tapping import over, rest, some, tapped
+from tests.dspy_actors.tapping import Taps, over, rest, some, tapped
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
@@ -321,14 +321,39 @@ def test_a_dropped_stream_in_a_ring_is_given_up_when_the_garbage_is_collected() 
         assert tap.closed.wait(PATIENCE)
 
 
-def test_dropping_it_before_a_worker_stands_sends_nothing() -> None:
+def test_dropping_takes_no_lock_for_a_finalizer_may_run_in_the_middle_of_anything() -> None:
     with tapped() as (rt, taps):
-        rt.stream("hello").close()
         stream = rt.stream("hello")
         tap = taps.next()
-        tap.end()
-        rest(stream)
-        assert len(taps.all) <= 2
+
+        def finalized() -> None:
+            with stream.channel._lock:
+                stream.drop()
+
+        begin(finalized).get(PATIENCE)
+        assert tap.closed.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("way", ["close", "drop"])
+def test_whoever_leaves_before_a_worker_stands_sends_nothing(way: str) -> None:
+    taps, entered, go_on = Taps(), threading.Event(), threading.Event()
+
+    def opened(config: object) -> Taps:
+        entered.set()
+        assert go_on.wait(PATIENCE)
+        return taps
+
+    with Runtime("scripted/m", open_provider=opened) as rt:
+        stream = rt.stream("hello")
+        assert entered.wait(PATIENCE)
+        if way == "close":
+            stream.close()
+        del stream
+        go_on.set()
+        other = rt.stream("hello")
+        taps.next().end()
+        rest(other)
+        assert len(taps.all) == rt.numbers().sent == 1
 
 
 def test_the_death_of_the_actor_that_opened_it_gives_the_request_up() -> None:

@@ -186,6 +186,13 @@ def test_an_endless_dribble_ends_at_the_deadline(stub: StubServer) -> None:
         stub.wait("aborted>=1", "in_flight==0")
 
 
+def test_an_attempt_s_own_time_is_kept_to(stub: StubServer) -> None:
+    with guarded(stub, fault=said(endless=True, gap=20), lm={"timeout": 0.3}) as rt:
+        error = error_of(rt.stream("hello"))
+        assert isinstance(error, LMTimeoutError)
+        assert (error.phase, (error.partial or "").startswith("one two")) == ("total", True)
+
+
 # -- 21: a slow reader -------------------------------------------------------------------------------------------------
 
 
