@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from dspy_actors.adapters.base import Adapter
+from dspy_actors.arguments import a, number, whole
 from dspy_actors.envelope import CLASSES, Envelope, Priority, Scope
 from dspy_actors.errors import (
     BlockingCall,
@@ -21,6 +22,7 @@ from dspy_actors.errors import (
     DeadlineExceeded,
     DspyActorsError,
     EvaluationError,
+    LMConfigurationError,
     NoRuntime,
     UnknownTenant,
 )
@@ -45,7 +47,8 @@ class Settings:
     `priority` is `None` where nobody named a class: then what runs says which it is of. `tenants` are those that there
     are, `None` where any name is one; nobody's calls (`""`) are always let in.
 
-    Raises `UnknownTenant` for a tenant that is not among them, `EvaluationError` for a class that there is not.
+    Raises `UnknownTenant` for a tenant that is not among them, `EvaluationError` for a class that there is not,
+    `LMConfigurationError` for what is of the wrong type.
     """
 
     lm: LM | None
@@ -60,6 +63,14 @@ class Settings:
     tenants: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
+        number("settings", "deadline", self.deadline)
+        whole("settings", "parse_retries", self.parse_retries, least=0)
+        whole("settings", "sample", self.sample, least=0)
+        a((LM, type(None)), "settings", "lm", self.lm, "an LM, its name, or None")
+        a(str, "settings", "tenant", self.tenant, "a name")
+        a(str, "settings", "session", self.session, "a name")
+        if not hasattr(self.adapter, "format") or not hasattr(self.adapter, "parse"):
+            raise LMConfigurationError(f"settings(adapter={self.adapter!r:.80}): an adapter, with format and parse")
         self.check_tenants("tenant", self.tenant)
         if self.priority is not None and self.priority not in CLASSES:
             msg = f"priority={self.priority!r}: one of {', '.join(CLASSES)}"

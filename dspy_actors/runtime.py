@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from dspy_actors.adapters.base import Adapter
 from dspy_actors.adapters.chat_adapter import ChatAdapter
+from dspy_actors.arguments import a, numbers, tables_of, wholes
 from dspy_actors.batch import Mapped, map_rows
 from dspy_actors.direct_stream import Prompt, stream_prompt
 from dspy_actors.envelope import Priority
@@ -106,7 +107,12 @@ class Runtime:
         name: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        _check(deadline=deadline, cache_seconds=cache_seconds, cache_bytes=cache_bytes, max_inflight=max_inflight)
+        numbers("Runtime", above=0, deadline=deadline, cache_seconds=cache_seconds)
+        wholes("Runtime", least=1, cache_bytes=cache_bytes, cache_entries=cache_entries, max_inflight=max_inflight)
+        wholes("Runtime", least=0, max_queue=max_queue, max_zombies=max_zombies)
+        tables_of(Price, "Runtime", prices=prices)
+        tables_of(Budget, "Runtime", budgets=budgets, session_budgets=session_budgets)
+        a((Guarding, type(None)), "Runtime", "guarding", guarding, "a Guarding")
         self.name = name or f"dspy-actors-{next(_NUMBERS)}"
         self.settings = Settings(
             lm=LM(lm) if isinstance(lm, str) else lm,
@@ -383,10 +389,3 @@ class Runtime:
     def draw(self) -> str:
         """The supervision tree as text."""
         return self.system.draw()
-
-
-def _check(**values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            msg = f"Runtime({name}={value!r}): more than 0"
-            raise EvaluationError(msg)

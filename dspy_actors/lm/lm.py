@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from dspy_actors.arguments import whole
 from dspy_actors.errors import LMConfigurationError, LMError
 from dspy_actors.lm.falling_back import MAY_ANSWER, Kinds, checked_kinds
 from dspy_actors.lm.hedge import Hedge
@@ -74,11 +75,9 @@ class LM:
         if not slash or not provider or not name:
             msg = f"LM({model!r}): write the provider before the model, as 'openai/gpt-4o-mini' or 'embedded/knn'"
             raise LMConfigurationError(msg, model=model)
-        if num_retries < 0:
-            msg = f"LM(num_retries={num_retries}): 0 or more"
-            raise LMConfigurationError(msg, model=model)
-        if timeout is not None and timeout <= 0:
-            msg = f"LM(timeout={timeout}): more than 0 seconds, or None for the provider's default"
+        whole("LM", "num_retries", num_retries, least=0)
+        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+            msg = f"LM(timeout={timeout!r}): more than 0 seconds, or None for the provider's default"
             raise LMConfigurationError(msg, model=model)
         put = object.__setattr__
         put(self, "provider", provider)

@@ -11,6 +11,7 @@ from dspy_actors.errors import (
     LMInvalidRequestError,
     LMNotConfiguredError,
     LMUnsupportedFeatureError,
+    SignatureError,
 )
 from dspy_actors.example import Prediction
 from dspy_actors.lm.falling_back import MAY_ANSWER
@@ -55,6 +56,9 @@ class Predict(Module):
         **config: Any,
     ) -> None:
         made = ensure_signature(signature)
+        if not made.output_fields:
+            msg = f"a predictor asks for something: {made.signature!r} has no output field, as in 'question -> answer'"
+            raise SignatureError(msg)
         self.signature: type[Signature] = made if instructions is None else made.with_instructions(instructions)
         self.lm = lm
         self.config: Mapping[str, Any] = dict(config)

@@ -30,7 +30,9 @@ def test_a_name_without_a_provider_shows_how_to_write_one(name: str) -> None:
         LM(name)
 
 
-@pytest.mark.parametrize("wrong", [{"num_retries": -1}, {"timeout": 0}, {"timeout": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_retries": -1}, {"num_retries": "3"}, {"timeout": 0}, {"timeout": float("nan")}, {"timeout": "5"}]
+)
 def test_an_argument_that_makes_no_sense_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(LMConfigurationError, match=next(iter(wrong))):
         LM("openai/m", **wrong)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import EvaluationError
+from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.lm import LM
 from dspy_actors.modules.predict import Predict
 from dspy_actors.runtime import Runtime
@@ -61,7 +61,35 @@ def test_a_setting_that_does_not_exist_is_refused_by_its_name() -> None:
         rt.using(temprature=1.0)
 
 
-@pytest.mark.parametrize("wrong", [{"deadline": 0.0}, {"max_inflight": 0}, {"cache_bytes": -1}])
+WRONG: list[dict[str, Any]] = [
+    {"deadline": 0.0},
+    {"deadline": "10"},
+    {"deadline": float("nan")},
+    {"cache_seconds": None},
+    {"cache_bytes": -1},
+    {"cache_entries": 0},
+    {"max_inflight": 0},
+    {"max_inflight": True},
+    {"max_queue": -1},
+    {"max_zombies": 1.5},
+    {"parse_retries": -1},
+    {"lm": 5},
+    {"adapter": "chat"},
+    {"tenant": None},
+    {"guarding": "strict"},
+    {"prices": {"openai/m": 0.15}},
+    {"budgets": {"team-a": 100}},
+    {"session_budgets": [1]},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
 def test_a_runtime_that_cannot_work_is_refused_when_it_is_made(wrong: dict[str, Any]) -> None:
-    with pytest.raises(EvaluationError, match=next(iter(wrong))):
+    with pytest.raises(LMConfigurationError, match=next(iter(wrong))):
         Runtime(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"deadline": None}, {"lm": 5}, {"tenant": 7}, {"sample": -1}], ids=str)
+def test_settings_that_cannot_work_are_refused_when_they_are_made(wrong: dict[str, Any]) -> None:
+    with runtime() as rt, pytest.raises(LMConfigurationError, match=next(iter(wrong))):
+        rt.using(**wrong)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Optional
 import pytest
 
 from dspy_actors.errors import SignatureError
+from dspy_actors.modules.predict import Predict
 from dspy_actors.signature.fields import Field, InputField, OutputField, infer_prefix
 from dspy_actors.signature.signature import Signature, ensure_signature, make_signature
 from dspy_actors.types.image import Image
@@ -350,3 +351,9 @@ def test_fields_cannot_be_changed() -> None:
         QA.fields["more"] = Field("input")  # type: ignore[index]
     with pytest.raises(AttributeError):
         QA.instructions = "x"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("arrow", ["question ->", "->"])
+def test_a_predictor_without_an_output_is_refused(arrow: str) -> None:
+    with pytest.raises(SignatureError, match="no output field"):
+        Predict(arrow)

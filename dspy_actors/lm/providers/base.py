@@ -136,19 +136,24 @@ class ProviderFactory(Protocol):
     def __call__(self, config: LMConfig, opening: Opening) -> Provider: ...
 
 
+_LONGEST_URL = 8000
+"""Characters: more than any server takes, fewer than HTTP clients stumble over."""
+
+
 def checked_base_url(config: LMConfig, default: str) -> str:
     """The config's base URL, or `default`, without a trailing slash.
 
-    Raises `LMConfigurationError` for what is no http(s) URL, and for one with a user, a query or a fragment in it.
+    Raises `LMConfigurationError` for what is no http(s) URL, for one that is endless, and for one with a user, a query
+    or a fragment in it.
     """
     url = (config.base_url or default).rstrip("/")
     try:
         parts = urlsplit(url)
-        whole = bool(parts.hostname) and parts.port != 0
+        whole = bool(parts.hostname) and parts.port != 0 and len(url) <= _LONGEST_URL
     except ValueError:
         whole, parts = False, urlsplit("")
     if parts.scheme not in ("http", "https") or not whole:
-        msg = f"base_url {config.base_url!r} is no http(s) URL; write it as 'http://localhost:8000/v1'"
+        msg = f"base_url {config.base_url!r:.200} is no http(s) URL; write it as 'http://localhost:8000/v1'"
         raise LMConfigurationError(msg, provider=config.provider, model=config.model)
     if "@" in parts.netloc or parts.query or parts.fragment:
         msg = "a base_url holds no user, query or fragment: a key belongs in api_key"

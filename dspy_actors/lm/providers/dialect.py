@@ -187,9 +187,12 @@ def objects(value: object) -> Sequence[Mapping[str, object]] | None:
     return value if isinstance(value, list) and all(isinstance(one, dict) for one in value) else None
 
 
+_NO_COUNT = 10**10
+
+
 def count(value: object) -> int:
-    """A count of tokens; what is none reads as 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    """A count of tokens; what is none reads as 0, also one that no model writes in a year."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _NO_COUNT else 0
 
 
 def count_in(value: object, name: str) -> int:
