@@ -57,7 +57,7 @@ class Predict(Module):
     ) -> None:
         made = ensure_signature(signature)
         if not made.output_fields:
-            msg = f"a predictor asks for something: {made.signature!r} has no output field, as in 'question -> answer'"
+            msg = f"the signature {made.signature!r} has no output; write 'question -> answer'"
             raise SignatureError(msg)
         self.signature: type[Signature] = made if instructions is None else made.with_instructions(instructions)
         self.lm = lm

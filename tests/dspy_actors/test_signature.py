@@ -355,5 +355,5 @@ def test_fields_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("arrow", ["question ->", "->"])
 def test_a_predictor_without_an_output_is_refused(arrow: str) -> None:
-    with pytest.raises(SignatureError, match="no output field"):
+    with pytest.raises(SignatureError, match="has no output"):
         Predict(arrow)
