@@ -128,7 +128,8 @@ class Line:
         if deadline is not None:
             self._watch(place, deadline)
         self._serve()
-        return place.turn
+        turn = place.turn  # others wait, but not for what this one may have: then it has not waited
+        return turn.take() if turn.done() and not turn.cancelled() and turn.exception() is None else turn
 
     def hurry(self, turn: Reply[Reservation], priority: Priority) -> None:
         """Whoever waits for `turn` is of this class from now on, where it is a more urgent one."""

@@ -149,6 +149,14 @@ def test_others_leave_a_fifth_of_a_limit_to_interactive_calls(clock: ManualClock
     assert taken(found) == 19  # the twentieth goes to the one that now waits: else it might wait for ever
 
 
+def test_who_finds_room_though_others_wait_does_not_wait(clock: ManualClock) -> None:
+    found = line(clock, max_in_flight=10)
+    room(found)
+    assert taken(found, priority="batch") == 7
+    assert found.reading(clock.now())["waiting"] == 1
+    assert room(found, priority="interactive")
+
+
 def test_others_leave_a_fifth_of_the_tokens_too(clock: ManualClock) -> None:
     found = line(clock, tokens_per_minute=1000)
     found.enter(Need(100))
