@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import pickle
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +22,9 @@ from dspy_actors.messages import LMRequest
 from dspy_actors.runtime import Runtime
 from dspy_actors.secret import Secret
 from supervisors.clock import ManualClock
-from tests.dspy_actors.programs import qa
+from supervisors.testing import wait_until
+from tests.dspy_actors.over_http import ends, lm
+from tests.dspy_actors.programs import PATIENCE, SOON, qa
 from tests.dspy_actors.providing import TURNS, opened
 from tests.server.client import StubServer
 
@@ -166,6 +169,24 @@ def test_a_callable_that_has_no_other_key_is_not_asked_again_for_a_minute(stub: 
     asking = Asking("openai", stub, lambda: asked.append("") or OTHER)
     assert asking.all(None, None, None) == ["lm_auth"] * 3
     assert (len(asked), asking.keys()) == (2, [OTHER])
+
+
+def test_a_callable_that_has_run_dry_is_a_missing_key(stub: StubServer) -> None:
+    asking = Asking("openai", stub, iter(()).__next__)
+    assert asking.all(None) == ["lm_not_configured"]
+
+
+def test_callables_that_hang_hold_up_no_other_model_and_no_end(stub: StubServer) -> None:
+    over = threading.Event()
+    with Runtime(lm(stub), transport="aiohttp", deadline=PATIENCE) as rt:
+        program = rt.start(qa())
+        stuck = [lm(stub).copy(api_key=lambda: str(over.wait())) for _ in range(50)]
+        waiting = [program.using(lm=each, deadline=SOON).submit(question="stuck") for each in stuck]
+        big = program.using(lm=lm(stub, "pad=2000000"))
+        assert big(question="a big answer is read in a helper thread").answer
+        assert ends(waiting) == ["deadline"] * 50
+    over.set()
+    wait_until(lambda: not any(thread.name == "api_key" for thread in threading.enumerate()))
 
 
 def test_a_callable_is_asked_again_when_the_minute_is_over(stub: StubServer) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 from dspy_actors.errors import LMConfigurationError, LMError, LMNotConfiguredError
 from dspy_actors.lm.classify import key_effect
@@ -17,7 +20,7 @@ from dspy_actors.secret import Secret
 
 
 class KeyRing:
-    """The keys of one provider. Lives on the io loop; a callable source runs on the loop's helper threads.
+    """The keys of one provider. Lives on the io loop; a callable source runs in a thread of its own.
 
     A callable is the way to rotate keys: its answer is kept until the server refuses it, then it is asked once more,
     and so is the environment. `variable` is the environment's name for the key, `None` for a provider that has none.
@@ -133,7 +136,9 @@ def _given(config: LMConfig) -> tuple[Secret, ...]:
 async def _ask(source: KeySource, config: LMConfig) -> str:
     assert callable(source)
     try:
-        found: object = await asyncio.to_thread(source)
+        found, failure = await _in_thread(source)
+        if failure is not None:
+            raise failure
     except LMError:
         raise
     except Exception as error:  # the user's own code: whatever it raises means that there is no key
@@ -145,6 +150,29 @@ async def _ask(source: KeySource, config: LMConfig) -> str:
             return found
         msg = f"the api_key callable of {config.provider}/{config.model} returned a {type(found).__name__}, no string"
     raise LMNotConfiguredError(msg, provider=config.provider, model=config.model)
+
+
+async def _in_thread(source: Callable[[], object]) -> tuple[object, Exception | None]:
+    """What `source` returns or raises, in a thread of its own: one that hangs holds up nobody and no end."""
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[tuple[object, Exception | None]] = loop.create_future()
+
+    def settle(found: object, failure: Exception | None) -> None:
+        if not asked.done():
+            asked.set_result((found, failure))
+
+    def ask() -> None:
+        found: object = None
+        failure: Exception | None = None
+        try:
+            found = source()
+        except Exception as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits
+            loop.call_soon_threadsafe(settle, found, failure)
+
+    threading.Thread(target=ask, name="api_key", daemon=True).start()
+    return await asked
 
 
 def _sendable(key: str, config: LMConfig) -> Secret | None:
