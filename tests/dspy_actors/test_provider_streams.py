@@ -369,6 +369,22 @@ def test_a_reader_that_stops_stops_the_server_and_may_go_on(stub: StubServer, tr
     assert stub.stats()["answered"] == 1
 
 
+@TRANSPORT
+def test_what_had_arrived_but_was_not_read_is_gone_once_it_is_closed(stub: StubServer, transport: str) -> None:
+    async def once() -> None:
+        provider = opened("openai", stub.at("pad=200000,pieces=2000,hold_after=1900"), transport=transport)
+        stream = await provider.stream(LMRequest("m", TURNS), Attempt("c.1"))
+        await stream.read()
+        await stream.read()
+        await stream.aclose()
+        for _ in range(2):
+            with pytest.raises(LMTransportError, match="closed"):
+                await stream.read()
+        await provider.aclose()
+
+    asyncio.run(once())
+
+
 # -- what one server does and another does not ------------------------------------------------------------------------
 
 

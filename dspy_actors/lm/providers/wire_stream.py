@@ -107,6 +107,7 @@ class WireStream:
 
     async def aclose(self) -> None:
         """See `ProviderStream.aclose`."""
+        self._rest = b""
         await self._incoming.aclose()
 
     async def _next(self) -> Sequence[Piece]:
@@ -135,8 +136,8 @@ class WireStream:
         """The next bytes. A connection that breaks once the answer is whole has ended it all the same."""
         if self._rest:
             await asyncio.sleep(0)
-            data = self._rest
-        else:
+        data = self._rest
+        if not data:  # or it was closed meanwhile
             try:
                 data = await self._incoming.read()
             except (LMTransportError, LMTimeoutError):
