@@ -70,6 +70,43 @@ async def it_keeps_a_connection_that_was_read_to_its_end(factory: TransportFacto
         assert peer.accepted == 1
 
 
+async def it_closes_a_connection_that_is_said_to_be_the_last(factory: TransportFactory) -> None:
+    """The server says so, and leaves it open."""
+    last = Reaction(chunked_head("Connection: close") + chunk(b"a") + LAST_CHUNK)
+    async with Peer(last, reply()) as peer, opened(factory, peer) as transport:
+        assert await rest_of(await transport.open(request_to(peer))) == b"a"
+        await transport.send(request_to(peer))
+        assert peer.accepted == 2
+
+
+async def it_keeps_no_connection_on_which_more_was_said(factory: TransportFactory) -> None:
+    """More than the answer: it must not become the next one."""
+    unasked = reply(200, b"unasked").data
+    for answer in (chunked_head() + chunk(b"a") + LAST_CHUNK, reply(200, b"a").data):
+        async with Peer(Reaction(answer + unasked), reply(200, b"asked")) as peer, opened(factory, peer) as transport:
+            assert await rest_of(await transport.open(request_to(peer))) == b"a"
+            assert (await transport.send(request_to(peer))).body == b"asked"
+        async with Peer(Reaction(answer + unasked), reply(200, b"asked")) as peer, opened(factory, peer) as transport:
+            assert (await transport.send(request_to(peer))).body == b"a"
+            assert (await transport.send(request_to(peer))).body == b"asked"
+
+
+async def it_takes_chunks_however_they_are_cut(factory: TransportFactory) -> None:
+    whole = chunk(b"abc") + b"2;x=y\r\nde\r\n" + LAST_CHUNK[:3] + b"Trailer: t\r\n\r\n"
+    gates = [asyncio.Event() for _ in whole]
+    reaction: Reaction | None = None
+    for byte, gate in zip(reversed(whole), reversed(gates), strict=True):
+        reaction = Reaction(bytes([byte]), gate=gate, then=reaction)
+    async with Peer(Reaction(chunked_head(), then=reaction)) as peer, opened(factory, peer) as transport:
+        answer = await transport.open(request_to(peer))
+        reading = asyncio.create_task(rest_of(answer))
+        for gate in gates:
+            gate.set()
+            for _ in range(8):
+                await asyncio.sleep(0)
+        assert await reading == b"abcde"
+
+
 async def it_closes_a_connection_that_was_not(factory: TransportFactory) -> None:
     first = Reaction(chunked_head() + chunk(b"a"))
     async with Peer(first, reply()) as peer, opened(factory, peer) as transport:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import h11
 
 from dspy_actors.lm.transports.base import HTTPRequest, keep_alive_options
+from dspy_actors.lm.transports.chunks import ChunkReader
 
 _HEAD = 64 * 1024
 """Bytes that the head of a response may have."""
@@ -28,13 +29,16 @@ class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection: bytes into h11, and a future for the one request that waits for some."""
 
     def __init__(self) -> None:
-        self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD)
+        self.http = _parser()
+        self._chunks: ChunkReader | None = None
+        self._raw: list[bytes] = []
         self.alive = False
         self.busy = False
         self.paused = False
         self.received = 0
         self._unread = 0
         self._held = False
+        self._last_one = False
         self.idle_since = 0.0
         self._dropped = False
         self._transport: asyncio.Transport | None = None
@@ -54,7 +58,10 @@ class Connection(asyncio.Protocol):
             self.close()
         elif self.alive:
             self.received += len(data)
-            self.http.receive_data(data)
+            if self._chunks is None:
+                self.http.receive_data(data)
+            else:
+                self._raw.append(data)
             self._unread += len(data)
             if self._unread > _AHEAD and not self._held and self._transport is not None:
                 self._held = True
@@ -62,7 +69,9 @@ class Connection(asyncio.Protocol):
             self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if error is None and not self._dropped:  # an end in good order, which ends a body that has no length
+        if (
+            error is None and not self._dropped and self._chunks is None
+        ):  # an end in good order, which ends a body that has no length
             self.http.receive_data(b"")
         self.alive = False
         self.paused = False
@@ -99,9 +108,38 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def read_chunks(self, head: h11.Response) -> None:
+        """From here on the body, if it comes in chunks, is `unchunked`, not a matter of the parser's."""
+        headers = dict(head.headers)
+        if headers.get(b"transfer-encoding", b"").lower() == b"chunked" and head.http_version == b"1.1":
+            self._raw.append(self.http.trailing_data[0])
+            self._last_one = b"close" in headers.get(b"connection", b"").lower()
+            self._chunks = ChunkReader()
+            self.http = _parser()
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the body is read by `unchunked`."""
+        return self._chunks is not None
+
+    def unchunked(self, head: h11.Response) -> tuple[bytes, bool]:
+        """All of the body that has come, and whether it was the end. Raises `Broken` for what are no chunks."""
+        assert self._chunks is not None
+        raw, self._raw = self._raw, []
+        try:
+            return self._chunks.feed(raw[0] if len(raw) == 1 else b"".join(raw)), self._chunks.ended
+        except ValueError as error:
+            raise broken(head, str(error)) from None
+
     def renewed(self) -> bool:
         """Get ready for another request; whether the connection may carry one."""
         http = self.http
+        if self._chunks is not None:
+            chunks, self._chunks = self._chunks, None
+            self._let_in()
+            self.busy = False
+            clean = chunks.ended and not chunks.unread and not self._raw
+            return clean and self.alive and not self.paused and not self._last_one
         if self.paused or not self.alive or http.our_state is not h11.DONE or http.their_state is not h11.DONE:
             return False
         http.start_next_cycle()
@@ -118,6 +156,10 @@ class Connection(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _parser() -> h11.Connection:
+    return h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD)
 
 
 def broken(head: h11.Response | None, how: str) -> Broken:

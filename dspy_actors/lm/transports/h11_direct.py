@@ -209,7 +209,9 @@ class DirectTransport:
                 await connection.turn()
             if connection.alive:
                 trip.written()
-            return _Source(self, connection, await _head(connection), trip)
+            head = await _head(connection)
+            connection.read_chunks(head)
+            return _Source(self, connection, head, trip)
         except BaseException:
             self._busy.discard(connection)
             connection.close()
@@ -266,9 +268,13 @@ class _Source:
         return b""
 
     def _parsed(self) -> bytes:
-        """All of the body that the parser has; notes in `_last` what comes after it."""
+        """All of the body that has arrived; notes in `_last` what comes after it."""
         pieces: list[bytes] = []
         try:
+            if self._connection.chunked:
+                data, ended = self._connection.unchunked(self.head)
+                self._last = "end" if ended else None
+                return data
             while (event := self._connection.event(self.head)) is not h11.NEED_DATA:
                 if type(event) is h11.Data:
                     pieces.append(bytes(event.data))

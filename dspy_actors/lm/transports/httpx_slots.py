@@ -307,13 +307,25 @@ class _Source:
         try:
             if clean and not owner._closed:
                 await self._stream.aclose()
-                kept = True
+                kept = not _has_more(self._connection)
         finally:
             if kept:
                 owner._busy.discard(self._connection)
                 owner._keep(self._connection)
             else:
                 await owner._drop(self._connection, [self._pieces, self._stream, *self._made])
+
+
+def _has_more(connection: httpx.AsyncHTTPTransport) -> bool:
+    """Whether more than the answer has come: httpx would take it for the answer to the next request.
+
+    Only the parser within knows, so this looks where nobody is meant to; were it not there, nothing else would break.
+    """
+    for one in getattr(getattr(connection, "_pool", None), "connections", ()):
+        parser = getattr(getattr(one, "_connection", None), "_h11_state", None)
+        if parser is not None and parser.trailing_data[0]:
+            return True
+    return False
 
 
 async def _closed(connection: httpx.AsyncHTTPTransport, others: list[Any]) -> None:
