@@ -57,7 +57,8 @@ def test_any_cut_of_any_bytes_gives_what_h11_gives(parts: list[bytes], draw: st.
     expected = read_by_h11(text)
     assert read(text) == read(*reads) == read(*(text[at : at + 1] for at in range(len(text))))
     found = read(text)
-    if expected is not None and expected[1]:
+    bare = b"\n" in text.replace(b"\r\n", b"")  # a line that ends in LF alone, which h11 takes in places
+    if expected is not None and expected[1] and not bare:
         assert found == expected
     if found is not None and found[1]:
         assert expected == found

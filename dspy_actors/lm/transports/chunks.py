@@ -1,6 +1,7 @@
 """`ChunkReader`: the chunked transfer coding of HTTP/1.1, read from bytes as they come.
 
-h11 reads it too, at ten times the cost: a streamed answer has a chunk for each of its events. Pure, and as strict.
+h11 reads it too, at ten times the cost: a streamed answer has a chunk for each of its events. Pure, and stricter: every
+line ends in CR LF.
 """
 
 from __future__ import annotations
