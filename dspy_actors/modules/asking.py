@@ -27,8 +27,13 @@ async def asked(lm: LM, request: LMRequest, frame: Frame, voice: Voice | None) -
 async def _heard(lm: LM, request: LMRequest, frame: Frame, envelope: Envelope, voice: Voice | None) -> Answer:
     if voice is None or not voice.begin():
         return await settle(frame.runner.complete(lm, request, envelope), "model")
+    assert frame.scope is not None
     with frame.runner.stream(lm, request, envelope) as stream:
-        while (pieces := await settle(stream.take(), "model")) is not None:
-            await voice.hear(pieces)
-        await voice.end()
-        return stream.answer
+        frame.scope.enter(stream.flow)  # who cancels the call reaches the request at once, without our waking up
+        try:
+            while (pieces := await settle(stream.take(), "model")) is not None:
+                await voice.hear(pieces)
+            await voice.end()
+            return stream.answer
+        finally:
+            frame.scope.leave(stream.flow)

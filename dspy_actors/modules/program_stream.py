@@ -76,6 +76,7 @@ def open_stream(
 
     reply = runner.run_on_loop(body())
     channel.on_close(reply.cancel)
+    channel.on_close(sink.leave)
     reply.add_done_callback(lambda settled: _end(channel, settled))
     owner = CURRENT.get()
     if owner is not None:

@@ -49,6 +49,12 @@ class Sink:
         self._module = module
         self._names = {id(one): name for name, one in predictors_of(module)}
 
+    def leave(self) -> None:
+        """The reader has left: cancel whatever the call waits for, in the reader's thread."""
+        frame = self._frame
+        if frame is not None and frame.scope is not None:
+            frame.scope.cancel()
+
     def voice(self, predictor: Any, adapter: Adapter) -> Voice | None:
         """What shows one call of `predictor`; `None` where none of its outputs is to be shown."""
         name = self._names.get(id(predictor), type(predictor).__name__)
@@ -59,7 +65,7 @@ class Sink:
         """Hand on to the reader, and wait until it has room for more. Native code: see `runner.drive`."""
         if shown and not self._channel.put(shown, sum(map(_size, shown))):
             assert self._frame is not None
-            await settle_in(self._frame, self._has_room(), "consumer")
+            await settle_in(self._frame, self.room(), "consumer")
 
     def notes(self, moment: str, *told: Any) -> None:
         """Put a moment of the call into words, if somebody has some for it. What that raises, the call raises."""
@@ -78,8 +84,8 @@ class Sink:
                     told[output] = whole(name, fields[output], prediction[output])
         await self.show([told[output] for output in prediction if output in told])
 
-    def _has_room(self) -> Reply[None]:
-        # A channel has one writer, which waits for room; predictors that run side by side wait for the same one.
+    def room(self) -> Reply[None]:
+        """Settles when the reader has room. A channel has one writer; predictors that run side by side are many."""
         mine: Reply[None] = Reply()
         with self._lock:
             shared = self._room

@@ -13,6 +13,7 @@ import pytest
 from dspy_actors.adapters.base import Adapter
 from dspy_actors.adapters.chat_adapter import ChatAdapter
 from dspy_actors.adapters.json_adapter import JSONAdapter
+from dspy_actors.channel import Channel
 from dspy_actors.errors import (
     AdapterParseError,
     BlockingCall,
@@ -30,7 +31,9 @@ from dspy_actors.modules.chain_of_thought import ChainOfThought
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.predict import Predict
 from dspy_actors.modules.program_stream import BUFFER, ProgramStream
-from dspy_actors.modules.stream_response import StreamResponse
+from dspy_actors.modules.selection import Selection
+from dspy_actors.modules.sink import Sink
+from dspy_actors.modules.stream_response import Shown, StreamResponse
 from dspy_actors.pieces import TextPiece
 from dspy_actors.runtime import Runtime
 from dspy_actors.testing.providers import Scripted, ScriptedProvider
@@ -43,12 +46,15 @@ from tests.dspy_actors.tapping import Taps, tapped
 
 HEADER = "[[ ## answer ## ]]\n"
 
+UNHURRIED = 6 * PATIENCE
+"""Seconds of a deadline that is not what ends a stream here."""
+
 
 @contextmanager
 def scripted(script: Any, **options: Any) -> Iterator[tuple[Runtime, ScriptedProvider]]:
     provider = ScriptedProvider(script)
     options.setdefault("lm", "scripted/m")
-    with Runtime(open_provider=lambda config: provider, **{"deadline": PATIENCE, **options}) as rt:
+    with Runtime(open_provider=lambda config: provider, **{"deadline": UNHURRIED, **options}) as rt:
         yield rt, provider
 
 
@@ -113,7 +119,7 @@ def sorting(request: LMRequest) -> Scripted:
 
 
 def test_outputs_come_as_they_are_written() -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         stream = rt.start(qa()).stream(question="why?")
         tap = taps.next()
         tap.say(HEADER, "one")
@@ -356,7 +362,7 @@ def test_what_user_code_raises_is_raised_to_the_reader() -> None:
 
 
 def test_the_deadline_ends_a_stream_whose_model_is_slow() -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         stream = rt.start(qa()).using(deadline=SOON).stream(question="why?")
         with pytest.raises(DeadlineExceeded):
             list(stream)
@@ -375,7 +381,7 @@ def test_the_deadline_ends_a_stream_whose_reader_is_slow() -> None:
 
 
 def test_the_end_of_the_runtime_ends_a_stream() -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         stream = rt.start(qa()).stream(question="why?")
         taps.next()
     with pytest.raises(ShuttingDown):
@@ -383,14 +389,14 @@ def test_the_end_of_the_runtime_ends_a_stream() -> None:
 
 
 def test_a_runtime_that_has_ended_begins_no_stream() -> None:
-    with tapped() as (rt, _):
+    with tapped(deadline=UNHURRIED) as (rt, _):
         program = rt.start(qa())
     with pytest.raises(ShuttingDown):
         list(program.stream(question="why?"))
 
 
 def test_the_prediction_is_there_after_the_last_piece() -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         stream = rt.start(qa()).stream(question="why?")
         taps.next()
         with pytest.raises(StreamError, match="not over"):
@@ -425,6 +431,17 @@ def test_a_slow_reader_holds_the_model_up() -> None:
         assert len(texts(stream)[("self", "answer")].split()) == 10_000
 
 
+def test_all_who_wait_for_room_hear_of_it() -> None:
+    channel: Channel[Shown] = Channel(max_items=1)
+    sink = Sink(channel, Selection())
+    channel.put([StreamResponse("self", "answer", "one", False)])
+    waiting = [sink.room() for _ in range(3)]
+    assert not any(reply.done() for reply in waiting)
+    channel.take()
+
+    assert all(reply.done() for reply in waiting)
+
+
 def opened(taps: Taps, program: Any) -> tuple[ProgramStream, Any]:
     """A stream of which something was shown."""
     stream = program.stream(question="why?")
@@ -435,7 +452,7 @@ def opened(taps: Taps, program: Any) -> tuple[ProgramStream, Any]:
 
 @pytest.mark.parametrize("make", [qa, Ask, AskLater])
 def test_closing_gives_the_request_up(make: Any) -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         program = rt.start(make())
         stream, tap = opened(taps, program)
         assert some(stream) == ["one"]
@@ -449,7 +466,7 @@ def test_closing_gives_the_request_up(make: Any) -> None:
 
 
 def test_leaving_the_loop_gives_the_request_up() -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         stream, tap = opened(taps, rt.start(qa()))
         for _ in stream:
             break
@@ -462,7 +479,7 @@ def test_leaving_an_async_loop_gives_the_request_up() -> None:
         async for _ in stream:
             break
 
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         stream, tap = opened(taps, rt.start(qa()))
         asyncio.run(leave(stream))
 
@@ -470,7 +487,7 @@ def test_leaving_an_async_loop_gives_the_request_up() -> None:
 
 
 def test_a_stream_that_nobody_holds_is_given_up() -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         stream, tap = opened(taps, rt.start(qa()))
         del stream
         gc.collect()
@@ -479,7 +496,7 @@ def test_a_stream_that_nobody_holds_is_given_up() -> None:
 
 
 def test_the_end_of_a_with_block_gives_the_request_up() -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         stream, tap = opened(taps, rt.start(qa()))
         with stream:
             pass
@@ -507,7 +524,7 @@ class Opens(Actor):
 
 
 def test_a_stream_ends_with_the_actor_that_opened_it() -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         owner = rt.system.spawn(Opens)
         stream = owner.call(Opens.open, rt.start(qa()))
         tap = taps.next()
@@ -530,7 +547,7 @@ def test_a_call_within_a_call_ends_with_it() -> None:
                 list(stream)
                 return stream.prediction
 
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         outer = rt.start(Relays(rt.start(qa())))
         reply: Reply[Any] = outer.submit(question="why?")
         tap = taps.next()
@@ -543,7 +560,7 @@ def test_a_call_within_a_call_ends_with_it() -> None:
 
 
 def test_a_stream_keeps_its_place_until_its_end() -> None:
-    with tapped(max_inflight=1) as (rt, taps):
+    with tapped(deadline=UNHURRIED, max_inflight=1) as (rt, taps):
         program = rt.start(qa())
         first, tap = opened(taps, program)
         second = program.stream(question="next")
@@ -588,7 +605,7 @@ def test_the_settings_of_the_block_hold() -> None:
 
 
 def test_closing_wakes_a_reader_in_another_thread() -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         stream = rt.start(qa()).stream(question="why?")
         reading = begin(list, stream)
         taps.next()

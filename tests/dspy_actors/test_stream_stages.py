@@ -20,12 +20,12 @@ from dspy_actors.streaming.stream_producer import StreamProducer
 from dspy_actors.testing.providers import Scripted
 from supervisors.actor import Ref
 from supervisors.exits import Crash, Exit, Killed, Normal
-from supervisors.stages import Consumer, To, ask, stream
+from supervisors.stages import Consumer, To, ask, estimate_buffered_count, stream
 from supervisors.system import System
 from supervisors.testing import wait_until
 from tests.dspy_actors.programs import PATIENCE, asked, qa, says
 from tests.dspy_actors.tapping import Tap, tapped
-from tests.dspy_actors.test_program_stream import HEADER, Sorted, scripted, sorting
+from tests.dspy_actors.test_program_stream import HEADER, UNHURRIED, Sorted, scripted, sorting
 
 
 def spawn(rt: Runtime, kind: Any, *args: Any, **options: Any) -> Ref[Any]:
@@ -42,8 +42,8 @@ def exit_of(ref: Ref[Any]) -> Exit:
 class ByHand(Consumer):
     """Asks when it is told to."""
 
-    def init(self, producer: Ref[Any]) -> None:
-        self.got: list[Any] = []
+    def init(self, producer: Ref[Any], got: list[Any] | None = None) -> None:
+        self.got: list[Any] = [] if got is None else got
         self.subscription = self.subscribe(To(producer))
 
     def handle_subscribe(self, kind: Any, from_: Any) -> Any:
@@ -71,7 +71,7 @@ def heard() -> tuple[list[tuple[str, str]], Callable[[str, Any], None]]:
 
 
 def test_nothing_is_sent_before_anybody_asks_and_one_request_after() -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         producer = spawn(rt, StreamProducer, lambda: rt.stream("why?"))
         consumer = spawn(rt, ByHand, producer)
         consumer.call(ByHand.so_far)
@@ -119,6 +119,26 @@ def test_a_stream_that_is_over_ends_its_stage_when_everything_was_sent() -> None
         assert down.get(PATIENCE) == Normal()
 
 
+def test_what_a_consumer_that_left_had_asked_for_is_sent_to_the_next() -> None:
+    with tapped(deadline=UNHURRIED) as (rt, taps):
+        producer = spawn(rt, StreamProducer, lambda: rt.stream("why?"))
+        got: list[Any] = []
+        first, second = spawn(rt, ByHand, producer), spawn(rt, ByHand, producer, got)
+        first.call(ByHand.want, 5)
+        tap = taps.next()
+        first.exit(Normal())
+        exit_of(first)
+        tap.say("one", "two")
+        tap.end()
+        wait_until(lambda: estimate_buffered_count(producer) == 2, PATIENCE)
+        wait_until(lambda: tap.closed.is_set(), PATIENCE)
+        assert producer.is_alive()
+        second.call(ByHand.want, 2)
+
+        assert exit_of(second) == Normal()
+        assert got == [TextPiece("one"), TextPiece("two")]
+
+
 def test_stages_of_a_stream_can_be_iterated() -> None:
     with scripted(sorting) as (rt, _):
         producer = spawn(rt, StreamProducer, lambda: rt.start(Sorted()).stream(["label"], question="why?"))
@@ -164,7 +184,7 @@ def under_way(rt: Runtime, taps: Any, callback: Callable[[str, Any], object]) ->
 @pytest.mark.parametrize("exit", [Normal(), Crash(RuntimeError("boom")), Killed()])
 def test_a_consumer_that_ends_closes_the_connection(exit: Exit) -> None:
     """Drill 22."""
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         producer, consumer, tap = under_way(rt, taps, lambda accumulated, chunk: None)
         consumer.exit(exit)
 
@@ -174,7 +194,7 @@ def test_a_consumer_that_ends_closes_the_connection(exit: Exit) -> None:
 
 @pytest.mark.parametrize("exit", [Normal(), Crash(RuntimeError("boom")), Killed()])
 def test_a_producer_that_ends_closes_the_connection(exit: Exit) -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         producer, consumer, tap = under_way(rt, taps, lambda accumulated, chunk: None)
         producer.exit(exit)
 
@@ -183,7 +203,7 @@ def test_a_producer_that_ends_closes_the_connection(exit: Exit) -> None:
 
 
 def test_one_consumer_of_two_may_leave() -> None:
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         producer = spawn(rt, StreamProducer, lambda: rt.stream("why?"))
         first, second = spawn(rt, ByHand, producer), spawn(rt, ByHand, producer)
         first.call(ByHand.want, 1)
@@ -225,10 +245,10 @@ def test_outputs_accumulate_each_for_itself() -> None:
         assert ends == {"label": "order", "reasoning": "It says so.", "answer": "yes"}
 
 
-class Written(StreamReader[TextPiece]):
+class Written(StreamReader[Any]):
     """A stream that is there as a whole."""
 
-    def __init__(self, pieces: list[TextPiece]) -> None:
+    def __init__(self, pieces: list[Any]) -> None:
         super().__init__(Channel())
         self.channel.put(pieces)
         self.channel.finish()
@@ -238,6 +258,26 @@ class Written(StreamReader[TextPiece]):
 
     def drop(self) -> None:
         self.channel.close()
+
+
+def test_outputs_that_are_written_side_by_side_do_not_mix() -> None:
+    pieces = [
+        ("left", "a", False),
+        ("right", "x", False),
+        ("left", "b", False),
+        ("right", "y", True),
+        ("left", "", True),
+    ]
+    calls: list[tuple[str, str]] = []
+    with System() as system:
+        written = [StreamResponse(name, "answer", chunk, is_last) for name, chunk, is_last in pieces]
+        producer = system.spawn(StreamProducer, lambda: Written(written))
+        tell = lambda accumulated, chunk: calls.append((chunk.predict_name, accumulated))  # noqa: E731
+        consumer = system.spawn(StreamConsumer, producer, tell)
+        assert isinstance(consumer, Ref)
+        exit_of(consumer)
+
+    assert calls == [("left", "a"), ("right", "x"), ("left", "ab"), ("right", "xy"), ("left", "ab")]
 
 
 def test_a_long_answer_accumulates_in_linear_time() -> None:
@@ -261,7 +301,7 @@ def test_a_callback_that_raises_ends_its_own_stream_only() -> None:
     def raises(accumulated: str, chunk: Any) -> None:
         raise LookupError(accumulated)
 
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         _, consumer, tap = under_way(rt, taps, raises)
         other, heard_other = heard()
         second = spawn(rt, StreamProducer, lambda: rt.stream("another"))

@@ -18,7 +18,7 @@ from dspy_actors.streaming.stream_listener import StreamListener
 from dspy_actors.streaming.streamify import streamify, streaming_response
 from tests.dspy_actors.programs import PATIENCE, asked, qa
 from tests.dspy_actors.tapping import tapped
-from tests.dspy_actors.test_program_stream import Sorted, in_pieces, scripted, sorting, texts
+from tests.dspy_actors.test_program_stream import UNHURRIED, Sorted, in_pieces, scripted, sorting, texts
 
 YES = Prediction(answer="yes")
 
@@ -143,7 +143,7 @@ def test_leaving_a_generator_cancels_its_call() -> None:
             break
         await streamer.aclose()
 
-    with tapped() as (rt, taps):
+    with tapped(deadline=UNHURRIED) as (rt, taps):
         program = rt.start(qa())
         taps_seen: list[Any] = []
 
