@@ -22,6 +22,10 @@ from supervisors.errors import check_seconds
 LONGEST = 1e8
 """Seconds, three years: what the platform's locks can wait for."""
 
+LINGER = 1.0
+"""Seconds that the clock's thread looks ahead when nothing is due. Most timers are timeouts, taken back at once, and
+each of them would wake the thread."""
+
 
 class Timer(Protocol):
     """A call that is due later."""
@@ -146,7 +150,8 @@ class SystemClock:
     now = staticmethod(time.monotonic)
     sleep = staticmethod(asyncio.sleep)
 
-    def __init__(self) -> None:
+    def __init__(self, linger: float = LINGER) -> None:
+        self._linger = linger
         self._timers = _Timers(time.monotonic)
         self._awake = Condition()
         self._due = float("inf")  # when the thread will look next; guarded by _awake
@@ -189,6 +194,7 @@ class SystemClock:
                 self._awake.notify()
 
     def _run(self) -> None:
+        was_knocked = True
         while True:
             while (fn := self._timers.pop_due(time.monotonic())) is not None:
                 _call(fn)
@@ -198,12 +204,14 @@ class SystemClock:
                     return
                 # Publish a horizon that makes every push knock, then look at the heap: one of the two sees the other.
                 self._due = float("inf")
-                first = self._timers.first()
-                if first is None:
+                first, now = self._timers.first(), time.monotonic()
+                if first is None and not was_knocked:
                     self._awake.wait()
+                    was_knocked = True
                     continue
-                self._due = first
-                self._awake.wait(min(LONGEST, max(0.0, first - time.monotonic())))
+                # Knocked for a timer that is taken back already: one that is due later than this need not knock.
+                self._due = first if first is not None else now + self._linger
+                was_knocked = self._awake.wait(min(LONGEST, max(0.0, self._due - now)))
 
 
 def _call(fn: Callable[[], object]) -> None:

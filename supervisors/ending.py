@@ -85,7 +85,10 @@ class Ending(Mailbox):
             self.request_exit(Crash(error))
 
     def _stops_itself(self) -> bool:
-        return any(type(each) is ExitRequest and each.own for each in list(self.sysq or ()))
+        for each in list(self.sysq or ()):  # noqa: SIM110 - a restart on the pool comes by here
+            if type(each) is ExitRequest and each.own:
+                return True
+        return False
 
     def _requested_exit(self) -> Exit | None:
         found = [each for each in list(self.sysq or ()) if type(each) is ExitRequest]

@@ -126,8 +126,10 @@ class Starter:
 
     def _can_pause(self, spec: ChildSpec) -> bool:
         """Whether the child runs on the pool that runs the supervisor right now."""
-        start, mailbox = spec.start, self._mailbox
-        if mailbox.host is None or not (isinstance(start, type) and issubclass(start, Actor)) or start.inline:
+        start: Any = spec.start
+        mailbox = self._mailbox
+        is_actor = isinstance(start, type) and Actor in start.__mro__
+        if mailbox.host is None or not is_actor or start.inline:
             return False
         return bool(start.dispatcher == mailbox.dispatcher_name)  # one that is not installed fails as a start does
 

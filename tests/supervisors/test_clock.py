@@ -132,6 +132,31 @@ def test_long_timers_that_are_alive_survive_the_sweep(real: SystemClock) -> None
     assert all((timer.cancel() or 0) > 500 for timer in kept)
 
 
+def test_a_timer_beyond_the_next_look_runs_without_a_knock() -> None:
+    clock, ran, looked = SystemClock(linger=0.02), threading.Event(), threading.Event()
+    try:
+        clock.call_at(clock.now(), looked.set)
+        assert looked.wait(5)
+        while clock._due == float("inf"):
+            threading.Event().wait(0.001)
+        clock.call_at(clock._due + 0.02, ran.set)
+        assert ran.wait(5)
+    finally:
+        clock.close()
+
+
+def test_timeouts_that_are_taken_back_knock_once_in_a_while(real: SystemClock) -> None:
+    looked = threading.Event()
+    real.call_at(real.now(), looked.set)
+    assert looked.wait(5)
+    while real._due == float("inf"):
+        threading.Event().wait(0.001)
+    horizon = real._due
+    for _ in range(100):
+        real.call_at(real.now() + 30.0, looked.set).cancel()
+    assert real._due == horizon
+
+
 def test_an_idle_clock_has_no_thread() -> None:
     before = threading.active_count()
     clock = SystemClock()
