@@ -117,8 +117,9 @@ def ids(sup: Ref[Supervisor]) -> list[Any]:
 
 def end(ref: Ref[Any], exit: Exit = CRASH) -> None:
     """Let the actor end by itself with `exit`, and wait until it is dead."""
+    down = ref.down()  # asked for before the end, it is told after the supervisor was
     ref.exit(exit)
-    ref.down().get(5)
+    down.get(5)
 
 
 def gone(ref: Ref[Any]) -> Exit:
