@@ -113,8 +113,6 @@ def _send(cell: Cell, message: Any, within: float | None) -> float | None:
     if cell.dead and cell.home.refuse is None:
         raise ActorDied(cell.name, NoProc(), False, cell.incarnation)
     me: Any = CURRENT.get()
-    if me is cell and _waits_for_itself(cell):
-        raise CallCycle((cell.name,))
     seconds = seconds_for(cell, within)
     if seconds is not None and seconds <= 0:  # too late to send: certainly not handled, but time is what ran out
         raise CallTimeout(cell.name, seconds)
@@ -122,15 +120,6 @@ def _send(cell: Cell, message: Any, within: float | None) -> float | None:
         message[3]._caller = me
     cell.put(message)
     return seconds
-
-
-def _waits_for_itself(cell: Cell) -> bool:
-    """A call to the own actor: from the handler it never ends, from a task beside the mailbox it does."""
-    if BESIDE.get() or not cell.own.locked():
-        return False
-    if cell.work is not None and _get_running_loop() is not None:
-        return asyncio.current_task() is cell.work
-    return True
 
 
 def seconds_for(cell: Cell, within: float | None) -> float | None:

@@ -319,17 +319,27 @@ class Begins(LoopWorker):
         end(self.ref)
         return asyncio.Event().wait()
 
+    async def breathe(self) -> None:
+        await asyncio.sleep(0)
 
-def test_k03_a_kill_ends_also_a_coroutine_that_is_about_to_begin(kernel: Kernel) -> None:
-    ref: Ref[Any] = worker(kernel, cls=Begins)
-    ref.cast(Begins.work, lambda ref: ref.fence())
-    down(ref)
+
+@pytest.fixture(params=["the loop's first coroutine", "a later one"])
+def begins(kernel: Kernel, request: pytest.FixtureRequest) -> Ref[Any]:
+    """An actor whose coroutine will be run in a task of its own, or in one that the loop keeps ready."""
+    if request.param == "a later one":
+        for _ in range(3):
+            worker(kernel, cls=Begins).call(Begins.breathe)
+    return worker(kernel, cls=Begins)
+
+
+def test_k03_a_kill_ends_also_a_coroutine_that_is_about_to_begin(kernel: Kernel, begins: Ref[Any]) -> None:
+    begins.cast(Begins.work, lambda ref: ref.fence())
+    down(begins)
 
     wait_until(lambda: kernel.zombies == 0)
 
 
-def test_k08_an_exit_ends_also_a_coroutine_that_is_about_to_begin(kernel: Kernel) -> None:
-    ref: Ref[Any] = worker(kernel, cls=Begins)
-    ref.cast(Begins.work, lambda ref: ref.exit(EXITS["shutdown"]))
+def test_k08_an_exit_ends_also_a_coroutine_that_is_about_to_begin(begins: Ref[Any]) -> None:
+    begins.cast(Begins.work, lambda ref: ref.exit(EXITS["shutdown"]))
 
-    assert down(ref) == recorded("K08")["shutdown"]
+    assert down(begins) == recorded("K08")["shutdown"]
