@@ -24,6 +24,7 @@ from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.prices import Price
 from dspy_actors.lm.providers.opening import OpenProvider, opener
+from dspy_actors.lm.providers.servers import Servers
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.usage import LMCounters, LMNumbers
@@ -132,9 +133,11 @@ class Runtime:
         self._counters = LMCounters()
         self._registry = Registry()
         set_aside = SetAside() if clock is None else SetAside(clock.now)
+        servers = Servers() if clock is None else Servers(clock.now)
         self._layer_settings = LayerSettings(
-            open_provider=open_provider or opener(transport, set_aside),
+            open_provider=open_provider or opener(transport, set_aside, servers),
             set_aside=set_aside,
+            servers=servers,
             guarding=guarding,
             streaming=streaming or StreamSettings(),
             prices=dict(prices or {}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from dspy_actors.cache.disk import WRITE_REFUSED, DiskCache, DiskWriter
 from dspy_actors.cache.table import Table, is_cacheable, size_of
 from dspy_actors.cache.watched import HIT, MISS
@@ -82,6 +84,14 @@ class AnswerCache:
             writer.cast(DiskWriter.keep, key, response)
         except WRITE_REFUSED:
             self.disk.drop()
+
+    def disk_reading(self) -> dict[str, object] | None:
+        """The counts of the file, and how many writes wait in `backlog`; `None` where there is no file."""
+        if self.disk is None:
+            return None
+        writer = self._registry.whereis(DISK_WRITER)
+        backlog = None if writer is None else writer.snapshot()["queue"]
+        return {**asdict(self.disk.stats()), "usable": self.disk.usable, "backlog": backlog}
 
     def refuse(self, key: bytes, error: BaseException) -> None:
         """Remember that the provider called the request invalid."""

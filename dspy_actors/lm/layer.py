@@ -24,6 +24,7 @@ from dspy_actors.lm.lm import LM
 from dspy_actors.lm.pools import PoolPlan
 from dspy_actors.lm.prices import Price
 from dspy_actors.lm.providers.base import LMConfig, Provider
+from dspy_actors.lm.providers.servers import Servers
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.pulse import Pulse
 from dspy_actors.lm.reach import WorkerFinder
@@ -50,6 +51,7 @@ class LayerSettings:
 
     open_provider: Callable[[LMConfig], Provider]
     set_aside: SetAside = field(default_factory=SetAside)
+    servers: Servers = field(default_factory=Servers)
     guarding: Guarding = field(default_factory=Guarding)
     streaming: StreamSettings = field(default_factory=StreamSettings)
     prices: Mapping[str, Price] = field(default_factory=dict)
@@ -76,6 +78,7 @@ class LMLayer:
         clock = kernel.clock
         self._clock = clock
         self.set_aside = settings.set_aside
+        self.servers = settings.servers
         self.counters = counters
         self.beside: list[WatchedTable[Any, Any]] = []
         table: Table[bytes, LMResponse] = Table(
@@ -119,7 +122,7 @@ class LMLayer:
             "numbers": asdict(self.counters.read()),
             "cache": asdict(self.cache.table.stats()),
             **{table.name: asdict(table.stats()) for table in self.beside},
-            "disk_cache": None if self.cache.disk is None else asdict(self.cache.disk.stats()),
+            "disk_cache": self.cache.disk_reading(),
             "breakers": {
                 name: {**asdict(reading), "state": reading.state.value}
                 for name, reading in gatehouse.readings().items()
@@ -129,6 +132,7 @@ class LMLayer:
             "retry_budgets": {name: budget.left for name, budget in list(gatehouse.retry_budgets.items())},
             "budgets": self.book.readings(),
             "keys_set_aside": self.set_aside.snapshot(),
+            "servers": self.servers.snapshot(),
             "quarantine": asdict(self.quarantine.stats()),
         }
 

@@ -251,6 +251,13 @@ def test_a_disk_that_is_full_costs_the_entries_and_no_call(tmp_path: Path) -> No
     assert (done.stdout.strip(), done.returncode) == ("['yes', 'yes', 'yes'] 3 2", 0), done.stderr
 
 
+def test_the_file_and_the_writes_that_wait_are_a_line_of_health(tmp_path: Path) -> None:
+    with asked(tmp_path / "a.sqlite", answering()) as rt:
+        ask("q")
+        reading = flushed(rt)
+    assert (reading["written"], reading["usable"], reading["backlog"]) == (1, True, 0)
+
+
 def test_another_program_s_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "app.db"
     other = sqlite3.connect(path)

@@ -18,7 +18,8 @@ from dspy_actors.messages import ImagePart, LMRequest, LMResponse, Message
 from dspy_actors.runtime import Runtime
 from dspy_actors.secret import Secret
 from dspy_actors.testing.peer import Peer, reply
-from tests.dspy_actors.programs import qa
+from supervisors.testing import wait_until
+from tests.dspy_actors.programs import PATIENCE, qa
 from tests.dspy_actors.providing import TURNS, ask, ask_in, opened, using
 from tests.server.client import StubServer
 
@@ -209,3 +210,26 @@ def test_a_cold_start_does_not_open_a_breaker(stub: StubServer) -> None:
         assert qa()(question="a").answer
         states = [reading["state"] for reading in rt.health()["breakers"].values()]  # type: ignore[attr-defined]
     assert (states, stub.stats()["requests"]) == (["closed", "closed"], 5)
+
+
+def seen(rt: Runtime) -> list[str]:
+    servers: Any = rt.health()["servers"]
+    return [server["state"] for server in servers.values()]
+
+
+def test_what_a_server_was_last_seen_to_be_is_a_line_of_health(stub: StubServer) -> None:
+    with Runtime(LM("local/m", base_url=stub.base_url, num_retries=0, cache=False), transport="aiohttp") as rt:
+        program = rt.start(qa())
+        assert seen(rt) == []
+        program(question="blue")
+        assert seen(rt) == ["ready"]
+        stub.control(fault="reset")
+        with pytest.raises(LMTransportError):
+            program(question="blue")
+        assert seen(rt) == ["unreachable"]
+        stub.control(fault=LOADING)
+        reply = program.submit(question="blue")
+        wait_until(lambda: seen(rt) == ["loading"])
+        stub.control(fault="")
+        assert reply.get(PATIENCE).answer
+        assert seen(rt) == ["ready"]

@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from dspy_actors.errors import LMConfigurationError
+from dspy_actors.lm.providers.servers import Servers
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.transports.base import OnSent, Transport
 from dspy_actors.messages import LMRequest, LMResponse, Usage
@@ -123,11 +124,13 @@ OpenTransport: TypeAlias = Callable[[str], Transport]
 class Opening:
     """What a provider is given to start with. One that needs no network never calls `transport`.
 
-    `set_aside` is where refused keys are noted, shared by all providers of a runtime.
+    `set_aside` is where refused keys are noted and `servers` what servers close by are seen to be, both shared by all
+    providers of a runtime.
     """
 
     transport: OpenTransport
     set_aside: SetAside = field(default_factory=SetAside)
+    servers: Servers = field(default_factory=Servers)
 
 
 class ProviderFactory(Protocol):

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Literal, TypeAlias, TypeVar
 
-from dspy_actors.errors import LMServerError, LMUnsupportedFeatureError
+from dspy_actors.errors import LMServerError, LMTransportError, LMUnsupportedFeatureError
 from dspy_actors.lm.classify import NOT_READY, classify
 from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, ProviderStream, checked_base_url
 from dspy_actors.lm.providers.dialect import Dialect
@@ -56,6 +56,7 @@ class LocalProvider:
         self._ollama = ":11434" in self.endpoint
         self._waiting = asyncio.Lock()
         self._seen_ready = -1.0
+        self._servers = opening.servers
 
     async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
         """See `base.Provider.complete`; waits while the server loads its model."""
@@ -71,13 +72,17 @@ class LocalProvider:
         Raises an `LMError` where it is neither ready nor loading; `deadline` is an instant of `loop.time()`.
         """
         root = self.endpoint.removesuffix("/v1")
-        answer = await self._wire.get(f"{root}/health", deadline, self._model)
-        if answer.status in (404, 405, 501):
-            answer = await self._wire.get(f"{self.endpoint}/models", deadline, self._model)
-        if answer.status == 200:
-            return "ready"
-        if answer.status == 503:  # some say no more than this while they load
-            return "loading"
+        try:
+            answer = await self._wire.get(f"{root}/health", deadline, self._model)
+            if answer.status in (404, 405, 501):
+                answer = await self._wire.get(f"{self.endpoint}/models", deadline, self._model)
+        except LMTransportError:
+            self._servers.note(self.endpoint, "unreachable")
+            raise
+        found: Health | None = {200: "ready", 503: "loading"}.get(answer.status)  # type: ignore[assignment]
+        if found is not None:  # some say no more than 503 while they load
+            self._servers.note(self.endpoint, found)
+            return found
         raise classify(answer.status, answer.headers, answer.body, provider=self.name, model=self._model)
 
     async def listing(self, deadline: float | None = None) -> Listing:
@@ -100,10 +105,19 @@ class LocalProvider:
         until = loop.time() + COLD_SECONDS if attempt.deadline is None else attempt.deadline
         while True:
             try:
-                return await ask(dialect, sent, attempt)
+                answer = await ask(dialect, sent, attempt)
+            except LMTransportError:
+                self._servers.note(self.endpoint, "unreachable")
+                raise
             except LMServerError as error:
-                if error.provider_code != NOT_READY or not await self._wait_until_ready(loop.time(), until):
+                if error.provider_code != NOT_READY:
                     raise
+                self._servers.note(self.endpoint, "loading")
+                if not await self._wait_until_ready(loop.time(), until):
+                    raise
+            else:
+                self._servers.note(self.endpoint, "ready")
+                return answer
             if attempt.on_ready is not None:
                 attempt.on_ready()
 

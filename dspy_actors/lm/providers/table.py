@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.providers.base import LMConfig, Opening, OpenTransport, Provider, ProviderFactory
+from dspy_actors.lm.providers.servers import Servers
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.transports.base import TransportFactory, TransportSettings
 from dspy_actors.messages import ResponseFormat
@@ -42,17 +43,19 @@ def provider_for(
     transport_factory: TransportFactory,
     settings: TransportSettings | None = None,
     set_aside: SetAside | None = None,
+    servers: Servers | None = None,
 ) -> Provider:
     """Open the provider that `config` names; called on the io loop.
 
-    Providers that are given the same `set_aside` tell each other of refused keys.
+    Providers that are given the same `set_aside` tell each other of refused keys; what local servers are seen to be is
+    noted in `servers`.
 
     Raises `LMConfigurationError` where the name is unknown or the config cannot work, and `LMNotConfiguredError`
     where a key is missing.
     """
     used = settings or TransportSettings()
     open_transport: OpenTransport = lambda base_url: transport_factory(base_url, used)  # noqa: E731
-    return factory_of(config.provider)(config, Opening(open_transport, SetAside() if set_aside is None else set_aside))
+    return factory_of(config.provider)(config, Opening(open_transport, set_aside or SetAside(), servers or Servers()))
 
 
 def factory_of(name: str) -> ProviderFactory:
