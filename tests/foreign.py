@@ -10,7 +10,7 @@ Those that this was last run against, each installed apart from the project:
   client takes faults: `--faults` names its root, and its verdict must have no finding. Its responses take any body, and
   its messages know structured output by the name of an older beta only.
 - `@copilotkit/aimock` (npm, 1.43): `AIMOCK_API_KEYS=sk-foreign llmock --strict -f tests/foreign_aimock.json -p 4010`;
-  everything at `/v1`, with `--refuses-keys`. It takes any option of a request.
+  everything at `/v1`, with `--refuses-keys`; `--chunk-size 3` for streams of several pieces. It takes any option.
 - the proxy of `litellm` (PyPI) before `llmock`: all three dialects at `/v1`.
 - `llm-mock-api` (PyPI, 0.1.2; all dialects) and `openai-mock-api` (npm, 0.4; chat, `--refuses-keys`), with rules for
   the questions below.
