@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 from dspy_actors.evaluation.fan_out import Crew
 from dspy_actors.evaluation.job import Job
+from dspy_actors.modules.host import Host
 from dspy_actors.modules.module import Module
-from dspy_actors.modules.program import Host, Program
+from dspy_actors.modules.program import Program
 from dspy_actors.modules.results import Results
 from dspy_actors.runner import Settings, require_frame
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from dspy_actors.envelope import Envelope, Scope, new_call_id
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
 from dspy_actors.modules.execution import execute, execute_awaited
+from dspy_actors.modules.host import Host
 from dspy_actors.modules.input_guard import UNGUARDED
 from dspy_actors.modules.instance import InstancePlan
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome, annotated, outcome_of
 from dspy_actors.modules.program_stream import ProgramStream, open_stream
-from dspy_actors.modules.queueing import Doorkeeper, free_place, take_place
+from dspy_actors.modules.queueing import free_place, take_place, watched
 from dspy_actors.modules.record import Record
 from dspy_actors.modules.results import keep, kept, key_in
 from dspy_actors.modules.selection import Selection
@@ -24,7 +25,6 @@ from dspy_actors.modules.sink import Statuses
 from dspy_actors.modules.user_code import ended_itself
 from dspy_actors.runner import (
     Frame,
-    Runner,
     Settings,
     Shows,
     checkpoint,
@@ -38,25 +38,7 @@ from supervisors.errors import ActorDied
 from supervisors.reply import Reply
 from supervisors.via import Via
 
-T = TypeVar("T")
-
 Trace = list[tuple[object, dict[str, object], object]]
-
-
-class Host(Runner, Doorkeeper, Protocol):
-    """What a handle needs of its runtime beyond running: whether calls are let in, and who counts them."""
-
-    def begin_call(self, name: str) -> None:
-        """Raise `ShuttingDown` once the runtime drains; otherwise count a call as open."""
-        ...
-
-    def end_call(self) -> None:
-        """Count a call as finished."""
-        ...
-
-    def stop_program(self, instance: Via) -> None:
-        """End a started program's actor."""
-        ...
 
 
 class Program:
@@ -323,7 +305,7 @@ class Program:
         starting = self._starting
         if starting is not None:
             if not starting.done():
-                await settle_in(frame, _watched(starting), "start")
+                await settle_in(frame, watched(starting), "start")
             if not isinstance(starting.exception(), ActorDied):
                 starting.take()
             self._starting = None
@@ -348,13 +330,6 @@ class Program:
         if guard is None or not (guard.always if guarded is None else guarded):
             return UNGUARDED
         return guard.watch(frame, record, inputs)
-
-
-def _watched(reply: Reply[Any]) -> Reply[None]:
-    """Settles when `reply` does; cancelling it leaves `reply`, which others wait for too, alone."""
-    seen: Reply[None] = Reply()
-    reply.add_done_callback(lambda _: seen.set(None))
-    return seen
 
 
 def kind_of(error: BaseException) -> str:

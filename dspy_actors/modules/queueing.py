@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import Context
-from typing import Protocol
+from typing import Any, Protocol
 
 from dspy_actors.errors import CallCancelled, ShuttingDown
 from dspy_actors.modules.instance import InstancePlan, ModuleInstance
@@ -51,6 +51,13 @@ def free_place(plan: InstancePlan, instance: Via, call_id: str) -> None:
             Context().run(instance.cast, ModuleInstance.let_in)
         except SupervisorsError:  # the system has ended, and with it the queue
             return
+
+
+def watched(reply: Reply[Any]) -> Reply[None]:
+    """Settles when `reply` does; cancelling it leaves `reply`, which others wait for too, alone."""
+    seen: Reply[None] = Reply()
+    reply.add_done_callback(lambda _: seen.set(None))
+    return seen
 
 
 def _queued(instance: Via, call_id: str) -> Reply[None]:

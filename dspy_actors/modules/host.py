@@ -1,0 +1,25 @@
+"""`Host`: the runtime as a program's handle sees it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from dspy_actors.modules.queueing import Doorkeeper
+from dspy_actors.runner import Runner
+from supervisors.via import Via
+
+
+class Host(Runner, Doorkeeper, Protocol):
+    """What a handle needs of its runtime beyond running: whether calls are let in, and who counts them."""
+
+    def begin_call(self, name: str) -> None:
+        """Raise `ShuttingDown` once the runtime drains; otherwise count a call as open."""
+        ...
+
+    def end_call(self) -> None:
+        """Count a call as finished."""
+        ...
+
+    def stop_program(self, instance: Via) -> None:
+        """End a started program's actor."""
+        ...
