@@ -29,11 +29,13 @@ from dspy_actors import LM, Runtime
 from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.transports.base import HTTPRequest, TransportSettings
 from dspy_actors.lm.transports.choose import choose
-from dspy_actors.pieces import TextPiece
+from dspy_actors.pieces import Piece, TextPiece
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 BYTES_AN_EVENT = 232
 CANCELS = 50
+OPENING = 50
+"""Streams of the many that are being opened at once."""
 
 
 def main() -> None:
@@ -216,11 +218,18 @@ async def _bare_many(server: Streaming, name: str, streams: int, model: str) -> 
     transport = choose(name)(server.base_url, TransportSettings(connections=streams))
     lags: list[float] = []
 
+    gate = asyncio.Semaphore(OPENING)
+
     async def one() -> None:
-        async for chunk in _bare_chunks(transport, server, model):
-            text = chunk["choices"][0]["delta"].get("content") if chunk.get("choices") else ""
-            if text:
-                lags.append(time.monotonic() - float(text))
+        chunks = _bare_chunks(transport, server, model)
+        async with gate:
+            note((await anext(chunks))["choices"][0]["delta"].get("content"))
+        async for chunk in chunks:
+            note(chunk["choices"][0]["delta"].get("content") if chunk.get("choices") else "")
+
+    def note(text: str) -> None:
+        if text:
+            lags.append(time.monotonic() - float(text))
 
     await asyncio.gather(*(one() for _ in range(streams)))
     await transport.aclose()
@@ -230,10 +239,19 @@ async def _bare_many(server: Streaming, name: str, streams: int, model: str) -> 
 async def _our_many(server: Streaming, name: str, streams: int, model: str) -> list[float]:
     lags: list[float] = []
 
+    gate = asyncio.Semaphore(OPENING)
+
     async def one(rt: Runtime) -> None:
-        async for piece in rt.stream("go"):
-            assert isinstance(piece, TextPiece)
-            lags.append(time.monotonic() - float(piece.text))
+        async with gate:
+            stream = rt.stream("go")
+            for piece in await stream.take() or ():
+                note(piece)
+        async for piece in stream:
+            note(piece)
+
+    def note(piece: Piece) -> None:
+        assert isinstance(piece, TextPiece)
+        lags.append(time.monotonic() - float(piece.text))
 
     async with Runtime(model_at(server, model), transport=name) as rt:
         await asyncio.gather(*(one(rt) for _ in range(streams)))

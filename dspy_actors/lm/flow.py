@@ -102,7 +102,7 @@ class Flow:
         """Hand pieces to the reader, `size` characters together; whether it has room for more. The worker only."""
         if self.channel.over:  # it has a text already
             return True
-        self._said += [piece.text for piece in pieces if type(piece) is TextPiece and piece.choice == 0]
+        self._said.append("".join([p.text for p in pieces if type(p) is TextPiece and p.choice == 0]))
         return self.channel.put(pieces, size)
 
     def replay(self, answer: Answer) -> None:

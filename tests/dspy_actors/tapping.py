@@ -19,6 +19,9 @@ from dspy_actors.runtime import Runtime
 from supervisors.testing import wait_until
 from tests.dspy_actors.programs import PATIENCE
 
+LONG = 600.0
+"""Seconds of a deadline that is not what ends the stream of a test."""
+
 
 class Tap:
     """One stream of the provider's. `reads` counts how often the worker came for more."""
@@ -114,7 +117,7 @@ def tapped(
     """A running runtime whose one model streams what the test says. Options of its LM are in `lm`."""
     taps = Taps(*refusals)
     model = LM("scripted/m", **{"num_retries": 0, **(lm or {})})
-    with Runtime(model, open_provider=lambda config: taps, **{"deadline": PATIENCE, **options}) as rt:
+    with Runtime(model, open_provider=lambda config: taps, **{"deadline": LONG, **options}) as rt:
         yield rt, taps
 
 

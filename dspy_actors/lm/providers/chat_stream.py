@@ -10,6 +10,8 @@ from dspy_actors.lm.sse import Event
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.pieces import Piece, TextPiece, ToolCallPiece
 
+_MANY = 512
+
 
 class _Call:
     """A tool call of which pieces have come."""
@@ -27,9 +29,10 @@ class _Call:
 class _Choice:
     """A choice of which pieces have come. `calls` by the server's index, `order` as they began."""
 
-    __slots__ = ("calls", "finish", "order", "refusal", "texts")
+    __slots__ = ("calls", "finish", "order", "refusal", "texts", "whole")
 
     def __init__(self) -> None:
+        self.whole: list[str] = []
         self.texts: list[str] = []
         self.refusal: list[str] = []
         self.calls: dict[object, _Call] = {}
@@ -37,9 +40,14 @@ class _Choice:
         self.finish: str | None = None
 
     def text(self) -> str:
-        if len(self.texts) > 1:
-            self.texts[:] = ["".join(self.texts)]
-        return self.texts[0] if self.texts else ""
+        return "".join(self.whole) + "".join(self.texts)
+
+    def add(self, text: str) -> None:
+        """Add to the text; many short pieces are kept as one, which takes a tenth of their memory."""
+        self.texts.append(text)
+        if len(self.texts) >= _MANY:
+            self.whole.append("".join(self.texts))
+            self.texts.clear()
 
 
 class ChatAssembler:
@@ -126,7 +134,7 @@ class ChatAssembler:
                 text = content if isinstance(content, str) else _text_of(content)
                 if text:
                     self.size += len(text)
-                    choice.texts.append(text)
+                    choice.add(text)
                     pieces.append(TextPiece(text, index))
             if delta.get("tool_calls"):
                 self.size += _take_calls(choice, index, delta["tool_calls"], pieces)
