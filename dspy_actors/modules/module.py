@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from dspy_actors.example import Prediction
+from dspy_actors.modules.own_inputs import check_own_inputs
 from dspy_actors.runner import Frame, drive, refuse_on_loop, require_frame, settle_in
 from dspy_actors.state import PredictorState, dump, read_json, restore, write_json_atomic
 
@@ -151,10 +152,12 @@ def _run_blocking(module: Module, inputs: dict[str, Any], frame: Frame) -> Predi
         return drive(module.steps(inputs), frame)
     forward = getattr(module, "forward", None)
     if forward is not None:
+        check_own_inputs(module, forward, inputs)
         return as_prediction(forward(**inputs), module)
     aforward = getattr(module, "aforward", None)
     if aforward is None:
         raise _no_forward(module)
+    check_own_inputs(module, aforward, inputs)
     running = frame.runner.run_on_loop(aforward(**inputs))
     return as_prediction(drive(settle_in(frame, running, "aforward"), frame), module)
 
@@ -174,10 +177,12 @@ async def _run_awaited(module: Module, inputs: dict[str, Any], frame: Frame) -> 
         return await module.steps(inputs)
     aforward = getattr(module, "aforward", None)
     if aforward is not None:
+        check_own_inputs(module, aforward, inputs)
         return as_prediction(await aforward(**inputs), module)
     forward = getattr(module, "forward", None)
     if forward is None:
         raise _no_forward(module)
+    check_own_inputs(module, forward, inputs)
     body = lambda: as_prediction(forward(**inputs), module)  # noqa: E731 - a name would say no more
     return await settle_in(frame, frame.runner.run_in_thread(body, type(module).__name__), "forward")
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import pytest
 
 from dspy_actors.errors import InputError
-from dspy_actors.example import Example
+from dspy_actors.example import Example, Prediction
+from dspy_actors.modules.module import Module
 from dspy_actors.signature.fields import InputField, OutputField
 from dspy_actors.signature.inputs import validate_inputs
 from dspy_actors.signature.signature import Signature, make_signature
+from tests.dspy_actors.programs import runtime
 from tests.dspy_actors.recorded.kinds import CUSTOM_TYPES, Colour, Place
 
 
@@ -133,3 +136,49 @@ def test_a_class_pydantic_does_not_know_is_checked_by_instance() -> None:
 def test_limits_inside_a_type_hold_too() -> None:
     with pytest.raises(InputError, match="greater than or equal to 0"):
         checked("a: Annotated[int, Field(ge=0)]", a=-1)
+
+
+class Own(Module):
+    """A program of the user's own."""
+
+    def forward(self, ticket: str, team: str = "billing") -> Prediction:
+        return Prediction(answer=f"{ticket}, {team}")
+
+
+class OwnAwaited(Module):
+    """One whose code is a coroutine."""
+
+    async def aforward(self, ticket: str) -> Prediction:
+        return Prediction(answer=ticket)
+
+
+def supplied(method: Any) -> Any:
+    """A decorator that gives what the method needs."""
+
+    @wraps(method)
+    def wrapper(self: object, **inputs: object) -> object:
+        return method(self, ticket="supplied", **inputs)
+
+    return wrapper
+
+
+class Supplied(Module):
+    """One whose inputs only its decorator knows."""
+
+    @supplied
+    def forward(self, ticket: str) -> Prediction:
+        return Prediction(answer=ticket)
+
+
+@pytest.mark.parametrize("kind", [Own, OwnAwaited])
+@pytest.mark.parametrize("inputs", [{}, {"ticket": "t", "note": "n"}], ids=str)
+def test_an_input_that_a_program_of_ones_own_does_not_take_is_named(kind: type[Module], inputs: dict[str, str]) -> None:
+    with runtime() as rt, pytest.raises(InputError) as caught:
+        rt.start(kind())(**inputs)
+    assert caught.value.field == ("note" if inputs else "ticket")
+
+
+def test_defaults_and_decorators_of_a_program_of_ones_own_count() -> None:
+    with runtime() as rt:
+        assert rt.start(Own())(ticket="t").answer == "t, billing"
+        assert rt.start(Supplied())().answer == "supplied"

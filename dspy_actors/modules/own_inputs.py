@@ -1,0 +1,46 @@
+"""The inputs of a module of the user's own, checked against the parameters of its `forward` before it runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import FunctionType
+from typing import Any
+
+from dspy_actors.errors import InputError
+
+
+def check_own_inputs(module: object, run: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
+    """Raise `InputError` for the first input that `run` needs and is not given, or is given and does not take.
+
+    What Python cannot tell of its parameters is left to the call itself.
+    """
+    function = getattr(run, "__func__", run)
+    known = _parameters(function, function is not run) if isinstance(function, FunctionType) else None
+    if known is None:
+        return
+    needed, taken = known
+    missing = next((name for name in needed if name not in inputs), None)
+    if missing is not None:
+        raise _wrong(module, f"needs the input {missing!r}", taken or needed, missing)
+    extra = None if taken is None else next((name for name in inputs if name not in taken), None)
+    if extra is not None:
+        raise _wrong(module, f"has no input {extra!r}", taken or (), extra)
+
+
+@lru_cache(maxsize=1024)
+def _parameters(function: Callable[..., Any], bound: bool) -> tuple[tuple[str, ...], tuple[str, ...] | None] | None:
+    """The names that must be given and, unless any may be, those that may; `None` where nobody can tell."""
+    own = inspect.signature(function, follow_wrapped=False)  # a wrapper may give what the wrapped one needs
+    parameters = list(own.parameters.values())[int(bound) :]
+    if any(one.kind is one.POSITIONAL_ONLY for one in parameters):
+        return None
+    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    needed = tuple(one.name for one in named if one.default is one.empty)
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    return needed, None if takes_any else tuple(one.name for one in named)
+
+
+def _wrong(module: object, what: str, taken: tuple[str, ...], field: str) -> InputError:
+    return InputError(f"{type(module).__name__} {what}; it takes {', '.join(taken) or 'none'}", field=field)
