@@ -184,7 +184,7 @@ class LMClient:
             failure = DeadlineExceeded("the deadline passed as the worker died", phase="resubmit")
         elif call.flow is not None and not call.flow.may_begin_anew():
             msg = f"the worker of {call.lm.name} died in the middle of its stream; what had come is in `partial`"
-            failure = LMTransportError(msg, provider=call.lm.provider, model=call.lm.model, attempts=1)
+            failure = LMTransportError(msg, provider=call.lm.provider, model=call.lm.model)
         elif call.resubmits >= MAX_RESUBMITS and error.maybe_handled:
             msg = f"the worker of {call.lm.name} died {call.resubmits + 1} times while it held this call"
             failure = LMTransportError(msg, provider=call.lm.provider, model=call.lm.model)
