@@ -12,6 +12,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from _report import Report, Row
@@ -66,7 +67,7 @@ def _resident_kb() -> float:
 
 async def _held(server: StubServer, calls: int, tasks: list[asyncio.Task[object]], before: float) -> float:
     """KB a call, once all of them are held at the provider."""
-    await asyncio.to_thread(server.wait, f"held=={calls}")
+    await asyncio.to_thread(partial(server.wait, f"held=={calls}", timeout=60.0))
     found = (_resident_kb() - before) / calls
     await asyncio.to_thread(server.release)
     await asyncio.gather(*tasks)
