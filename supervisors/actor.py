@@ -26,6 +26,7 @@ import pykka
 from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr
 
 from supervisors import calls, links
+from supervisors.beside import Tasks
 from supervisors.cell import IGNORE, Cell, Ignore
 from supervisors.clock import Clock, Timer
 from supervisors.current import BESIDE
@@ -264,14 +265,9 @@ class Actor(pykka.Actor):
         if not cell.dispatcher.is_loop:
             coro.close()
             raise TypeError(f'{self.name} runs on {cell.dispatcher.name!r}; start_task needs dispatcher = "loop"')
-        context = cell.ctx.copy()
-        context.run(BESIDE.set, True)
-        task = asyncio.get_running_loop().create_task(coro, context=context)
         if cell.tasks is None:
-            cell.tasks = {}
-        cell.tasks[task] = None
-        task.add_done_callback(cell.task_ended, context=context)
-        return task
+            cell.tasks = Tasks(cell)
+        return cell.tasks.start(coro)
 
     def _on_system(self, question: Callable[[Cell], Any]) -> Any:
         return question(self._cell)

@@ -180,11 +180,15 @@ class Cell(Ending):
             value = method(*args, **kwargs) if kwargs else method(*args)
         except BaseException as error:
             return self._crashed(error, message)
-        is_answer = type(value) is not CoroutineType and not isinstance(value, Reply)
-        if is_answer and reply is not None and self.pending is None and self.started and not self.sysq:
-            reply.set(value)  # most, without another call
-            self.cur = self.since = None
-            return None
+        if self.started and not self.sysq:  # most ends, without another call
+            is_answer = type(value) is not CoroutineType and not isinstance(value, Reply)
+            if is_answer and reply is not None and self.pending is None:
+                reply.set(value)
+                self.cur = self.since = None
+                return None
+            if value is reply:  # deferred
+                self.cur = self.since = None
+                return None
         return self._returned(message, value)
 
     def _crashed(self, error: BaseException, message: Message) -> Coroutine[Any, Any, None] | None:

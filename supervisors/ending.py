@@ -5,12 +5,12 @@ The end itself, which comes once and may come from any thread, is `Mailbox.finis
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any
 
+from supervisors.beside import Tasks
 from supervisors.errors import CallTimeout, check_exit
 from supervisors.exits import Crash, Exit
 from supervisors.mailbox import Mailbox
@@ -38,7 +38,7 @@ class Ending(Mailbox):
     def __init__(self) -> None:
         super().__init__()
         self.has_coroutines = False
-        self.tasks: dict[Any, None] | None = None  # asyncio tasks beside the mailbox
+        self.tasks: Tasks | None = None
         self.awaiting = False  # `work` is inside of a coroutine handler
 
     def request_exit(self, exit: Exit, own: bool = False) -> None:
@@ -75,14 +75,6 @@ class Ending(Mailbox):
         for task in (self.work, *(self.tasks or ())):
             if task is not None:
                 task.cancel()
-
-    def task_ended(self, task: asyncio.Task[Any]) -> None:
-        """What `start_task` began is over. What it raised ends the actor, as in a handler."""
-        if self.tasks is not None:
-            self.tasks.pop(task, None)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self.request_exit(Crash(error))
 
     def _stops_itself(self) -> bool:
         for each in list(self.sysq or ()):  # noqa: SIM110 - a restart on the pool comes by here

@@ -11,7 +11,10 @@ from tests.floors import arrows, circle, is_face, sources
 
 ROOMS = {
     "supervisors": [
-        "errors exits clock telemetry deadline steps blocking awaiting current cycles lineage hashing tracebacks",
+        (
+            "errors exits clock telemetry deadline steps blocking awaiting current "
+            "cycles beside lineage hashing tracebacks"
+        ),
         "reply dispatchers holding mailbox pause ending cell watched timers calls ref links monitors kernel actor",
         "keylock registry via brief lastwords stopping zombies",
         "spec strategies intensity backoff",

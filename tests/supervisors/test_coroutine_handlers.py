@@ -20,7 +20,8 @@ from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.dispatchers.shells import KEEP
 from supervisors.errors import ActorDied
 from supervisors.exits import Crash, Exit, Killed, Shutdown
-from supervisors.kernel import Kernel
+from supervisors.kernel import Kernel, current_kernel
+from supervisors.reply import Reply
 from tests.supervisors.actors import FATAL, OnLoop, spawn
 
 WHERE: ContextVar[str] = ContextVar("where", default="nowhere")
@@ -310,6 +311,37 @@ def test_every_actor_keeps_its_context_over_waits_and_messages(kernel: Kernel, r
     replies = [each.send_request(Server.run, stay(name)) for each, name in ((ref, "here"), (other, "there"))]
     assert [reply.get(5) for reply in replies] == ["here here", "there there"]
     assert [each.call(Server.at_once, lambda _: WHERE.get()) for each in (ref, other)] == ["here", "there"]
+
+
+def test_a_task_beside_sees_what_its_actor_has_set_and_keeps_what_it_sets_to_itself(ref: Ref[Server]) -> None:
+    async def look(reply: Reply[str]) -> None:
+        where = WHERE.get()
+        WHERE.set("elsewhere")
+        await asyncio.sleep(0)
+        reply.set(where + " " + WHERE.get())
+
+    def begin(server: Server) -> Reply[str]:
+        reply: Reply[str] = Reply()
+        server.start_task(look(reply))
+        return reply
+
+    assert ref.call(Server.at_once, begin) == "nowhere elsewhere"
+    assert ref.call(Server.at_once, begin) == "nowhere elsewhere"
+    ref.call(Server.at_once, lambda _: WHERE.set("here") is None)
+    assert ref.call(Server.at_once, begin) == "here elsewhere"
+    assert ref.call(Server.at_once, lambda _: WHERE.get()) == "here"
+
+
+def test_a_task_beside_belongs_to_its_actor_and_may_call_it(ref: Ref[Server], kernel: Kernel) -> None:
+    async def ask(server: Server, reply: Reply[Any]) -> None:
+        reply.set((await server.ref.acall(Server.notes), current_kernel()))
+
+    def begin(server: Server) -> Reply[Any]:
+        reply: Reply[Any] = Reply()
+        server.start_task(ask(server, reply))
+        return reply
+
+    assert ref.call(Server.at_once, begin) == ([], kernel)
 
 
 def test_messages_of_one_actor_do_not_overlap(ref: Ref[Server]) -> None:
