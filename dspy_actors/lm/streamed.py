@@ -11,10 +11,11 @@ from dspy_actors.lm.estimate import BYTES_A_TOKEN, prompt_tokens
 from dspy_actors.lm.flow import Turn
 from dspy_actors.lm.gates import Passing
 from dspy_actors.lm.providers.base import Attempt, LMConfig, Provider, ProviderStream
+from dspy_actors.lm.providers.whole_stream import streamed_whole
 from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.watch import Watch
 from dspy_actors.lm.work import Work
-from dspy_actors.messages import LMResponse, Usage
+from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.pieces import Piece, size_of
 from supervisors.clock import Clock
 
@@ -74,7 +75,7 @@ class Streamed:
         return used
 
     async def _read(self, work: Work, attempt: Attempt, passing: Passing, watch: Watch) -> LMResponse:
-        source = await self._provider.stream(work.request, self._watched(attempt, watch))
+        source = await self._begun(work.request, self._watched(attempt, watch))
         self._source = self._turn.flow.source = source
         try:
             if not watch.is_on:
@@ -90,6 +91,12 @@ class Streamed:
             return source.response()
         finally:
             await source.aclose()
+
+    async def _begun(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
+        """The provider's stream; the whole answer of a user's own provider that knows none."""
+        if not hasattr(self._provider, "stream"):
+            return streamed_whole(await self._provider.complete(request, attempt))
+        return await self._provider.stream(request, attempt)
 
     async def _pour(self, source: ProviderStream, pieces: Sequence[Piece], work: Work, passing: Passing) -> None:
         flow = self._turn.flow

@@ -20,10 +20,12 @@ from dspy_actors.errors import (
     StreamError,
 )
 from dspy_actors.lm.lm_stream import LMStream
+from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.stream_settings import StreamSettings
-from dspy_actors.messages import Message, Usage
+from dspy_actors.messages import LMRequest, LMResponse, Message, Usage
 from dspy_actors.pieces import TextPiece
 from dspy_actors.runtime import Runtime
+from dspy_actors.testing.providers import scripted_response
 from supervisors.actor import Actor
 from supervisors.testing import wait_until
 from tests.dspy_actors.over_http import KILLED
@@ -460,3 +462,21 @@ def test_draining_waits_for_streams() -> None:
         tap.end()
         rest(stream)
         assert draining.get(PATIENCE) is True
+
+
+class WholeProvider:
+    """What a user may write who does not think of streams."""
+
+    name = "whole"
+    endpoint = "whole:"
+
+    async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
+        return scripted_response(request, "all of it")
+
+    async def aclose(self) -> None:
+        pass
+
+
+def test_a_provider_that_knows_no_streams_answers_in_one_piece() -> None:
+    with Runtime("whole/m", open_provider=lambda config: WholeProvider()) as rt, rt.stream("What?") as stream:
+        assert list(stream) == [TextPiece("all of it")]

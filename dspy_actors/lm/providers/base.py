@@ -107,7 +107,8 @@ class Provider(Protocol):
     async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
         """Ask once for an answer in pieces; returns when the server has begun it. Raises as `complete` does.
 
-        A provider without streams of its own gives `whole_stream.streamed_whole(await self.complete(...))`.
+        A provider without streams of its own gives `whole_stream.streamed_whole(await self.complete(...))`; one that
+        lacks the method is asked for the whole answer, which is then a stream of one piece.
         """
         ...
 
