@@ -314,7 +314,7 @@ class Mailbox:
             if self.exit is not None:
                 return False
             self.exit = exit
-        self.dead = True
+            self.dead = True  # at once with `exit`: an owner whose own end comes second must find itself dead
         if steps.hook is not None:
             steps.hook("finish:dead", self)
         self.home.forget(self)

@@ -55,7 +55,7 @@ def copied() -> Iterator[Path]:
 
 def complaint(folder: Path, tests: str, seconds: float = PATIENCE) -> str:
     """What these tests say in `folder` if one of them fails; nothing if all pass."""
-    files = [f"tests/conformance/test_{name}.py" for name in tests.split()]
+    files = [f"tests/{name}.py" if "/" in name else f"tests/conformance/test_{name}.py" for name in tests.split()]
     command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)

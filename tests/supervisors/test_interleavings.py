@@ -17,7 +17,7 @@ from supervisors.clock import ManualClock
 from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.dispatchers.pool import Pool
 from supervisors.errors import ActorDied, StartFailed, SystemStopped
-from supervisors.exits import Killed
+from supervisors.exits import Exit, Killed, Normal
 from supervisors.kernel import Kernel
 from supervisors.ref import Ref
 from supervisors.registry import Registry
@@ -154,6 +154,33 @@ def test_a_message_taken_while_its_actor_is_being_finished_is_failed(kernel: Ker
             request.get(3)
         gate.open()
         fencing.value()
+    assert log == []
+
+
+@owned
+def test_an_owner_whose_end_comes_second_handles_nothing_more(kernel: Kernel, cls: type[Counter]) -> None:
+    log: list[Any] = []
+    ending, go = threading.Event(), threading.Event()
+
+    class Slow(cls):  # type: ignore[misc, valid-type]
+        def terminate(self, exit: Exit) -> None:
+            ending.set()
+            go.wait(10)
+
+    ref = spawn(kernel, Slow, 0, log)
+    ref.cast(Counter.end, Normal())
+    assert ending.wait(5)
+    requests = [ref.send_request(Counter.note, "after death") for _ in range(2)]
+    with parked("finish:dead", ref.mailbox) as gate:
+        fencing = Background(ref.fence)
+        gate.reached()
+        go.set()
+        until(lambda: not ref.mailbox.own.locked())
+        gate.open()
+        fencing.value()
+    for request in requests:
+        with pytest.raises(ActorDied):
+            request.get(3)
     assert log == []
 
 
