@@ -85,6 +85,18 @@ class _Class(Generic[T]):
         self.served = max(self.served, tenant.tag)
         tenant.tag += cost / tenant.weight  # its heap entry is now behind: `first` puts it right
 
+    def sweep(self) -> int:
+        """Forget whoever has left, and tenants of whom nobody waits any more; how many still do."""
+        waiting = 0
+        for tenant in self.tenants.values():
+            tenant.places = deque(place for place in tenant.places if not self.gone(place))
+            tenant.listed = bool(tenant.places)
+            waiting += len(tenant.places)
+        self.order = [self._entry(tenant) for tenant in self.tenants.values() if tenant.listed]
+        heapq.heapify(self.order)
+        self._forget_idle()
+        return waiting
+
     def _entry(self, tenant: _Tenant[T]) -> tuple[float, int, _Tenant[T]]:
         self.numbers += 1
         return tenant.tag, self.numbers, tenant
@@ -175,7 +187,4 @@ class FairQueue(Generic[T]):
             return
         self._length = 0
         for own in self._classes.values():
-            for tenant in own.tenants.values():
-                kept = [place for place in tenant.places if not self._gone(place)]
-                tenant.places = deque(kept)
-                self._length += len(kept)
+            self._length += own.sweep()

@@ -279,6 +279,23 @@ def test_tenants_that_come_once_are_not_kept() -> None:
     assert len(crowd.queue._interactive.tenants) <= SWEEP_AT + 2
 
 
+def test_tenants_that_left_are_not_kept_while_others_wait() -> None:
+    crowd = Crowd()
+    crowd.come(tenant="stays")
+    for number in range(50 * SWEEP_AT):
+        crowd.leave(crowd.come(tenant=str(number)))
+    own = crowd.queue._interactive
+    assert max(len(own.tenants), len(own.order)) <= 3 * SWEEP_AT
+
+
+def test_a_sweep_changes_nobody_s_turn() -> None:
+    crowd = Crowd()
+    stay = [crowd.come(tenant=tenant) for tenant in "cabbac"]
+    for number in range(50 * SWEEP_AT):
+        crowd.leave(crowd.come(tenant=str(number)))
+    assert [crowd.serve() for _ in stay] == [stay[n] for n in (0, 1, 2, 5, 4, 3)]
+
+
 def test_only_a_class_that_was_left_less_than_its_share_may_use_the_reserve() -> None:
     crowd = Crowd()
     waits = crowd.come("optimizer")
