@@ -126,7 +126,7 @@ class _Trip:
             return
         error = asked.exception()
         if error is None:
-            self.reply.set(credited(asked.take(), self.lm, self.attempts))
+            self.reply.set(credited(asked.take(), self.lm, self.attempts, self.errors))
             return
         following = self._next(error)
         if following is None or not self.may_go_on():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from dspy_actors.errors import LMError
 from dspy_actors.lm.account import Account
 from dspy_actors.lm.hedge import Hedge
 from dspy_actors.lm.lm import LM
@@ -38,15 +39,18 @@ class Answer:
     """A model's answer and where it came from.
 
     `attempts` is how many requests were sent for it: 0 from the cache, and for those who joined an equal call; those
-    to models that failed before it are counted. `model` names who gave it, where the LM asked has fallbacks.
+    to models that failed before it are counted. `model` names who gave it, where the LM asked has fallbacks, and `met`
+    is the infrastructure's failure for which another model was asked, if there was one.
     """
 
     response: LMResponse
     source: Source = "model"
     attempts: int = 1
     model: str | None = None
+    met: LMError | None = None
 
 
-def credited(answer: Answer, lm: LM, attempts: int) -> Answer:
-    """The answer that `lm` gave, one of several in turn, after `attempts` requests to the models before it."""
-    return replace(answer, model=lm.name, attempts=answer.attempts + attempts)
+def credited(answer: Answer, lm: LM, attempts: int, errors: Sequence[LMError]) -> Answer:
+    """The answer that `lm` gave, one of several in turn, after `attempts` requests and `errors` of those before it."""
+    met = next((error for error in errors if error.infrastructure), None)
+    return replace(answer, model=lm.name, attempts=answer.attempts + attempts, met=met)

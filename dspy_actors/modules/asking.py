@@ -13,14 +13,19 @@ from dspy_actors.runner import Frame, settle
 async def asked(lm: LM, request: LMRequest, frame: Frame, voice: Voice | None) -> Answer:
     """The model's answer, shown by `voice` where it can be followed. Native code: see `runner.drive`.
 
-    The next pieces are asked for when the reader has room, so a reader's pace reaches the socket.
+    The next pieces are asked for when the reader has room, so a reader's pace reaches the socket. That another model
+    answered than the one asked is a failure that the call met: what that one makes of the input says little of it.
     """
     assert frame.envelope is not None
+    assert frame.scope is not None
     if frame.sink is None:
-        return await settle(frame.runner.complete(lm, request, frame.envelope), "model")
-    frame.sink.notes("lm_start", lm, request)
-    answer = await _heard(lm, request, frame, frame.envelope, voice)
-    frame.sink.notes("lm_end", answer.response)
+        answer = await settle(frame.runner.complete(lm, request, frame.envelope), "model")
+    else:
+        frame.sink.notes("lm_start", lm, request)
+        answer = await _heard(lm, request, frame, frame.envelope, voice)
+        frame.sink.notes("lm_end", answer.response)
+    if answer.met is not None:
+        frame.scope.met(answer.met)
     return answer
 
 

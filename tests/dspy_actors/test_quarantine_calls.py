@@ -17,6 +17,7 @@ from dspy_actors import Evaluate, Module, Predict, Prediction
 from dspy_actors.errors import (
     AdapterParseError,
     BlockingCall,
+    LMError,
     LMInvalidRequestError,
     LMRateLimitError,
     LMServerError,
@@ -29,8 +30,10 @@ from dspy_actors.errors import (
 from dspy_actors.lm.breaker_settings import FIVE_IN_A_ROW
 from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.lm import LM
+from dspy_actors.messages import LMRequest
 from dspy_actors.modules.program import Program
 from dspy_actors.runtime import Runtime
+from dspy_actors.testing.providers import Scripted
 from supervisors.clock import ManualClock
 from supervisors.testing import wait_until
 from tests.dspy_actors.programs import AskLater, Gate, begin, examples, qa, right, runtime
@@ -455,6 +458,19 @@ def streamed(program: Program, rt: Runtime) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+@pytest.mark.parametrize("outage", [LMServerError("down", status=503), LMRateLimitError("slow down", retry_after=0.0)])
+@pytest.mark.parametrize("way", [call, streamed])
+def test_what_a_fallback_makes_of_an_input_does_not_count(outage: LMError, way: Any, clock: ManualClock) -> None:
+    def answer(request: LMRequest) -> Scripted:
+        return outage if request.model == "m" else "nothing that fits"
+
+    lm = MODEL.copy(fallbacks=[LM("scripted/small", cache=False, num_retries=0)])
+    with runtime(answer, lm=lm, clock=clock, parse_retries=0) as rt:
+        program = rt.start(qa(), quarantine=True)
+        assert [type(way(program, rt)) for _ in range(4)] == [AdapterParseError] * 4
+        assert rt.quarantine.stats().watched == 0
 
 
 @pytest.mark.parametrize("way", [call, acall, submit, mapped, streamed])
