@@ -7,6 +7,7 @@ its failure reaches each as an error object of its own. Nothing here waits; ever
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -114,7 +115,7 @@ class SingleFlight(Generic[K, T]):
         chosen = flight
         if tell is not None:
             tell(note)
-        reply.add_done_callback(lambda settled: self._left(chosen, settled))
+        reply.on_settled(partial(self._left, chosen, reply))
         return (chosen if leading else None), reply
 
     def __len__(self) -> int:

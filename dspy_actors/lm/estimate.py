@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dspy_actors.lm.limiter import Need
-from dspy_actors.messages import LMRequest, Usage
+from dspy_actors.messages import LMRequest, TextPart, Usage
 
 BYTES_A_TOKEN = 4.0
 ANSWER_TOKENS = 256
@@ -15,7 +15,12 @@ WEIGHT = 0.1
 
 def prompt_tokens(request: LMRequest) -> int:
     """Tokens of the prompt: its characters over four."""
-    return int(sum(len(message.text) for message in request.messages) / BYTES_A_TOKEN) + 1
+    size = 0
+    for message in request.messages:  # asked several times a call: no text is joined for it
+        for part in message.parts:
+            if type(part) is TextPart:
+                size += len(part.text)
+    return int(size / BYTES_A_TOKEN) + 1
 
 
 def answer_bound(request: LMRequest) -> int | None:
