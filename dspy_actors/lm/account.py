@@ -7,7 +7,7 @@ from decimal import Decimal
 from threading import Lock
 
 from dspy_actors.envelope import CLASSES, Priority
-from dspy_actors.lm.budget import Amount
+from dspy_actors.lm.budget import Amount, Hold
 
 
 class Account:
@@ -15,16 +15,17 @@ class Account:
 
     `phase` is what the call waits for: its `worker`, the `limiter`, the `model`, or the `backoff` between attempts; a
     stream's instead of `model` the `first_token`, the rest of the `stream`, or its `consumer`. `hurried` is told when
-    the call has become more urgent.
+    the call has become more urgent. `hold` is what is set aside for it, where its tenant or its session has a budget.
     """
 
-    __slots__ = ("_late", "_lock", "hurried", "phase", "priority", "session", "spent", "tenant")
+    __slots__ = ("_late", "_lock", "hold", "hurried", "phase", "priority", "session", "spent", "tenant")
 
     def __init__(self, tenant: str = "", session: str = "", priority: Priority = "interactive") -> None:
         self.tenant = tenant
         self.session = session
         self.priority = priority
         self.hurried: Callable[[Priority], object] | None = None
+        self.hold: Hold | None = None
         self.phase = "worker"
         self.spent = Amount()
         self._lock = Lock()
@@ -48,6 +49,14 @@ class Account:
             late = self._late
         if late is not None:
             late(amount)
+
+    def cover(self, requests: int) -> None:
+        """So many requests are under way or about to be sent: have set aside what all may cost.
+
+        Raises `BudgetExceeded` where that is too much.
+        """
+        if self.hold is not None:
+            self.hold.cover(self.spent, requests)
 
     def settle(self, late: Callable[[Amount], object]) -> Amount:
         """The call is over: what it has spent. What its last attempt turns out to have cost later goes to `late`."""

@@ -8,7 +8,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from dspy_actors.errors import DeadlineExceeded, LMError
+from dspy_actors.errors import BudgetExceeded, DeadlineExceeded, LMError
 from dspy_actors.lm.exchange import Exchange
 from dspy_actors.lm.gates import Gates, Passing
 from dspy_actors.lm.providers.base import Attempt, LMConfig
@@ -54,6 +54,7 @@ class Attempts:
 
     async def answer(self, work: Work, exchange: Exchange) -> Answer:
         """Ask until there is an answer. Raises the `LMError` of the last attempt, or `DeadlineExceeded`."""
+        work.account.cover(1)  # set aside already, unless a worker died over it
         tries = Tries()
         last: LMError | None = None
         while True:
@@ -79,9 +80,21 @@ class Attempts:
 
     def _hedge(self, work: Work, exchange: Exchange, tries: Tries) -> Coroutine[Any, Any, LMResponse] | None:
         """The second request beside a slow one; `None` where there may be none."""
-        if self._left(work) == 0.0 or not self.gates.may_hedge():
+        if self._left(work) == 0.0 or not self._can_afford(work, 2):
+            return None
+        if not self.gates.may_hedge():
+            self._can_afford(work, 1)
             return None
         return self._beside(work, exchange, tries)
+
+    @staticmethod
+    def _can_afford(work: Work, requests: int) -> bool:
+        """Have set aside what so many requests cost, those under way counted; whether the budgets allow it."""
+        try:
+            work.account.cover(requests)
+        except BudgetExceeded:
+            return False
+        return True
 
     async def _beside(self, work: Work, exchange: Exchange, tries: Tries) -> LMResponse:
         passing = self._passing(work)
@@ -129,7 +142,7 @@ class Attempts:
             msg = f"the call's deadline passed while the model was asked ({error.phase or error.kind})"
             raise DeadlineExceeded(msg, phase=error.phase or "attempt") from error
         wait = RetryPolicy(work.num_retries).delay(number, error, self._left(work), self._random)
-        if wait is None or not self.gates.may_retry(error):
+        if wait is None or not self._can_afford(work, 1) or not self.gates.may_retry(error):
             raise error
         work.account.phase = "backoff"
         await self._clock.sleep(wait)

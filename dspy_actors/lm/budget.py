@@ -1,7 +1,8 @@
 """`Budget` and `Ledger`: tokens, money and requests that a tenant or a session may spend. Pure.
 
 What a call may cost is reserved before anything is sent and settled with what it did cost, cancelled and failed
-attempts included, so that calls made at once cannot spend together what each of them alone could have afforded.
+attempts included, so that calls made at once cannot spend together what each of them alone could have afforded. More is
+reserved before a request is sent once more or beside a slow one.
 """
 
 from __future__ import annotations
@@ -50,6 +51,14 @@ class Amount:
 
     def __sub__(self, other: Amount) -> Amount:
         return Amount(self.tokens - other.tokens, self.money - other.money, self.requests - other.requests)
+
+    def __mul__(self, times: int) -> Amount:
+        return Amount(self.tokens * times, self.money * times, self.requests * times)
+
+    @property
+    def is_more(self) -> bool:
+        """Whether any of it is above zero."""
+        return self.tokens > 0 or self.money > 0 or self.requests > 0
 
 
 class Ledger:
@@ -101,17 +110,12 @@ class BudgetBook:
     def reserve(self, ledgers: tuple[Ledger, ...], amount: Amount) -> None:
         """Set `amount` aside in all of `ledgers`, or in none: raises `BudgetExceeded`."""
         with self._lock:
-            for ledger in ledgers:
-                lacking = ledger.lacks(amount)
-                if lacking is not None:
-                    kind, left = lacking
-                    asked = getattr(amount, kind)
-                    msg = f"the budget of {ledger.name} has {left:g} {kind} left, which this call would exceed"
-                    if kind != "requests":
-                        msg += f": it may take {asked:g}; bound its answer with max_tokens, or raise the budget"
-                    raise BudgetExceeded(msg, scope=ledger.name, left=left)
-            for ledger in ledgers:
-                ledger.reserved = ledger.reserved + amount
+            self._reserve(ledgers, amount)
+
+    def hold(self, ledgers: tuple[Ledger, ...], one: Amount) -> Hold:
+        """Set aside what one request of a call may cost, which is `one`. Raises `BudgetExceeded`."""
+        self.reserve(ledgers, one)
+        return Hold(self, ledgers, one)
 
     def settle(self, ledgers: tuple[Ledger, ...], reserved: Amount, spent: Amount) -> None:
         """What was reserved turned out to be `spent`."""
@@ -123,6 +127,19 @@ class BudgetBook:
     def charge(self, ledgers: tuple[Ledger, ...], spent: Amount) -> None:
         """`spent` was spent by a call that is settled: a request that it gave up was still under way then."""
         self.settle(ledgers, Amount(), spent)
+
+    def _reserve(self, ledgers: tuple[Ledger, ...], amount: Amount) -> None:
+        for ledger in ledgers:
+            lacking = ledger.lacks(amount)
+            if lacking is not None:
+                kind, left = lacking
+                asked = getattr(amount, kind)
+                msg = f"the budget of {ledger.name} has {left:g} {kind} left, which this call would exceed"
+                if kind != "requests":
+                    msg += f": it may take {asked:g}; bound its answer with max_tokens, or raise the budget"
+                raise BudgetExceeded(msg, scope=ledger.name, left=left)
+        for ledger in ledgers:
+            ledger.reserved = ledger.reserved + amount
 
     def readings(self) -> dict[str, dict[str, object]]:
         """Every ledger: its bounds, what is spent and what is reserved, as plain data."""
@@ -138,6 +155,46 @@ class BudgetBook:
                 }
                 for ledger in (*self._tenants.values(), *self._sessions.values())
             }
+
+
+class Hold:
+    """What one call has set aside in its ledgers: at first the cost of one request. Safe from any thread."""
+
+    __slots__ = ("_book", "_is_over", "_ledgers", "_one", "_reserved")
+
+    def __init__(self, book: BudgetBook, ledgers: tuple[Ledger, ...], one: Amount) -> None:
+        self._book = book
+        self._ledgers = ledgers
+        self._one = one
+        self._reserved = one
+        self._is_over = False
+
+    def cover(self, spent: Amount, requests: int) -> None:
+        """Set aside what was `spent` and the cost of so many `requests` that are under way or about to be sent.
+
+        Raises `BudgetExceeded` where that is more than can be had; then all is as it was.
+        """
+        with self._book._lock:
+            if self._is_over:
+                return
+            wanted = spent + self._one * requests
+            more = wanted - self._reserved
+            if more.is_more:
+                self._book._reserve(self._ledgers, more)
+            else:
+                for ledger in self._ledgers:
+                    ledger.reserved = ledger.reserved + more
+            self._reserved = wanted
+
+    def settle(self, spent: Amount) -> None:
+        """The call is over and has `spent` so much."""
+        with self._book._lock:
+            self._is_over = True
+        self._book.settle(self._ledgers, self._reserved, spent)
+
+    def charge(self, spent: Amount) -> None:
+        """A request that the call gave up was still under way when it was over, and turned out to have `spent` that."""
+        self._book.charge(self._ledgers, spent)
 
 
 def _plain(value: object) -> object:

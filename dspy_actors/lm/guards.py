@@ -12,7 +12,7 @@ from dspy_actors.cache.keys import digest
 from dspy_actors.cache.tiers import AnswerCache
 from dspy_actors.envelope import Envelope
 from dspy_actors.lm.account import Account
-from dspy_actors.lm.budget import Amount, BudgetBook, Ledger
+from dspy_actors.lm.budget import Amount, BudgetBook
 from dspy_actors.lm.estimate import likely_usage
 from dspy_actors.lm.flow import Flow
 from dspy_actors.lm.lm import LM
@@ -29,7 +29,7 @@ class LMCall:
     """One call on its way through the guards.
 
     `reply` is what the caller waits for; of a stream, `flow` is what its reader reads. A guard that lets the call pass
-    may leave a function in `after`: those run in the guards' order when the answer or the error is there. `upstream` is
+    may leave a function in `after`: those run in their order when the answer or the error is there. `upstream` is
     the worker's reply while one is asked. `until` says how long anybody waits for the call, and `abandoned` that nobody
     does.
     """
@@ -173,15 +173,13 @@ class BudgetGuard:
         if ledgers:
             most = likely_usage(call.request)
             money = self._log.cost(most, call.lm.name) or Decimal(0)
-            amount = Amount(most.total_tokens, money, 1)
-            self._book.reserve(ledgers, amount)
-            call.after.append(lambda answer, error: self._settle(call, ledgers, amount))
-        return None
+            hold = call.account.hold = self._book.hold(ledgers, Amount(most.total_tokens, money, 1))
 
-    def _settle(self, call: LMCall, ledgers: tuple[Ledger, ...], reserved: Amount) -> None:
-        """A request that the call has given up may still be under way: what it costs is charged when it is known."""
-        spent = call.account.settle(lambda more: self._book.charge(ledgers, more))
-        self._book.settle(ledgers, reserved, spent)
+            def settle(answer: Answer | None, error: BaseException | None) -> None:
+                hold.settle(call.account.settle(hold.charge))
+
+            call.after.insert(0, settle)  # before those who wait hear of the end: what is left is theirs to spend
+        return None
 
 
 def _land(flight: Flight[bytes, Answer], answer: Answer | None, error: BaseException | None) -> None:

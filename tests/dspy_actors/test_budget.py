@@ -8,11 +8,15 @@ from decimal import Decimal
 import pytest
 
 from dspy_actors import LM, Predict, Runtime
+from dspy_actors.envelope import Envelope, new_call_id
 from dspy_actors.errors import BudgetExceeded, DspyActorsError, LMConfigurationError, LMServerError
 from dspy_actors.lm.budget import Amount, Budget, BudgetBook
+from dspy_actors.lm.estimate import likely_usage
 from dspy_actors.lm.prices import Price, cost_of
-from dspy_actors.messages import LMRequest, LMResponse, Usage
+from dspy_actors.messages import LMRequest, LMResponse, Message, Usage
 from dspy_actors.testing.providers import ScriptedProvider
+from supervisors.reply import Reply
+from tests.dspy_actors.programs import PATIENCE
 
 TEXT = "[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]"
 PRICE = Price("1.00", "2.00", cached="0.50")
@@ -144,6 +148,72 @@ def test_a_failed_attempt_is_booked_and_counts_against_the_budget() -> None:
         assert rt.usage().attempts == 1
         with pytest.raises(BudgetExceeded):
             program(question="2")
+
+
+def test_a_request_is_sent_again_only_as_often_as_the_budget_allows() -> None:
+    def refuse(request: LMRequest) -> LMResponse:
+        raise LMServerError("down", status=500, retry_after=0.0)
+
+    provider = ScriptedProvider(refuse)
+    with runtime(provider, budgets={"": Budget(requests=3)}) as rt:
+        with rt.using(lm=LM("scripted/m", num_retries=9)), pytest.raises(LMServerError) as caught:
+            Predict("question -> answer")(question="1")
+        budgets = rt.health()["budgets"]
+    assert (caught.value.attempts, len(provider.requests)) == (3, 3)
+    assert budgets["tenant (none)"]["requests"] == {"bound": 3, "spent": 3, "reserved": 0}  # type: ignore[index]
+
+
+def test_what_a_failed_attempt_did_not_spend_is_there_for_the_next() -> None:
+    fails = iter([False, True, False])
+
+    def script(request: LMRequest) -> LMResponse:
+        if next(fails):
+            raise LMServerError("down", status=500, retry_after=0.0)
+        return answer(request)
+
+    provider = ScriptedProvider(script)
+    with runtime(provider) as rt, rt.using(lm=LM("scripted/m", max_tokens=50, cache=False, num_retries=1)):
+        program = Predict("question -> answer")
+        program(question="1")
+        rt.set_budget(Budget(tokens=likely_usage(provider.requests[0]).total_tokens), tenant="t")
+        with rt.using(tenant="t"):
+            assert program(question="1").attempts == 2
+
+
+def test_what_a_model_did_not_spend_is_there_for_its_fallback() -> None:
+    fails: Reply[None] = Reply()
+
+    async def script(request: LMRequest) -> LMResponse:
+        if request.model == "m":
+            await fails
+            raise LMServerError("down", status=500)
+        return answer(request)
+
+    lm = LM("scripted/m", num_retries=0, fallbacks=[LM("scripted/second", num_retries=0)])
+    request = LMRequest("m", (Message.of("user", "hello"),), {})
+    tokens = likely_usage(request).total_tokens
+    with runtime(ScriptedProvider(script), budgets={"": Budget(tokens=tokens)}) as rt:
+        assert rt._layer is not None
+        reply = rt._layer.client.submit(lm, request, Envelope(new_call_id(), ()))
+        fails.set(None)
+        assert reply.get(PATIENCE).model == "scripted/second"
+
+
+def test_what_is_set_aside_follows_what_a_call_does() -> None:
+    book = BudgetBook({"a": Budget(tokens=100, requests=3)}, {})
+    ledgers = book.ledgers("a", "")
+    hold = book.hold(ledgers, Amount(40, requests=1))
+    hold.cover(Amount(), 2)  # a second one beside it
+    with pytest.raises(BudgetExceeded, match="20 tokens left"):
+        hold.cover(Amount(), 3)
+    hold.cover(Amount(0, requests=2), 1)  # both have failed, and it is sent again
+    (ledger,) = ledgers
+    assert ledger.reserved == Amount(40, requests=3)
+    hold.settle(Amount(30, requests=3))
+    assert (ledger.reserved, ledger.spent) == (Amount(), Amount(30, requests=3))
+    hold.cover(Amount(30, requests=3), 1)  # too late to mean anything
+    hold.charge(Amount(5))
+    assert (ledger.reserved, ledger.spent) == (Amount(), Amount(35, requests=3))
 
 
 def test_a_budget_can_be_raised_while_calls_are_made() -> None:

@@ -118,6 +118,31 @@ def test_at_most_their_share_of_the_requests_is_sent_twice(stub: StubServer) -> 
         assert stub.stats()["requests"] == 100 + hedges
 
 
+def test_a_budget_that_allows_one_request_pays_for_no_second_one(stub: StubServer) -> None:
+    with hedged(stub, budgets={"t": Budget(requests=1)}) as rt:
+        warm(rt, stub, [{"fault": "delay=150"}])
+        with rt.using(tenant="t"):
+            assert qa()(question="blue").attempts == 1
+        assert (stub.stats()["requests"], rt.numbers().hedges) == (1, 0)
+        budgets: Any = rt.health()["budgets"]
+        assert budgets["tenant t"]["requests"] == {"bound": 1, "spent": 1, "reserved": 0}
+
+
+def test_where_no_second_request_is_sent_nothing_stays_set_aside_for_one(stub: StubServer) -> None:
+    unpaid = RetryBudgetSettings(capacity=0.0)
+    with hedged(stub, retry_budget=unpaid, budgets={"t": Budget(requests=2)}) as rt:
+        warm(rt, stub, HOLD_ONE)
+        assert rt._layer is not None
+        (lane,) = rt._layer.gatehouse.lanes.values()
+        (reply,) = submit(rt.start(qa()).using(tenant="t"), 1)
+        stub.wait("held>=1")
+        wait_until(lambda: lane._earned < 0.5)  # a second request was thought of
+        budgets: Any = rt.health
+        wait_until(lambda: budgets()["budgets"]["tenant t"]["requests"]["reserved"] == 1)
+        stub.release()
+        assert ends([reply]) == ["ok"]
+
+
 def test_a_retry_budget_that_is_empty_pays_for_no_second_request(stub: StubServer) -> None:
     with hedged(stub, retry_budget=RetryBudgetSettings(capacity=0.0)) as rt:
         warm(rt, stub, [{"fault": "delay=100"}])

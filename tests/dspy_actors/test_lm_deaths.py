@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dspy_actors.cache.manager import CacheManager
+from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.io_loop import IOLoop
 from dspy_actors.runtime import Runtime
+from tests.dspy_actors.drilling import guarded
 from tests.dspy_actors.over_http import KILLED, ends, of_class, submit, worker
 from tests.dspy_actors.programs import PATIENCE, SOON, Ask, Gate, qa, runtime
 from tests.server.client import StubServer
@@ -50,6 +54,17 @@ def test_a_call_whose_worker_dies_twice_ends_in_a_typed_error(fast: Runtime, stu
         stub.wait(f"requests>={count}", "held>=1")
         worker(fast).exit(KILLED)
     assert ends(replies) == ["lm_transport"]
+
+
+def test_a_call_whose_worker_died_is_sent_again_only_if_its_budget_allows_it(stub: StubServer) -> None:
+    with guarded(stub, fault="hold", budgets={"": Budget(requests=1)}) as rt:
+        replies = submit(rt.start(qa()), 1)
+        stub.wait("held>=1")
+        worker(rt).exit(KILLED)
+        assert ends(replies) == ["budget_exceeded"]
+        assert stub.stats()["requests"] == 1
+        budgets: Any = rt.health()["budgets"]
+        assert budgets["tenant (none)"]["requests"] == {"bound": 1, "spent": 1, "reserved": 0}
 
 
 def test_equal_calls_survive_the_worker_when_the_call_that_led_them_is_gone(stub: StubServer) -> None:
