@@ -169,7 +169,8 @@ class Attempts:
             raise
         finally:
             HEARD.reset(heard)
-            if exchange.whole and failure is None and tries.answered:  # this one, or a quicker one beside it
+            overtaken = tries.answered and failure is None and number == 1  # a second one was begun too late to say
+            if exchange.whole and (response is not None or overtaken):
                 self.gates.lane.learn(self._clock.now() - passing.began)
             self.gates.leave(passing, response, failure)
             if passing.was_sent:

@@ -206,8 +206,10 @@ def test_what_is_set_aside_follows_what_a_call_does() -> None:
     hold.cover(Amount(), 2)  # a second one beside it
     with pytest.raises(BudgetExceeded, match="20 tokens left"):
         hold.cover(Amount(), 3)
-    hold.cover(Amount(0, requests=2), 1)  # both have failed, and it is sent again
     (ledger,) = ledgers
+    hold.cover(Amount(), 1)  # the second one is not sent after all
+    assert ledger.reserved == Amount(40, requests=1)
+    hold.cover(Amount(0, requests=2), 1)  # both have failed, and it is sent again
     assert ledger.reserved == Amount(40, requests=3)
     hold.settle(Amount(30, requests=3))
     assert (ledger.reserved, ledger.spent) == (Amount(), Amount(30, requests=3))

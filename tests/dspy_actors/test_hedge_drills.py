@@ -279,6 +279,19 @@ def test_one_that_was_overtaken_counts_as_long_as_it_took(stub: StubServer) -> N
         assert took[1] >= took[0] + 0.05
 
 
+def test_a_second_request_that_was_too_late_says_nothing_of_how_long_answers_take(stub: StubServer) -> None:
+    with hedged(stub) as rt:
+        warm(rt, stub, HOLD_TWO, answers=20)
+        (reply,) = submit(rt.start(qa()), 1)
+        stub.wait("held>=2")
+        stub.release(1)
+        assert ends([reply]) == ["ok"]
+        stub.wait("aborted>=1")
+        wait_until(lambda: len(rows(rt)) == 2)
+        (reading,) = rt.health()["latencies"].values()  # type: ignore[attr-defined]
+        assert reading["answers"] == 22
+
+
 def test_what_answers_take_is_shown(stub: StubServer) -> None:
     with hedged(stub) as rt:
         warm(rt, stub, [], known=0.5)
