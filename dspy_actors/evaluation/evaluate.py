@@ -209,7 +209,7 @@ class _Run:
         except ProgramError as error:
             return Scored(row.index, example, "unscored", None, outcome, error)
         key = self.keys.get(row.index)
-        if key is not None:
+        if key is not None and outcome.met is None:
             self.host.results.keep_score(key, outcome.prediction, score)
         return Scored(row.index, example, "scored", score, outcome)
 

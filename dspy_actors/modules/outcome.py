@@ -16,8 +16,9 @@ class Outcome:
     """A prediction or an error, and what it took.
 
     `fault` is the infrastructure's failure behind the error, if there was one, also where the program wrapped it in
-    an error of its own: such a call says nothing about the program. `seconds` is wall time from admission on;
-    `attempts` counts requests sent, `cached` answers that came from the cache.
+    an error of its own: such a call says nothing about the program. `met` is the last such failure on the way, also
+    where the call got over it, by a fallback or by the program's own means: then its prediction is not kept. `seconds`
+    is wall time from admission on; `attempts` counts requests sent, `cached` answers that came from the cache.
     """
 
     call_id: str
@@ -28,6 +29,7 @@ class Outcome:
     attempts: int = 0
     cached: int = 0
     usage: Usage | None = None
+    met: DspyActorsError | None = None
 
     @property
     def ok(self) -> bool:
@@ -60,9 +62,8 @@ def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, erro
     scope, envelope = frame.scope, frame.envelope
     assert scope is not None
     assert envelope is not None
-    fault = None
-    if error is not None:
-        fault = fault_of(error) or fault_of(scope.fault)
+    met = fault_of(scope.fault)
+    fault = None if error is None else fault_of(error) or met
     return Outcome(
         call_id=envelope.call_id,
         prediction=prediction,
@@ -72,4 +73,5 @@ def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, erro
         attempts=scope.attempts,
         cached=scope.cached,
         usage=scope.usage,
+        met=met,
     )

@@ -203,7 +203,7 @@ class Program:
                 prediction = kept(self._plan.results, key)
                 if prediction is None:
                     fresh = execute(self._host, self.name, record.module, inputs, frame)
-                    prediction = keep(self._plan.results, key, annotated(fresh, frame, record.version))
+                    prediction = keep(self._plan.results, key, annotated(fresh, frame, record.version), frame)
             kind = None
             return prediction
         except Exception as error:
@@ -252,7 +252,7 @@ class Program:
                 prediction = kept(results, key)
                 if prediction is None:
                     fresh = await execute_awaited(self._host, self.name, module, inputs, frame)
-                    prediction = keep(results, key, annotated(fresh, frame, record.version))
+                    prediction = keep(results, key, annotated(fresh, frame, record.version), frame)
                 elif sink is not None:
                     await sink.replay(prediction)
             kind = None

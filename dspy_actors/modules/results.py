@@ -17,7 +17,7 @@ from dspy_actors.cache.watched import WatchedTable
 from dspy_actors.example import Example, Prediction
 from dspy_actors.modules.fingerprint import fingerprint_of, packed, where
 from dspy_actors.modules.record import Record
-from dspy_actors.runner import Settings
+from dspy_actors.runner import Frame, Settings
 from supervisors.clock import Clock
 from supervisors.telemetry import Telemetry
 
@@ -106,9 +106,13 @@ def kept(results: Results | None, key: bytes | None) -> Prediction | None:
     return None if results is None else results.prediction(key)
 
 
-def keep(results: Results | None, key: bytes | None, prediction: Prediction) -> Prediction:
-    """Keep `prediction`, where results are kept; gives it back."""
-    if results is not None:
+def keep(results: Results | None, key: bytes | None, prediction: Prediction, frame: Frame) -> Prediction:
+    """Keep `prediction` of the call of `frame`, where results are kept; gives it back.
+
+    What came of a call that met an outage, by a fallback or as the program's way out, is not: it would outlast it.
+    """
+    assert frame.scope is not None
+    if results is not None and frame.scope.fault is None:
         results.keep_prediction(key, prediction)
     return prediction
 

@@ -12,9 +12,10 @@ import pytest
 from dspy_actors import LM, Evaluate, Example, Module, Predict, Prediction, Runtime
 from dspy_actors.cache.manager import SWEEP_SECONDS, CacheManager
 from dspy_actors.cache.watched import HIT, MISS
+from dspy_actors.errors import LMServerError
 from dspy_actors.messages import LMRequest
 from dspy_actors.modules.results import SECONDS
-from dspy_actors.testing.providers import ScriptedProvider
+from dspy_actors.testing.providers import Scripted, ScriptedProvider
 from supervisors.clock import ManualClock
 
 ROWS = [Example(question=str(n), answer="yes").with_inputs("question") for n in range(6)]
@@ -45,6 +46,59 @@ def test_a_program_started_as_cached_answers_equal_inputs_once(rt: Runtime, prov
 
     assert (first.cached, second.cached, second.attempts) == (False, True, 0)
     assert (second, len(provider.requests)) == (first, 1)
+
+
+class Guesses(Module):
+    """Has an answer of its own where the model has none."""
+
+    def __init__(self) -> None:
+        self.ask = Predict("question -> answer")
+
+    def forward(self, question: str) -> Prediction:
+        try:
+            return Prediction(answer=self.ask(question=question).answer)
+        except LMServerError:
+            return Prediction(answer="no idea")
+
+
+def down_once() -> ScriptedProvider:
+    """The model `m` is down for its first request; `second` gives other answers than it."""
+    left = [LMServerError("down", status=503)]
+
+    def script(request: LMRequest) -> Scripted:
+        if request.model == "m":
+            return left.pop() if left else answer(request)
+        return answer(request).replace("yes", "perhaps")
+
+    return ScriptedProvider(script)
+
+
+ALONE = LM("scripted/m", cache=False, num_retries=0)
+
+
+@pytest.mark.parametrize(
+    ("module", "lm", "said"),
+    [
+        (Predict("question -> answer"), ALONE.copy(fallbacks=["scripted/second"]), ["perhaps", "yes", "yes"]),
+        (Guesses(), ALONE, ["no idea", "yes", "yes"]),
+    ],
+    ids=["fallback", "guess"],
+)
+def test_what_came_of_an_outage_is_not_kept_beyond_it(module: Module, lm: LM, said: list[str]) -> None:
+    provider = down_once()
+    with Runtime(lm, open_provider=lambda config: provider) as rt:
+        program = rt.start(module, cached=True)
+        answers = [program(question="q") for _ in said]
+    assert [each.answer for each in answers] == said
+    assert [each.cached for each in answers] == [False, False, True]
+
+
+def test_a_score_that_came_of_an_outage_is_not_kept_beyond_it() -> None:
+    provider = down_once()
+    with Runtime(ALONE, open_provider=lambda config: provider):
+        evaluate = Evaluate(devset=ROWS[:1], metric=right, reuse=True)
+        assert [evaluate(Guesses()).score for _ in range(3)] == [0.0, 100.0, 100.0]
+    assert len(provider.requests) == 2
 
 
 def test_a_program_is_not_cached_unless_asked(rt: Runtime, provider: ScriptedProvider) -> None:
