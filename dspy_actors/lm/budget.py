@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
+from dspy_actors.arguments import number
 from dspy_actors.errors import BudgetExceeded, LMConfigurationError
 
 _ZERO = Decimal(0)
@@ -21,7 +22,7 @@ _ZERO = Decimal(0)
 class Budget:
     """How much may be spent in all; `None` is no bound. `money` is in the currency of the prices.
 
-    Raises `LMConfigurationError` for a bound below zero.
+    Raises `LMConfigurationError` for a bound below zero, and for what is no number.
     """
 
     tokens: int | None = None
@@ -30,7 +31,10 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.money is not None:
-            object.__setattr__(self, "money", Decimal(str(self.money)))
+            object.__setattr__(self, "money", _money(self.money))
+        for name in ("tokens", "requests"):
+            if getattr(self, name) is not None:
+                number("Budget", name, getattr(self, name))
         for name in ("tokens", "money", "requests"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
@@ -195,6 +199,17 @@ class Hold:
     def charge(self, spent: Amount) -> None:
         """A request that the call gave up was still under way when it was over, and turned out to have `spent` that."""
         self._book.charge(self._ledgers, spent)
+
+
+def _money(given: object) -> Decimal:
+    try:
+        found = Decimal(str(given))
+    except InvalidOperation:
+        found = Decimal("NaN")
+    if found.is_nan():
+        msg = f"Budget(money={given!r:.80}): a number, in the currency of the prices"
+        raise LMConfigurationError(msg)
+    return found
 
 
 def _plain(value: object) -> object:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from dspy_actors.arguments import a
 from dspy_actors.envelope import Priority
 from dspy_actors.errors import LMConfigurationError
 
@@ -37,6 +38,7 @@ class Fairness:
 
     def __post_init__(self) -> None:
         for name, weights in (("weights", self.weights), ("class_weights", self.class_weights)):
+            a(Mapping, "Fairness", name, weights, "a mapping from names to numbers")
             for key, weight in weights.items():
                 if not _is_number(weight) or not 0 < weight < math.inf:
                     msg = f"Fairness({name}={{{key!r}: {weight!r}}}): a weight is a number above 0"

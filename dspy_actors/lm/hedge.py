@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from threading import Lock
 
+from dspy_actors.arguments import number
 from dspy_actors.errors import LMConfigurationError
 
 KEPT = 256
@@ -38,6 +39,8 @@ class Hedge:
     samples: int = 50
 
     def __post_init__(self) -> None:
+        number("Hedge", "percentile", self.percentile)
+        number("Hedge", "share", self.share)
         if not 0 < self.percentile < 1:
             msg = f"Hedge(percentile={self.percentile!r}): between 0 and 1"
             raise LMConfigurationError(msg)

@@ -59,7 +59,8 @@ class LimiterSettings:
     def __post_init__(self) -> None:
         for name in ("requests_per_minute", "tokens_per_minute", "max_in_flight"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (is_number and 0 < value < math.inf):
                 msg = f"LimiterSettings({name}={value!r}): more than 0, or None for no limit known"
                 raise LMConfigurationError(msg)
         if self.max_in_flight is not None and self.max_in_flight != int(self.max_in_flight):

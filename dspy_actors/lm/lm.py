@@ -202,7 +202,7 @@ def _checked(lm: LM, fallbacks: Sequence[LM | str | Fallback]) -> tuple[Fallback
 
 
 def _place(lm: LM) -> tuple[str, str | None]:
-    return lm.name, lm.base_url
+    return lm.name, None if lm.base_url is None else lm.base_url.rstrip("/")
 
 
 def _places(lm: LM) -> Iterator[tuple[str, str | None]]:

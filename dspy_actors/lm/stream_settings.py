@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from dspy_actors.arguments import number
 from dspy_actors.errors import LMConfigurationError
 
 LOADS_FIRST = "local"
@@ -35,6 +36,7 @@ class StreamSettings:
     def __post_init__(self) -> None:
         for name in ("first_token", "local_first_token", "idle"):
             value = getattr(self, name)
+            number("StreamSettings", name, value)
             if not 0 < value < math.inf:
                 msg = f"StreamSettings({name}={value!r}): more than 0 seconds"
                 raise LMConfigurationError(msg)

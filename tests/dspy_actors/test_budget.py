@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,13 @@ def test_a_price_that_makes_no_sense_is_refused(bad: object) -> None:
 def test_a_budget_below_zero_is_refused(field: str) -> None:
     with pytest.raises(LMConfigurationError, match=field):
         Budget(**{field: -1})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), "many"])
+@pytest.mark.parametrize("field", ["tokens", "money", "requests"])
+def test_a_budget_of_what_is_no_number_is_refused(field: str, bad: Any) -> None:
+    with pytest.raises(LMConfigurationError, match=field):
+        Budget(**{field: bad})
 
 
 def test_what_is_reserved_cannot_be_reserved_again() -> None:

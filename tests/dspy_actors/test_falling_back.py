@@ -98,6 +98,7 @@ def circles() -> list[tuple[str, list[Any], dict[str, Any]]]:
         ("a/1", [LM("b/2", fallbacks=["a/1"])], {}),
         ("a/1", [LM("b/2", fallbacks=[LM("c/3", fallbacks=["a/1"])])], {}),
         ("a/1", [LM("a/1", base_url="http://here/v1")], {"base_url": "http://here/v1"}),
+        ("a/1", [LM("a/1", base_url="http://here/v1/")], {"base_url": "http://here/v1"}),
         ("a/1", ["b/2", "b/2"], {}),
         ("a/1", [LM("b/2", fallbacks=["c/3"]), "c/3"], {}),
     ]

@@ -23,6 +23,8 @@ from dspy_actors.modules.predict import lm_from_state
         ({"percentile": 0.0}, "percentile=0.0"),
         ({"percentile": 1.0}, "percentile=1.0"),
         ({"percentile": float("nan")}, "percentile=nan"),
+        ({"percentile": "0.9"}, "percentile='0.9'"),
+        ({"share": None}, "share=None"),
         ({"share": 0.0}, "share=0.0"),
         ({"share": 1.5}, "share=1.5"),
         ({"share": float("nan")}, "share=nan"),

@@ -122,7 +122,7 @@ def test_a_bound_on_requests_in_flight_lets_the_next_one_in_when_one_ends() -> N
 
 
 @pytest.mark.parametrize("field", ["requests_per_minute", "tokens_per_minute", "max_in_flight"])
-@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "9", True])
 def test_settings_that_make_no_sense_are_refused_with_field_and_bound(field: str, value: float) -> None:
     with pytest.raises(LMConfigurationError, match=rf"LimiterSettings\({field}=.*\): more than 0"):
         LimiterSettings(**{field: value})  # type: ignore[arg-type]

@@ -191,7 +191,7 @@ def test_without_a_model_there_is_nothing_to_stream() -> None:
 
 
 @pytest.mark.parametrize("name", ["first_token", "local_first_token", "idle", "buffer_events", "buffer_bytes"])
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "9"])
 def test_settings_that_make_no_sense_are_refused(name: str, value: Any) -> None:
     with pytest.raises(LMConfigurationError, match=name):
         StreamSettings(**{name: value})
