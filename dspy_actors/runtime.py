@@ -71,7 +71,8 @@ class Runtime:
         parse_retries: how often an unreadable answer is asked for again.
         guarding: breakers, rate limits and the retry budget; `Guarding()` if left out.
         streaming: clocks and buffer of streams; `StreamSettings()` if left out.
-        prices: what tokens cost, by `provider/model`; without one the cost of an answer is `None`, never 0.
+        prices: what tokens cost, by `provider/model`; without one the cost of an answer is `None`, never 0, and calls
+            under a budget of money are refused.
         budgets, session_budgets: what each tenant, each session may spend; refused before anything is sent.
         quarantine: when inputs that break things are set aside, and where that is kept; `QuarantineSettings()` if left
             out. It holds for `safe_call`, and for every call of programs started with `quarantine=True`.
@@ -367,9 +368,13 @@ class Runtime:
         return self._running_layer().usage.totals(tenant=tenant, session=session)
 
     def set_budget(self, budget: Budget, *, tenant: str | None = None, session: str | None = None) -> None:
-        """Bound what a tenant or a session may spend from now on; what was spent stays spent."""
+        """Bound what a tenant or a session may spend from now on; what was spent stays spent.
+
+        Raises `LMConfigurationError` for what is no `Budget`, and unless one of the two is named.
+        """
         layer = self._running_layer()
-        self.settings.check_tenants("tenant", tenant or "")
+        if isinstance(tenant, str):  # else the book says what is wrong
+            self.settings.check_tenants("tenant", tenant)
         layer.book.set(budget, tenant=tenant, session=session)
 
     @property

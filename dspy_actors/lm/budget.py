@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from dspy_actors.arguments import number
+from dspy_actors.arguments import a, number
 from dspy_actors.errors import BudgetExceeded, LMConfigurationError
 
 _ZERO = Decimal(0)
@@ -21,6 +21,9 @@ _ZERO = Decimal(0)
 @dataclass(frozen=True, slots=True)
 class Budget:
     """How much may be spent in all; `None` is no bound. `money` is in the currency of the prices.
+
+    Where money is bounded every model that may be asked needs a price, those of fallbacks and embedded ones too: a call
+    of one without is refused with `LMConfigurationError` before anything is sent. `Price(0, 0)` is free.
 
     Raises `LMConfigurationError` for a bound below zero, and for what is no number.
     """
@@ -44,7 +47,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Tokens, money and requests. `money` is 0 where no price is known: an unknown price bounds nothing."""
+    """Tokens, money and requests. `money` is 0 where no price is known; there no money is bounded."""
 
     tokens: int = 0
     money: Decimal = _ZERO
@@ -103,10 +106,18 @@ class BudgetBook:
         return tuple(ledger for ledger in found if ledger is not None)
 
     def set(self, budget: Budget, *, tenant: str | None = None, session: str | None = None) -> None:
-        """Give a tenant or a session a budget, or another one; what was spent stays spent."""
-        table, name = (self._tenants, tenant) if tenant is not None else (self._sessions, session)
+        """Give a tenant or a session a budget, or another one; what was spent stays spent.
+
+        Raises `LMConfigurationError` for what is no budget, and unless exactly one of the two is named.
+        """
+        a(Budget, "set_budget", "budget", budget, "a Budget")
+        if (tenant is None) == (session is None):
+            msg = f"set_budget(tenant={tenant!r}, session={session!r}): name a tenant or a session, one of the two"
+            raise LMConfigurationError(msg)
+        kind, name = ("tenant", tenant) if tenant is not None else ("session", session)
+        a(str, "set_budget", kind, name, "a name")
         assert name is not None
-        kind = "tenant" if tenant is not None else "session"
+        table = self._tenants if kind == "tenant" else self._sessions
         with self._lock:
             ledger = table.setdefault(name, Ledger(f"{kind} {name or '(none)'}", budget))
             ledger.budget = budget

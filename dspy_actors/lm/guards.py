@@ -11,6 +11,7 @@ from dspy_actors.cache.flight import Flight, SingleFlight
 from dspy_actors.cache.keys import digest
 from dspy_actors.cache.tiers import AnswerCache
 from dspy_actors.envelope import Envelope
+from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.account import Account
 from dspy_actors.lm.budget import Amount, BudgetBook
 from dspy_actors.lm.estimate import likely_usage
@@ -161,7 +162,8 @@ class FlightGuard:
 class BudgetGuard:
     """Sets aside what a call may cost, and refuses it where its tenant or its session cannot afford that.
 
-    A call that joins an equal one or is answered from the cache sends nothing and costs nothing.
+    A call that joins an equal one or is answered from the cache sends nothing and costs nothing. Where money is bounded
+    a call is refused with `LMConfigurationError` if its model or a fallback has no price: it could not be held to it.
     """
 
     def __init__(self, book: BudgetBook, log: UsageLog) -> None:
@@ -171,6 +173,9 @@ class BudgetGuard:
     def admit(self, call: LMCall) -> Reply[Answer] | None:
         ledgers = self._book.ledgers(call.account.tenant, call.account.session)
         if ledgers:
+            for ledger in ledgers:
+                if ledger.budget.money is not None:
+                    self._require_prices(call.lm, ledger.name)
             most = likely_usage(call.request)
             money = self._log.cost(most, call.lm.name) or Decimal(0)
             hold = call.account.hold = self._book.hold(ledgers, Amount(most.total_tokens, money, 1))
@@ -180,6 +185,17 @@ class BudgetGuard:
 
             call.after.insert(0, settle)  # before those who wait hear of the end: what is left is theirs to spend
         return None
+
+    def _require_prices(self, lm: LM, scope: str) -> None:
+        if lm.name not in self._log.prices:
+            priced = ", ".join(self._log.prices) or "none"
+            msg = (
+                f"the budget of {scope} bounds money, and {lm.name} has no price (prices are known for: {priced}); "
+                f"write Runtime(prices={{{lm.name!r}: Price(...)}}), with Price(0, 0) for what is free"
+            )
+            raise LMConfigurationError(msg, provider=lm.provider, model=lm.model)
+        for each in lm.fallbacks:
+            self._require_prices(each.lm, scope)
 
 
 def _land(flight: Flight[bytes, Answer], answer: Answer | None, error: BaseException | None) -> None:

@@ -242,3 +242,52 @@ def test_health_shows_what_is_spent() -> None:
 
         budgets = rt.health()["budgets"]
     assert budgets["tenant (none)"]["requests"] == {"bound": 3, "spent": 1, "reserved": 0}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("budget", "names", "what"),
+    [
+        (3, {"tenant": ""}, "budget=3.*a Budget"),
+        (Budget(), {}, "name a tenant or a session"),
+        (Budget(), {"tenant": "t", "session": "s"}, "one of the two"),
+        (Budget(), {"tenant": 5}, "tenant=5.*a name"),
+        (Budget(), {"session": 5}, "session=5.*a name"),
+    ],
+)
+def test_a_budget_that_cannot_be_set_is_refused_and_breaks_nothing(budget: Any, names: Any, what: str) -> None:
+    with runtime(ScriptedProvider(answer)) as rt:
+        with pytest.raises(LMConfigurationError, match=what):
+            rt.set_budget(budget, **names)
+        assert (Predict("question -> answer")(question="q").answer, rt.health()["budgets"]) == ("yes", {})
+
+
+@pytest.mark.parametrize("prices", [{}, {"scripted/typo": PRICE}], ids=["none", "another"])
+@pytest.mark.parametrize("kind", ["budgets", "session_budgets"])
+def test_money_without_a_price_is_refused_before_anything_is_sent(kind: str, prices: dict[str, Price]) -> None:
+    provider = ScriptedProvider(answer)
+    rt = runtime(provider, prices=prices, tenant="t", **{kind: {"t": Budget(money=Decimal(1))}})
+    with rt, rt.using(session="t"), pytest.raises(LMConfigurationError, match="scripted/m has no price"):
+        Predict("question -> answer")(question="q")
+    assert provider.requests == []
+
+
+def test_money_without_the_price_of_a_fallback_is_refused_before_anything_is_sent() -> None:
+    provider = ScriptedProvider(answer)
+    with runtime(provider, prices={"scripted/m": PRICE}, budgets={"": Budget(money=Decimal(1))}) as rt:
+        lm = LM("scripted/m", cache=False, fallbacks=["scripted/second"])
+        with rt.using(lm=lm), pytest.raises(LMConfigurationError, match="scripted/second has no price"):
+            Predict("question -> answer")(question="q")
+    assert provider.requests == []
+
+
+def test_money_is_bounded_where_the_model_has_a_price() -> None:
+    provider = ScriptedProvider(answer)
+    rt = runtime(provider, prices={"scripted/m": PRICE}, budgets={"": Budget(money=Decimal("0.000001"))})
+    with rt, pytest.raises(BudgetExceeded, match="money left"):
+        Predict("question -> answer")(question="q")
+    assert provider.requests == []
+
+
+def test_what_is_free_by_its_price_is_asked_under_a_budget_of_money() -> None:
+    with runtime(ScriptedProvider(answer), prices={"scripted/m": Price(0, 0)}, budgets={"": Budget(money=Decimal(0))}):
+        assert Predict("question -> answer")(question="q").answer == "yes"
