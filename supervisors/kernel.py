@@ -301,6 +301,10 @@ class Kernel:
             self._late += 1
         self.telemetry.execute(("call", "late"), {"late": self._late}, {"name": name})
 
+    def is_looked_after(self, life: Mailbox) -> bool:
+        """Whether a supervisor ends it when it ends itself. A kernel alone knows of no supervisors."""
+        return False
+
     def forget(self, life: Mailbox) -> None:
         """For a finished actor: it is no longer alive."""
         self._cells.pop(life, None)  # type: ignore[call-overload]
@@ -310,6 +314,7 @@ class Kernel:
     def close(self, timeout: float = 10.0) -> bool:
         """Shut down what still lives, fence what does not end, stop the dispatchers and the clock.
 
+        Whoever a supervisor looks after is told by that one, in its order.
         True if all of it ended within `timeout` seconds of real time. Afterwards everything raises SystemStopped.
         """
         if self._closed:
@@ -320,7 +325,8 @@ class Kernel:
         me = CURRENT.get()  # an actor that closes its own system does not wait for itself
         downs = [ref.down() for ref in reversed(self.live()) if ref.mailbox is not me]
         for ref in reversed(self.live()):
-            ref.mailbox.request_exit(Shutdown("the system was shut down"))
+            if not self.is_looked_after(ref.mailbox):
+                ref.mailbox.request_exit(Shutdown("the system was shut down"))
         for down in downs:
             if not down.done():
                 down.wait(max(0.0, until - real.now()), real)

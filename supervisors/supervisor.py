@@ -34,6 +34,13 @@ from supervisors.strategies import Strategy, plan
 from supervisors.zombies import Zombies
 
 
+def check_limits(strategy: Strategy, max_restarts: int, max_seconds: float) -> Intensity:
+    """The window of a supervisor with these options. Raises `SpecError` for what makes no sense."""
+    if not isinstance(strategy, Strategy):
+        raise SpecError("strategy", strategy, f"one of {', '.join(map(str, Strategy))}")
+    return Intensity(max_restarts, max_seconds)
+
+
 class Supervisor(Parent):
     """Starts `children` in order and keeps them running; stops them in reverse order when it ends.
 
@@ -77,11 +84,9 @@ class Supervisor(Parent):
         Raises `SpecError` before any child starts, and `StartFailed` for the first child that does not come up,
         after the children before it were stopped in reverse order.
         """
-        if not isinstance(strategy, Strategy):
-            raise SpecError("strategy", strategy, f"one of {', '.join(map(str, Strategy))}")
+        self._window = check_limits(strategy, max_restarts, max_seconds)
         if not isinstance(auto_shutdown, AutoShutdown):
             raise SpecError("auto_shutdown", auto_shutdown, f"one of {', '.join(map(str, AutoShutdown))}")
-        self._window = Intensity(max_restarts, max_seconds)
         self._strategy = strategy
         self._auto_shutdown = auto_shutdown
         zombies = Zombies(max_zombies)

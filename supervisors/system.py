@@ -27,7 +27,7 @@ from supervisors.registry import Registry
 from supervisors.reply import Reply
 from supervisors.spec import ChildLike, check_childspecs, child_spec
 from supervisors.strategies import Strategy
-from supervisors.supervisor import Supervisor
+from supervisors.supervisor import Supervisor, check_limits
 from supervisors.telemetry import Telemetry
 from supervisors.via import Via
 from supervisors.zombies import check_cap
@@ -65,8 +65,10 @@ class System:
         """`children`, `strategy` and the limits are the root's, as in `Supervisor`. Nothing starts before `start`.
 
         `max_zombies`, beyond OTP: when more fenced actors than that, in the whole system, still have a thread in
-        their code, the root ends with `Shutdown("max_zombies")`. Raises `SpecError` for children that make no sense.
+        their code, the root ends with `Shutdown("max_zombies")`. `pool_size` is the pool's threads, at least 1.
+        Raises `SpecError` for values and children that make no sense.
         """
+        check_limits(strategy, max_restarts, max_seconds)
         check_cap(max_zombies)
         self.name = name
         self.registry = Registry()
@@ -115,7 +117,8 @@ class System:
         """End everything, in order, within `timeout` seconds; blocks until then.
 
         The root stops its children in reverse start order; then every actor that no supervisor looks after is told
-        at once; who has not ended by the deadline is fenced. True if nobody had to be and no thread is left. Again:
+        at once, and supervisors among them stop their children as the root did; who has not ended by the deadline is
+        fenced. True if nobody had to be and no thread is left. Again:
         True, and nothing happens. Raises `CallCycle` when an actor of this system calls it: it would wait for
         itself.
         """
@@ -332,7 +335,7 @@ class System:
 
 
 class _Kernel(Kernel):
-    """A kernel that remembers the crashes which no supervisor is going to report."""
+    """A kernel that knows supervisors: what they stop, and the crashes which none of them is going to report."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -341,11 +344,11 @@ class _Kernel(Kernel):
     def forget(self, life: Mailbox) -> None:
         super().forget(life)
         # A failed init (the first message) is told to the starter, and a child's crash to its supervisor.
-        if type(life.exit) is Crash and life.handled > 1:
-            for watcher in list(life.watchers):
-                if isinstance(watcher, Children):
-                    return
+        if type(life.exit) is Crash and life.handled > 1 and not self.is_looked_after(life):
             self.unreported[life] = True
+
+    def is_looked_after(self, life: Mailbox) -> bool:
+        return any(isinstance(watcher, Children) for watcher in list(life.watchers))
 
 
 class _RootName:

@@ -20,7 +20,7 @@ from typing import Any
 from supervisors import steps
 from supervisors.blocking import BLOCKERS
 from supervisors.dispatchers.base import BUDGET, Runnable
-from supervisors.errors import SystemStopped
+from supervisors.errors import SpecError, SystemStopped
 
 TICK = 0.005
 """Seconds between two looks of the watchman while work waits."""
@@ -49,11 +49,16 @@ class _Worker:
 
 
 class Pool:
-    """Runs actors on `size` threads, more while some of them block. Threads are daemons and start on demand."""
+    """Runs actors on `size` threads, more while some of them block. Threads are daemons and start on demand.
+
+    Raises SpecError for a size below 1.
+    """
 
     is_loop = False
 
     def __init__(self, name: str = "pool", size: int = 2, surplus_idle: float = SURPLUS_IDLE) -> None:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise SpecError("pool_size", size, "an int >= 1")
         self.name = name
         self._size = size
         self._surplus_idle = surplus_idle

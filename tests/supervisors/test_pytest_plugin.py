@@ -73,14 +73,14 @@ ENDED = []
 
 class Ends(Counter):
     def terminate(self, exit):
-        ENDED.append(self.value)
+        ENDED.append((self.value, exit))
 
 def test_children_of_a_test(start_supervised):
     for value in (1, 2):
         start_supervised(Ends, value, id=value)
 
 def test_were_stopped_after_it_in_reverse_order():
-    assert ENDED == [2, 1]
+    assert ENDED == [(2, Shutdown()), (1, Shutdown())]
 """
     run(pytester, tests).assert_outcomes(passed=6)
 

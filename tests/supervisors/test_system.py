@@ -18,6 +18,7 @@ from supervisors.errors import BlockingCallOnLoop, CallCycle, NoSystem, SpecErro
 from supervisors.exits import Exit, Killed, Shutdown
 from supervisors.ref import Ref
 from supervisors.spec import ChildSpec
+from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
 from supervisors.system import System
 from supervisors.tasks import Tasks, TaskSupervisor
@@ -41,6 +42,46 @@ def test_actors_without_a_supervisor_end_after_the_tree() -> None:
         system.start_child(spec("a", log))
 
     assert log == ["+lone", "+a", "-a", "-lone"]
+
+
+class Teller(Actor):
+    """Writes down how it was ended."""
+
+    def init(self, name: str, log: Log) -> None:
+        self.label, self.log = name, log
+
+    def terminate(self, exit: Exit) -> None:
+        self.log.add(self.label, exit)
+
+
+def test_a_spawned_supervisor_stops_its_children_itself_at_the_shutdown(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Log()
+    tellers = [ChildSpec(name, Teller, (name, log)) for name in "abc"]
+    with System() as system:
+        system.spawn(Supervisor, tellers, strategy=Strategy.ONE_FOR_ONE)
+
+    assert log == [("c", Shutdown()), ("b", Shutdown()), ("a", Shutdown())]
+    assert capsys.readouterr().err == ""  # where reports go: a clean end is none
+
+
+def test_children_of_a_supervisor_that_hangs_end_with_the_system() -> None:
+    log, began, until = Log(), threading.Event(), threading.Event()
+    system = System().start()
+    top = system.spawn(Hanger, [ChildSpec("a", Teller, ("a", log))], strategy=Strategy.ONE_FOR_ONE)
+    top.cast(Hanger.hang, until, began)
+    began.wait(5)
+
+    assert not system.shutdown(timeout=0.3)
+    assert system.kernel.live() == []
+    until.set()
+
+
+class Hanger(Supervisor):
+    """A supervisor that can be made to hang."""
+
+    def hang(self, until: threading.Event, began: threading.Event) -> None:
+        began.set()
+        until.wait(10)
 
 
 def test_nothing_is_left_after_the_shutdown() -> None:
@@ -76,6 +117,23 @@ def test_a_start_that_fails_leaves_nothing_and_names_the_child() -> None:
 def test_bad_children_are_refused_when_the_system_is_made() -> None:
     with pytest.raises(SpecError):
         System(children=[spec("a", Log()), spec("a", Log())])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("pool_size", 0),
+        ("pool_size", -1),
+        ("pool_size", True),
+        ("pool_size", "2"),
+        ("max_restarts", -1),
+        ("max_seconds", 0),
+        ("strategy", "one_for_one"),
+    ],
+)
+def test_senseless_options_are_refused_when_the_system_is_made(field: str, value: Any) -> None:
+    with pytest.raises(SpecError, match=field):
+        System(**{field: value})
 
 
 def test_actors_find_the_system_that_was_entered() -> None:
