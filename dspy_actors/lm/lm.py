@@ -35,7 +35,10 @@ class LM:
         fallbacks: models asked in this order, as `LM`, name or `Fallback`, when this one fails in a way that another
             may answer (`falling_back.MAY_ANSWER`: an outage, a rate limit, a timeout, an open circuit, a refused key;
             never a bad request, a content filter, a budget, or the caller's own deadline). Each is asked with its own
-            options, retries and guards, all within the one deadline of the call: a `timeout` here leaves them time.
+            options, retries and guards, all within the one deadline of the call: a `timeout` here leaves them time. A
+            bare name of the same provider stands for that model at this LM's `base_url` with its `api_key`; one of
+            another provider is asked at that provider's own server with the key in its environment variable. An `LM`
+            is taken as it is: it has only the `base_url` and `api_key` that it was given.
         hedge: send an equal request beside one that is slower than most were, and take what answers first: `True`, or a
             `Hedge` that says when and how often. Both are billed. Never for streams.
         options: sampling options by OpenAI's names, as `temperature=0.0`, `max_tokens=200`; for providers that speak
@@ -145,11 +148,14 @@ class LM:
 class Fallback:
     """An `LM` that is asked when the one before it failed, and after which kinds of errors.
 
+    A model given by its name is at the server of the LM that it stands in for: see `LM`.
+
     Raises `LMConfigurationError` for a kind after which no other model is asked (see `falling_back`), or for none.
     """
 
     lm: LM
     on: Kinds
+    by_name: bool = field(compare=False, repr=False)
 
     def __init__(self, lm: LM | str, on: type[LMError] | Sequence[type[LMError] | str] = MAY_ANSWER) -> None:
         given: object = LM(lm) if isinstance(lm, str) else lm
@@ -158,6 +164,19 @@ class Fallback:
             raise LMConfigurationError(msg)
         object.__setattr__(self, "lm", given)
         object.__setattr__(self, "on", checked_kinds(on))
+        object.__setattr__(self, "by_name", isinstance(lm, str))
+
+    def of(self, lm: LM) -> Fallback:
+        """This fallback of `lm`: where only a model of the same provider was named, it is at the same server.
+
+        No other provider's model is given that server or its key.
+        """
+        if not self.by_name:
+            return self
+        made = Fallback(self.lm.name, self.on)
+        if self.lm.provider == lm.provider:
+            object.__setattr__(made, "lm", LM(self.lm.name, base_url=lm.base_url, api_key=lm.api_key))
+        return made
 
     def for_call(self, above: Mapping[str, object], below: Callable[[str], Mapping[str, object]]) -> Fallback:
         """This fallback with the options of one call: see `LM.for_call`."""
@@ -188,7 +207,7 @@ def _checked(lm: LM, fallbacks: Sequence[LM | str | Fallback]) -> tuple[Fallback
     if isinstance(fallbacks, (str, LM, Fallback)) or not isinstance(fallbacks, Sequence):
         msg = f"LM(fallbacks={fallbacks!r}): a list of LMs, of their names, or of Fallback(lm, on=...)"
         raise LMConfigurationError(msg, model=lm.name)
-    made = tuple(each if isinstance(each, Fallback) else Fallback(each) for each in fallbacks)
+    made = tuple((each if isinstance(each, Fallback) else Fallback(each)).of(lm) for each in fallbacks)
     seen = {_place(lm)}
     for each in made:
         for place in _places(each.lm):

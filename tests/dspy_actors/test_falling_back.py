@@ -33,6 +33,7 @@ from dspy_actors.errors import (
 from dspy_actors.lm.falling_back import MAY_ANSWER, falls_back
 from dspy_actors.lm.lm import LM, Fallback
 from dspy_actors.modules.predict import lm_from_state
+from dspy_actors.secret import Secret
 
 ANOTHER_MAY_ANSWER = [
     CircuitOpen,
@@ -174,3 +175,31 @@ def test_no_server_and_no_key_of_a_fallback_is_taken_from_a_file() -> None:
 
 def test_no_key_of_a_fallback_is_shown() -> None:
     assert "sk-marker" not in repr(LM("a/1", fallbacks=[LM("b/2", api_key="sk-marker-0123456789")]))
+
+
+@pytest.mark.parametrize("named", ["a/2", Fallback("a/2", on=LMServerError)], ids=["name", "record"])
+def test_a_fallback_of_the_same_provider_given_by_name_is_at_the_same_server(named: Any) -> None:
+    lm = LM("a/1", base_url="http://gateway/v1", api_key="sk-gateway", fallbacks=[named])
+    (second,) = lm.fallbacks
+    assert (second.lm.name, second.lm.base_url, second.lm.api_key) == ("a/2", "http://gateway/v1", lm.api_key)
+    (moved,) = lm.copy(base_url="http://other/v1", api_key="sk-other").fallbacks
+    assert (moved.lm.base_url, moved.lm.api_key) == ("http://other/v1", Secret("sk-other"))
+
+
+@pytest.mark.parametrize("other", ["b/2", LM("a/2"), Fallback(LM("a/2")), Fallback("b/2")], ids=str)
+def test_no_other_fallback_is_given_the_server_or_its_key(other: Any) -> None:
+    (second,) = LM("a/1", base_url="http://gateway/v1", api_key="sk-gateway", fallbacks=[other]).fallbacks
+    assert (second.lm.base_url, second.lm.api_key) == (None, None)
+
+
+def test_a_fallback_by_name_does_not_keep_a_server_where_the_provider_changes() -> None:
+    lm = LM("a/1", base_url="http://gateway/v1", api_key="sk-gateway", fallbacks=["a/2"])
+    (second,) = lm.copy(model="b/1", base_url="http://b/v1", api_key="sk-b").fallbacks
+    assert (second.lm.base_url, second.lm.api_key) == (None, None)
+
+
+def test_a_call_asks_a_fallback_by_name_at_the_same_server() -> None:
+    lm = LM("a/1", base_url="http://gateway/v1", api_key="sk-gateway", fallbacks=["a/2"])
+    made, _ = lm.for_call({"temperature": 0.5})
+    config = made.fallbacks[0].lm.config
+    assert (config.base_url, config.api_key) == ("http://gateway/v1", Secret("sk-gateway"))
