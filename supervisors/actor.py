@@ -11,7 +11,8 @@
     ref.call(Counter.add, 5)
 
 Every method may be sent as a message. An exception that leaves one, of whatever kind, ends this actor and no
-other; expected failures are returned values.
+other; expected failures are returned values. Arguments that do not fit never reach the method: a caller who waits
+gets the TypeError and the actor lives; after a `cast` nobody waits, and it is a crash.
 """
 
 from __future__ import annotations

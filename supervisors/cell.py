@@ -192,7 +192,14 @@ class Cell(Ending):
         return self._returned(message, value)
 
     def _crashed(self, error: BaseException, message: Message) -> Coroutine[Any, Any, None] | None:
-        """What a handler raised, whatever it is, ends this actor and no other."""
+        """What a handler raised, whatever it is, ends this actor and no other.
+
+        Arguments that do not fit are the slip of the caller, who is told; where nobody waits, they are a crash too.
+        """
+        if message[3] is not None and self.started and _never_began(error):
+            message[3].fail(error)
+            self.cur = self.since = None
+            return None
         self.last = message
         return self.die(Crash(without_repeats(error)), message[3])
 
@@ -305,3 +312,8 @@ class Cell(Ending):
             return None
         proxied = isinstance(raw, (ProxyCall, ProxyGetAttr, ProxySetAttr))
         return ("_proxied" if proxied else "on_receive", (raw,), None, reply)
+
+
+def _never_began(error: BaseException) -> bool:
+    """Whether the call itself failed, with no frame of the method: nothing of the actor's was touched."""
+    return type(error) is TypeError and error.__traceback__ is not None and error.__traceback__.tb_next is None

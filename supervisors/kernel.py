@@ -127,10 +127,11 @@ class Kernel:
         `name` is registered before `init` runs. With a `parent` the actor ends as soon as the parent is dead, with
         the same exit. `on_down(ref, exit)` is called at the death of an actor that had started, in the thread that
         finishes it; it must not block. Raises StartFailed (also when `init` takes longer than `start_timeout`
-        seconds; the actor is fenced then), AlreadyStarted, SystemStopped, BlockingCallOnLoop.
+        seconds; the actor is fenced then), AlreadyStarted, SystemStopped, BlockingCallOnLoop, and SpecError for what
+        is no class of actors.
         """
         if _get_running_loop() is not None:
-            raise BlockingCallOnLoop(f"the start of {cls.__name__}")
+            raise BlockingCallOnLoop(f"the start of {getattr(cls, '__name__', 'an actor')}")
         cell, started = self.begin(cls, *args, name=name, parent=parent, on_down=on_down, **kwargs)
         try:
             if not started.wait(start_timeout, self.clock):
@@ -247,12 +248,13 @@ class Kernel:
 
     def _make(self, cls: type[A]) -> Cell:
         try:
-            actor = cls()
+            actor = cls() if isinstance(cls, type) else None
         except Exception as error:
             raise StartFailed(cls.__name__, error) from error
-        cell = actor.actor_inbox
+        cell = getattr(actor, "actor_inbox", None)
         if not isinstance(cell, Cell):
-            raise SpecError("actor class", cls, "a subclass of supervisors.Actor")
+            allowed = "a subclass of supervisors.Actor; what its init takes follows, as in spawn(Counter, 42)"
+            raise SpecError("actor class", cls, allowed)
         cell.home = self
         cell.now = self.clock.now
         cell.dispatcher = self.dispatcher(cell.dispatcher_name)

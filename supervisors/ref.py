@@ -124,8 +124,9 @@ class Ref(pykka.ActorRef[A], Generic[A]):
     def call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Send `method` and block until it is answered: 5 s, or what is left of the caller's deadline.
 
-        Raises ActorDied, CallTimeout, CallCycle, MailboxFull, Fenced, UnknownMessage; BlockingCallOnLoop at once
-        on a thread that runs an asyncio loop, unless the target can be run in place.
+        Raises ActorDied, CallTimeout, CallCycle, MailboxFull, Fenced, UnknownMessage, TypeError for arguments that
+        do not fit (the actor lives); BlockingCallOnLoop at once on a thread that runs an asyncio loop, unless the
+        target can be run in place.
         """
         return calls.call(self.mailbox, method, args, kwargs, None)
 

@@ -119,7 +119,12 @@ class ChildSpec:
         fine = not (self.significant and self.restart is Restart.PERMANENT)
         _need(fine, "significant", self.significant, "False for a PERMANENT child: it never ends for good")
         _need(self.backoff is None or isinstance(self.backoff, Backoff), "backoff", self.backoff, "a Backoff or None")
-        _need(self.name is None or hasattr(self.name, "claim"), "name", self.name, "a Via or None")
+        _need(
+            self.name is None or hasattr(self.name, "claim"),
+            "name",
+            self.name,
+            'a Via, as system.via("name") gives it, or None',
+        )
         _need(_is_hashable(self.budget_key), "budget_key", self.budget_key, "anything hashable, or None")
         if self.type is ChildType.SUPERVISOR and self.shutdown != INFINITY:
             logger.info("child %r is a supervisor and is fenced %s after it was told to stop", self.id, self.shutdown)

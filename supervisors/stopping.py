@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias
 
 from supervisors.calls import NO_LIMIT, seconds_for
 from supervisors.current import CURRENT, refuse_fenced
-from supervisors.errors import ActorDied, CallTimeout, check_exit
+from supervisors.errors import ActorDied, CallTimeout, SpecError, check_exit
 from supervisors.exits import Exit, NoProc, Normal
 from supervisors.lineage import refuse_from_below
 from supervisors.ref import Ref
@@ -29,7 +29,9 @@ Address: TypeAlias = Ref[Any] | Named
 
 
 def holder(address: Address) -> Ref[Any]:
-    """The ref behind an address. Raises ActorDied(NoProc) for a name that nobody holds."""
+    """The ref behind an address. Raises ActorDied(NoProc) for a name that nobody holds, SpecError for no address."""
+    if not isinstance(address, Ref) and not hasattr(address, "whereis"):
+        raise SpecError("address", address, 'a ref, or a Via, as system.via("name") gives it')
     ref = address if isinstance(address, Ref) else address.whereis()
     if ref is None:
         raise ActorDied(getattr(address, "label", "nobody"), NoProc(), False)
@@ -42,8 +44,8 @@ def stop(address: Address, exit: Exit = Normal(), timeout: float | None = None) 
     OTP's `gen_server:stop` and `supervisor:stop`. `timeout` in seconds (`INFINITY` waits as long as it takes): 5, or
     what is left of the caller's deadline. Raises `CallTimeout`, and then the stop goes on; `ActorDied` if there was
     nobody, or if the actor ended with another exit than this one; `StopFromBelow` at once if the caller belongs to
-    the actor; `Fenced`, and `SpecError` for what is no exit. Its own supervisor restarts it as after any other end: to
-    have it stay down, use `terminate_child`.
+    the actor; `Fenced`, and `SpecError` for what is no exit or no address. Its own supervisor restarts
+    it as after any other end: to have it stay down, use `terminate_child`.
     """
     ref, down, seconds = _begin(address, exit, timeout)
     if not down.wait(seconds, ref.mailbox.home.clock):

@@ -8,8 +8,9 @@
     sys.resume(ref)
 
 Each is a message that the actor answers itself, at its turn in the queue; also while it is suspended. `address` is a
-ref or a name. They block at most `timeout` seconds: 5, or what is left of the caller's deadline; and raise
-CallTimeout, ActorDied, CallCycle as a call does. On a loop: `await sys.request(ref, "get_state")`.
+ref, or a name as a `Via` (`system.via("name")`). They block at most `timeout` seconds: 5, or what is left of the
+caller's deadline; and raise CallTimeout, ActorDied, CallCycle as a call does, and SpecError for what is no address.
+On a loop: `await sys.request(ref, "get_state")`.
 """
 
 from __future__ import annotations

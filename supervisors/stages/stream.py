@@ -23,8 +23,10 @@ def stream(producers: Iterable[To | Address], *, demand: DemandMode = "forward")
     does so unless the exit is clean; otherwise the others go on, and the loop is over when none is left. What came
     before is iterated first. Once iterated, producers are set to `demand` (GenStage's option; "forward" by default).
 
-    A loop that is left early lets go of the producers. Raises SpecError for no producers, NotAProducer.
+    A loop that is left early lets go of the producers. Raises SpecError for no producers or what is none, NotAProducer.
     """
+    if not isinstance(producers, Iterable):
+        raise SpecError("producers", producers, "a list, as in stream([producer])")
     wishes = [each if isinstance(each, To) else To(each) for each in producers]
     if not wishes:
         raise SpecError("producers", producers, "at least one")

@@ -21,7 +21,7 @@ MODES = ("permanent", "transient", "temporary")
 
 @dataclass(frozen=True, slots=True)
 class To:
-    """Whom to subscribe to, and how. Raises `SpecError` for numbers that make no sense."""
+    """Whom to subscribe to, and how. Raises `SpecError` for what is no producer and for numbers that make no sense."""
 
     producer: Address
     max_demand: int = 1000
@@ -35,6 +35,8 @@ class To:
     """For a producer with a `BroadcastDispatcher`: only events for which this is true. It runs in the producer."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.producer, Ref | Via):
+            raise SpecError("producer", self.producer, 'a ref, or a Via, as system.via("name") gives it')
         if not _is_int(self.max_demand) or self.max_demand < 1:
             raise SpecError("max_demand", self.max_demand, "an int >= 1")
         if self.min_demand is not None and not (_is_int(self.min_demand) and 0 <= self.min_demand < self.max_demand):

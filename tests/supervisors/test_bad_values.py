@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from supervisors import links
+from supervisors import links, sys
 from supervisors.actor import Actor
 from supervisors.errors import ActorDied, SpecError, StartFailed
 from supervisors.exits import Crash, Exit, Normal, Shutdown
@@ -16,6 +17,9 @@ from supervisors.kernel import Kernel
 from supervisors.ref import Ref
 from supervisors.reports import describe
 from supervisors.spec import ChildSpec
+from supervisors.stages.from_iterable import FromIterable
+from supervisors.stages.stream import stream
+from supervisors.stages.subscription import To
 from supervisors.stopping import stop
 from supervisors.supervisor import Supervisor
 from supervisors.system import System
@@ -113,6 +117,101 @@ def test_an_error_of_ours_can_always_be_shown() -> None:
     assert "NamelessError" in str(ActorDied("a", Crash(NamelessError()), True))
     assert "Nameless" in str(ActorDied("a", Shutdown(Nameless()), True))
     assert "Nameless" in describe(Shutdown(Nameless()))
+
+
+@pytest.mark.parametrize(
+    "what", [Keeper(), "Keeper", dict, lambda: Keeper()], ids=["actor", "name", "dict", "function"]
+)
+def test_what_is_no_class_of_actors_is_refused_with_what_to_write(system: System, what: Any) -> None:
+    with pytest.raises(SpecError, match=r"spawn\(Counter, 42\)"):
+        system.spawn(what)
+    assert len(system.kernel.live()) == 1
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        sys.get_state,
+        lambda name: sys.request(name, "get_state"),
+        stop,
+        To,
+        lambda name: stream([name]),
+        lambda name: ChildSpec("a", Keeper, name=name),
+    ],
+    ids=["get_state", "request", "stop", "To", "stream", "ChildSpec"],
+)
+@pytest.mark.parametrize("name", ["d", 5])
+def test_a_key_where_an_address_is_needed_is_refused_with_what_to_write(
+    use: Callable[[Any], object], name: object
+) -> None:
+    with pytest.raises(SpecError, match=r"system\.via"):
+        use(name)
+
+
+def test_one_producer_that_is_in_no_list_is_refused_with_what_to_write(system: System) -> None:
+    with pytest.raises(SpecError, match=r"stream\(\[producer\]\)"):
+        stream(system.spawn(FromIterable, [1]))  # type: ignore[arg-type]
+
+
+class Taker(Keeper):
+    """Its handlers take something."""
+
+    def keep(self, kept: object, *, twice: bool = False) -> None:
+        self.kept = kept
+
+    def apply(self, function: Callable[..., object]) -> None:
+        function()
+
+
+class InlineTaker(Taker):
+    inline = True
+
+
+class LoopTaker(Taker):
+    dispatcher = "loop"
+
+    async def later(self, kept: object) -> None:
+        self.kept = kept
+
+
+@pytest.mark.parametrize(
+    ("cls", "method", "args", "kwargs"),
+    [
+        (Taker, Taker.keep, (), {}),
+        (Taker, Taker.keep, (1, 2), {}),
+        (Taker, Taker.keep, (1,), {"thrice": True}),
+        (InlineTaker, Taker.keep, (), {}),
+        (LoopTaker, Taker.keep, (), {}),
+        (LoopTaker, LoopTaker.later, (), {}),
+    ],
+)
+def test_arguments_that_do_not_fit_are_told_to_the_caller_and_end_nobody(
+    system: System, cls: Any, method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    ref = system.spawn(cls, "kept")
+
+    async def awaited() -> None:
+        await ref.acall(method, *args, **kwargs)
+
+    with pytest.raises(TypeError, match="argument"):
+        ref.call(method, *args, **kwargs)
+    with pytest.raises(TypeError, match="argument"):
+        asyncio.run(awaited())
+    assert sys.get_state(ref)["kept"] == "kept"
+
+
+@pytest.mark.parametrize("cls", [Taker, InlineTaker, LoopTaker])
+def test_a_type_error_inside_of_a_handler_is_a_crash(system: System, cls: Any) -> None:
+    ref = system.spawn(cls)
+    with pytest.raises(ActorDied) as died:
+        ref.call(Taker.apply, Taker.keep)
+    assert isinstance(died.value.exit, Crash)
+
+
+def test_arguments_of_a_cast_that_do_not_fit_are_a_crash_for_nobody_waits(system: System) -> None:
+    ref = system.spawn(Taker)
+    ref.cast(Taker.keep)  # type: ignore[call-arg]
+    assert isinstance(ref.down().get(5), Crash)
 
 
 @pytest.mark.parametrize("exit", ["shutdown", ValueError("no"), None, Normal])
