@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dspy_actors.errors import LMConfigurationError
@@ -29,6 +29,26 @@ def whole(where: str, name: str, value: object, *, least: int) -> None:
 def a(kind: type | tuple[type, ...], where: str, name: str, value: object, called: str) -> None:
     """Raise `LMConfigurationError` unless `value` is of that kind, which is `called` so."""
     _hold(isinstance(value, kind), where, name, value, called)
+
+
+def flag(where: str, name: str, value: object) -> None:
+    """Raise `LMConfigurationError` unless `value` is True or False."""
+    a(bool, where, name, value, "True or False")
+
+
+def named(where: str, name: str, value: object) -> None:
+    """Raise `LMConfigurationError` unless `value` is a name with at least one letter, or `None`."""
+    _hold(value is None or (isinstance(value, str) and bool(value)), where, name, value, "a name, or None")
+
+
+def names_of(where: str, name: str, value: object) -> frozenset[str]:
+    """The names that are given; a string is one name, not several. Raises `LMConfigurationError` for anything else."""
+    what = "a list of names"
+    _hold(isinstance(value, Iterable) and not isinstance(value, (str, bytes)), where, name, value, what)
+    assert isinstance(value, Iterable)
+    found = tuple(value)
+    _hold(all(isinstance(each, str) for each in found), where, name, found, what)
+    return frozenset(found)
 
 
 def numbers(where: str, *, above: float, **values: object) -> None:

@@ -84,7 +84,14 @@ def _book(scope: Scope, model: LM, reply: Reply[Answer]) -> None:
 def turns_of(prompt: Prompt) -> tuple[Message, ...]:
     """The conversation that a prompt is. Raises `InputError` for what is none."""
     if isinstance(prompt, str):
+        if not prompt.strip():
+            msg = "an empty prompt asks nothing; give a text, or messages of which the last is the user's"
+            raise InputError(msg, field="prompt")
         return (Message.of("user", prompt),)
+    given: object = prompt
+    if not isinstance(given, Sequence):
+        msg = f"a prompt is a text or a list of messages, not {prompt!r:.80}"
+        raise InputError(msg, field="prompt")
     turns = tuple(turn if isinstance(turn, Message) else _turn(turn) for turn in prompt)
     if not turns:
         msg = "an empty conversation asks nothing; give a text, or messages of which the last is the user's"

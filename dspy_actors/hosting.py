@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from dspy_actors.arguments import flag, named
 from dspy_actors.envelope import Envelope
 from dspy_actors.errors import Busy
 from dspy_actors.evaluation.job import Job
@@ -201,6 +202,9 @@ class RuntimeHost:
         if not isinstance(module, Module):
             msg = f"only a Module can be started, not {type(module).__name__}; subclass dspy_actors.Module"
             raise TypeError(msg)
+        named("Runtime.start", "name", name)
+        flag("Runtime.start", "cached", cached)
+        flag("Runtime.start", "quarantine", quarantine)
         label = name or f"{type(module).__name__.lower()}-{next(self._numbers)}"
         versions = Versions(module.deepcopy() if copied else module)
         results = self.results if cached else None

@@ -10,7 +10,7 @@ import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, TypeVar
 
 from dspy_actors.adapters.base import Adapter
@@ -21,7 +21,6 @@ from dspy_actors.errors import (
     CallCancelled,
     DeadlineExceeded,
     DspyActorsError,
-    EvaluationError,
     LMConfigurationError,
     NoRuntime,
     UnknownTenant,
@@ -47,8 +46,8 @@ class Settings:
     `priority` is `None` where nobody named a class: then what runs says which it is of. `tenants` are those that there
     are, `None` where any name is one; nobody's calls (`""`) are always let in.
 
-    Raises `UnknownTenant` for a tenant that is not among them, `EvaluationError` for a class that there is not,
-    `LMConfigurationError` for what is of the wrong type.
+    Raises `UnknownTenant` for a tenant that is not among them, `LMConfigurationError` for a class that there is not and
+    for what is of the wrong type.
     """
 
     lm: LM | None
@@ -68,13 +67,14 @@ class Settings:
         whole("settings", "sample", self.sample, least=0)
         a((LM, type(None)), "settings", "lm", self.lm, "an LM, its name, or None")
         a(str, "settings", "tenant", self.tenant, "a name")
+        a(Mapping, "settings", "options", self.options, "a mapping from names to values")
         a(str, "settings", "session", self.session, "a name")
         if not hasattr(self.adapter, "format") or not hasattr(self.adapter, "parse"):
             raise LMConfigurationError(f"settings(adapter={self.adapter!r:.80}): an adapter, with format and parse")
         self.check_tenants("tenant", self.tenant)
         if self.priority is not None and self.priority not in CLASSES:
-            msg = f"priority={self.priority!r}: one of {', '.join(CLASSES)}"
-            raise EvaluationError(msg)
+            msg = f"settings(priority={self.priority!r:.80}): one of {', '.join(CLASSES)}"
+            raise LMConfigurationError(msg)
 
     def check_tenants(self, where: str, *names: str) -> None:
         """Raise `UnknownTenant` for the first of `names`, given as `where`, that is none of `tenants`."""
@@ -91,9 +91,17 @@ class Settings:
 
     def bind(self, **changes: Any) -> Settings:
         """These settings with some of them changed; an LM may be given by its name."""
+        for name in changes:
+            if name not in _NAMES:
+                msg = f"settings({name}=...): there is no such setting; there are {', '.join(_NAMES)}"
+                raise LMConfigurationError(msg)
         if isinstance(changes.get("lm"), str):
             changes["lm"] = LM(changes["lm"])
         return replace(self, **changes)
+
+
+_NAMES = tuple(each.name for each in fields(Settings) if each.name != "tenants")
+"""What `using` takes; which tenants there are is said once, where the runtime is made."""
 
 
 class Shows(Protocol):

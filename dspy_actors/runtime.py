@@ -11,11 +11,11 @@ from typing import Any, Self
 
 from dspy_actors.adapters.base import Adapter
 from dspy_actors.adapters.chat_adapter import ChatAdapter
-from dspy_actors.arguments import a, numbers, tables_of, wholes
+from dspy_actors.arguments import a, named, names_of, numbers, tables_of, wholes
 from dspy_actors.batch import Mapped, map_rows
 from dspy_actors.direct_stream import Prompt, stream_prompt
 from dspy_actors.envelope import Priority
-from dspy_actors.errors import EvaluationError, NoRuntime, ShuttingDown
+from dspy_actors.errors import NoRuntime, ShuttingDown
 from dspy_actors.hosting import RuntimeHost
 from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.guarding import Guarding
@@ -115,6 +115,7 @@ class Runtime:
         tables_of(Price, "Runtime", prices=prices)
         tables_of(Budget, "Runtime", budgets=budgets, session_budgets=session_budgets)
         a((Guarding, type(None)), "Runtime", "guarding", guarding, "a Guarding")
+        named("Runtime", "name", name)
         self.name = name or f"dspy-actors-{next(_NUMBERS)}"
         self.settings = Settings(
             lm=LM(lm) if isinstance(lm, str) else lm,
@@ -123,7 +124,7 @@ class Runtime:
             tenant=tenant,
             priority=priority,
             parse_retries=parse_retries,
-            tenants=None if tenants is None else frozenset(tenants),
+            tenants=None if tenants is None else names_of("Runtime", "tenants", tenants),
         )
         guarding = guarding or Guarding()
         self.settings.check_tenants("budgets", *(budgets or ()))
@@ -333,9 +334,7 @@ class Runtime:
         Yields `Mapped(index, row, outcome)` for every row; a row that fails has its error in the outcome. Leaving
         the loop early cancels what is under way.
         """
-        if concurrency < 1:
-            msg = f"concurrency={concurrency}: at least 1 row must be under way"
-            raise EvaluationError(msg)
+        wholes("Runtime.map", least=1, concurrency=concurrency)
         host = self._running()
         settings = program.in_force() if isinstance(program, Program) else self._in_force()
         return map_rows(host, program, rows, settings, concurrency, inputs=inputs, ordered=ordered)

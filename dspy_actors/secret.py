@@ -6,6 +6,8 @@ import hashlib
 import re
 from typing import NoReturn
 
+from dspy_actors.errors import LMConfigurationError
+
 _ASSIGNED = re.compile(
     r"""(?ix) ( \b [\w-]* (?: api[_-]?key | token | secret | passw(?:or)?d | passphrase | authorization ) [\w-]* \b
               ["']? \s* (?: [:=] | \b is \b ) \s* ["']? (?: bearer \s+ | basic \s+ )? ) [^\s"',;&]+""",
@@ -29,7 +31,7 @@ class Secret:
 
     `repr`, `str`, f-strings, logs, crash reports and snapshots print `Secret('…wxyz')`; pickling and copying into
     a file is refused. The value itself is read in one place only, `reveal()`, at the moment a request's headers are
-    built.
+    built. Raises `LMConfigurationError` for what is no string, or an empty one.
     """
 
     __slots__ = ("_value",)
@@ -37,7 +39,7 @@ class Secret:
     def __init__(self, value: str) -> None:
         if not isinstance(value, str) or not value.strip():
             msg = "a Secret needs a non-empty string; leave the key out or set the provider's environment variable"
-            raise ValueError(msg)
+            raise LMConfigurationError(msg)
         self._value = value.strip()
 
     def reveal(self) -> str:

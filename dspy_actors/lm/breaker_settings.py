@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import isfinite
 
+from dspy_actors.arguments import number
 from dspy_actors.errors import LMConfigurationError
 
 
@@ -38,10 +39,13 @@ class BreakerSettings:
     consecutive: int | None = None
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            if each.name != "consecutive" or self.consecutive is not None:
+                number("BreakerSettings", each.name, getattr(self, each.name))
         bounds: tuple[tuple[str, bool, str], ...] = (
             ("window_seconds", self.window_seconds > 0, "more than 0"),
-            ("buckets", _is_count(self.buckets) and self.buckets <= 1000, "1 to 1000"),
-            ("minimum", _is_count(self.minimum), "at least 1"),
+            ("buckets", _is_count(self.buckets) and self.buckets <= 1000, "a whole number, 1 to 1000"),
+            ("minimum", _is_count(self.minimum), "a whole number, at least 1"),
             ("failure_ratio", 0 < self.failure_ratio <= 1, "above 0, at most 1"),
             ("slow_ratio", 0 < self.slow_ratio <= 1, "above 0, at most 1"),
             ("slow_seconds", self.slow_seconds > 0, "more than 0"),
@@ -49,8 +53,12 @@ class BreakerSettings:
             ("open_seconds", self.open_seconds > 0, "more than 0"),
             ("longest_open_seconds", self.longest_open_seconds >= self.open_seconds, "at least open_seconds"),
             ("jitter", 0 <= self.jitter < 1, "0 to below 1"),
-            ("probes_to_close", _is_count(self.probes_to_close), "at least 1"),
-            ("consecutive", self.consecutive is None or _is_count(self.consecutive), "None, or at least 1"),
+            ("probes_to_close", _is_count(self.probes_to_close), "a whole number, at least 1"),
+            (
+                "consecutive",
+                self.consecutive is None or _is_count(self.consecutive),
+                "None, or a whole number",
+            ),
         )
         for name, fits, allowed in bounds:
             value = getattr(self, name)

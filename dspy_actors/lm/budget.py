@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from dspy_actors.arguments import a, number
+from dspy_actors.arguments import a, whole
 from dspy_actors.errors import BudgetExceeded, LMConfigurationError
 
 _ZERO = Decimal(0)
@@ -37,12 +37,10 @@ class Budget:
             object.__setattr__(self, "money", _money(self.money))
         for name in ("tokens", "requests"):
             if getattr(self, name) is not None:
-                number("Budget", name, getattr(self, name))
-        for name in ("tokens", "money", "requests"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                msg = f"Budget({name}={value!r}): 0 or more, or None for no bound"
-                raise LMConfigurationError(msg)
+                whole("Budget", name, getattr(self, name), least=0)
+        if self.money is not None and self.money < 0:
+            msg = f"Budget(money={self.money!r}): 0 or more, or None for no bound"
+            raise LMConfigurationError(msg)
 
 
 @dataclass(frozen=True, slots=True)

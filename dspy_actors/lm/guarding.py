@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dspy_actors.arguments import a, tables_of
 from dspy_actors.lm.breaker_settings import BreakerSettings
 from dspy_actors.lm.fairness import Fairness
 from dspy_actors.lm.limiter import LimiterSettings
@@ -18,6 +19,8 @@ class Guarding:
     `breaker` holds for a model at an endpoint, `provider_breaker` for everything at that endpoint: an outage of the
     account or the server stops all its models at once. `limiter` holds for every model and key, unless `limiters` has
     the model, as `openai/gpt-4o-mini`, or its provider, as `openai`. `fairness` is how those who wait share one.
+
+    Raises `LMConfigurationError` for a part that is of another kind.
     """
 
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
@@ -27,6 +30,21 @@ class Guarding:
     fairness: Fairness = field(default_factory=Fairness)
     retry_budget: RetryBudgetSettings = field(default_factory=RetryBudgetSettings)
 
+    def __post_init__(self) -> None:
+        for name, kind in _PARTS.items():
+            a(kind, "Guarding", name, getattr(self, name), f"a {kind.__name__}")
+        tables_of(LimiterSettings, "Guarding", limiters=self.limiters)
+
     def limits_of(self, provider: str, model: str) -> LimiterSettings:
         """The limiter's settings for a model: its own, its provider's, or everybody's."""
         return self.limiters.get(f"{provider}/{model}") or self.limiters.get(provider) or self.limiter
+
+
+_PARTS: Mapping[str, type] = {
+    "breaker": BreakerSettings,
+    "provider_breaker": BreakerSettings,
+    "limiter": LimiterSettings,
+    "limiters": Mapping,
+    "fairness": Fairness,
+    "retry_budget": RetryBudgetSettings,
+}

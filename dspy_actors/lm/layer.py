@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dspy_actors.arguments import a
 from dspy_actors.cache.disk import DiskCache
 from dspy_actors.cache.flight import SingleFlight
 from dspy_actors.cache.table import Table
@@ -63,6 +64,11 @@ class LayerSettings:
     cache_path: Path | None = None
     cache_disk_seconds: float = 7 * 86_400.0
     quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
+
+    def __post_init__(self) -> None:
+        a(StreamSettings, "Runtime", "streaming", self.streaming, "a StreamSettings")
+        a(QuarantineSettings, "Runtime", "quarantine", self.quarantine, "a QuarantineSettings")
+        a(Callable, "Runtime", "open_provider", self.open_provider, "a function of a config that gives a provider")  # type: ignore[arg-type]
 
 
 class LMLayer:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
+from dspy_actors.arguments import a
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.bucket import MINUTE, Bucket
 from dspy_actors.lm.in_flight import InFlight
@@ -63,6 +64,7 @@ class LimiterSettings:
             if value is not None and not (is_number and 0 < value < math.inf):
                 msg = f"LimiterSettings({name}={value!r}): more than 0, or None for no limit known"
                 raise LMConfigurationError(msg)
+        a((bool, type(None)), "LimiterSettings", "follow_latency", self.follow_latency, "True, False or None")
         if self.max_in_flight is not None and self.max_in_flight != int(self.max_in_flight):
             msg = f"LimiterSettings(max_in_flight={self.max_in_flight!r}): a whole number of requests"
             raise LMConfigurationError(msg)

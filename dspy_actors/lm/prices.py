@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TypeAlias
 
 from dspy_actors.errors import LMConfigurationError
@@ -29,9 +29,9 @@ class Price:
 
     def __init__(self, prompt: Money, completion: Money, cached: Money | None = None) -> None:
         for name, value in (("prompt", prompt), ("completion", completion), ("cached", cached)):
-            amount = None if value is None else Decimal(str(value))
+            amount = None if value is None and name == "cached" else _decimal(value)
             if amount is not None and (not amount.is_finite() or amount < 0):
-                msg = f"Price({name}={value!r}): 0 or more for a million tokens"
+                msg = f"Price({name}={value!r}): a number, 0 or more, for a million tokens"
                 raise LMConfigurationError(msg)
             object.__setattr__(self, name, amount)
 
@@ -41,6 +41,14 @@ class Price:
         rate = self.prompt if self.cached is None else self.cached
         money = (usage.prompt_tokens - cached) * self.prompt + cached * rate + usage.completion_tokens * self.completion
         return money / _MILLION
+
+
+def _decimal(given: object) -> Decimal:
+    """What is no number becomes NaN, which no price is."""
+    try:
+        return Decimal(str(given))
+    except InvalidOperation:
+        return Decimal("NaN")
 
 
 Prices = Mapping[str, Price]

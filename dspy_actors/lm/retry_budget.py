@@ -27,7 +27,8 @@ class RetryBudgetSettings:
     def __post_init__(self) -> None:
         for name in ("capacity", "cost", "timeout_cost", "refund"):
             value = getattr(self, name)
-            if not (value >= 0 and isfinite(value)):
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not (is_number and value >= 0 and isfinite(value)):
                 msg = f"RetryBudgetSettings({name}={value!r}): 0 or more"
                 raise LMConfigurationError(msg)
 

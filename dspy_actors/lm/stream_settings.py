@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dspy_actors.arguments import number
+from dspy_actors.arguments import number, whole
 from dspy_actors.errors import LMConfigurationError
 
 LOADS_FIRST = "local"
@@ -41,10 +41,7 @@ class StreamSettings:
                 msg = f"StreamSettings({name}={value!r}): more than 0 seconds"
                 raise LMConfigurationError(msg)
         for name in ("buffer_events", "buffer_bytes"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                msg = f"StreamSettings({name}={value!r}): a whole number, 1 or more"
-                raise LMConfigurationError(msg)
+            whole("StreamSettings", name, getattr(self, name), least=1)
 
     def patience(self, provider: str) -> float:
         """Seconds to the first piece of `provider`."""

@@ -5,15 +5,23 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from dspy_actors.arguments import whole
 from dspy_actors.errors import Busy, ShuttingDown
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many calls of one program run at once, and how many may wait behind them."""
+    """How many calls of one program run at once, and how many may wait behind them.
+
+    Raises `LMConfigurationError` for less than one that runs, or than none that wait.
+    """
 
     max_inflight: int = 1024
     max_queue: int = 100_000
+
+    def __post_init__(self) -> None:
+        whole("Runtime.start", "max_inflight", self.max_inflight, least=1)
+        whole("Runtime.start", "max_queue", self.max_queue, least=0)
 
 
 class Admission:

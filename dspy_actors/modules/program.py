@@ -118,7 +118,8 @@ class Program:
         """Begin a call as `submit` does and read its outputs while they are written; returns at once.
 
         See `ProgramStream`. `fields` are the outputs to be shown, all of them if left out: `["answer"]`, or
-        `["sort.label"]` of the predictor `sort`. Raises `InputError` for one that no predictor has.
+        `["sort.label"]` of the predictor `sort`; a string is one name. Raises `InputError` for one that no
+        predictor has.
         """
         chosen = Selection(fields)
         chosen.check(self.module)

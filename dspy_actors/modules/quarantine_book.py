@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dspy_actors.arguments import a
 from dspy_actors.errors import ProgramError, QuarantineError
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
@@ -56,6 +57,7 @@ class QuarantineBook:
         aside for it. Raises `QuarantineError` for an entry that is not there and for other inputs.
         """
         refuse_on_loop("replay", "`await rt.quarantine.areplay(...)`")
+        a(Program, "replay", "program", program, "what rt.start(module) gave")
         refuse_others(self._quarantine.entry(entry_id), inputs)
         running = program.host.run_on_loop(self._replayed(entry_id, program, dict(inputs), program.in_force()))
         try:
@@ -68,6 +70,7 @@ class QuarantineBook:
 
     async def areplay(self, entry_id: str, program: Program, inputs: Mapping[str, Any]) -> Outcome:
         """As `replay`, without blocking the event loop."""
+        a(Program, "areplay", "program", program, "what rt.start(module) gave")
         refuse_others(self._quarantine.entry(entry_id), inputs)
         try:
             return await self._replayed(entry_id, program, dict(inputs), program.in_force())

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
+from dspy_actors.arguments import a
 from dspy_actors.stream_reader import StreamReader
 from supervisors.exits import Crash, Exit
 from supervisors.reply import Reply
@@ -33,7 +34,12 @@ class StreamProducer(Producer):
     """
 
     def init(self, begin: Callable[[], StreamReader[Any]]) -> None:
-        """`begin` opens the stream; it must not block, which no stream of ours does."""
+        """`begin` opens the stream; it must not block, which no stream of ours does.
+
+        Raises `LMConfigurationError` for what is no function, as a stream that has begun already.
+        """
+        what = "a function that begins the stream, as `lambda: program.stream(...)`"
+        a(Callable, "StreamProducer", "begin", begin, what)  # type: ignore[arg-type]
         self.produces(buffer_size=None)  # holds what was asked for by a consumer that has gone, and no more
         self._begin = begin
         self._stream: StreamReader[Any] | None = None

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
+from dspy_actors.arguments import a
 from dspy_actors.example import Prediction
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
@@ -36,8 +37,10 @@ def streamify(
         async_streaming: if not, the generator is an ordinary one, for a thread without a running loop.
 
     Every call of the function is a call of the program with a state of its own; calls may run at once. Leaving a
-    generator early cancels its call. Raises `InputError` for a listener that no predictor fulfils.
+    generator early cancels its call. Raises `InputError` for a listener that no predictor fulfils, and
+    `LMConfigurationError` for what is no program.
     """
+    a((Module, Program), "streamify", "program", program, "a module, or the handle of a started one")
     module = program.module if isinstance(program, Program) else program
     chosen = chosen_by(stream_listeners, module)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import BlockingCall, DataError, EvaluationError, LMServerError, ShuttingDown
+from dspy_actors.errors import BlockingCall, DataError, LMConfigurationError, LMServerError, ShuttingDown
 from dspy_actors.messages import LMRequest
 from dspy_actors.modules.module import Module
 from supervisors.dynamic import DynamicSupervisor
@@ -185,7 +185,7 @@ def test_a_missing_input_is_an_error_of_that_row() -> None:
 
 
 def test_nothing_under_way_is_refused() -> None:
-    with runtime() as rt, pytest.raises(EvaluationError, match="concurrency=0"):
+    with runtime() as rt, pytest.raises(LMConfigurationError, match="concurrency=0"):
         rt.map(qa(), [], concurrency=0)
 
 

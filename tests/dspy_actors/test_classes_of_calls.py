@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import DeadlineExceeded, EvaluationError, UnknownTenant
+from dspy_actors.errors import DeadlineExceeded, LMConfigurationError, UnknownTenant
 from dspy_actors.evaluation.evaluate import Evaluate
 from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.fairness import Fairness
@@ -90,9 +90,9 @@ def test_a_handle_may_name_its_own_class() -> None:
 
 def test_a_class_that_there_is_not_is_refused() -> None:
     wrong: Any = "urgent"
-    with pytest.raises(EvaluationError, match="priority='urgent': one of interactive, batch, optimizer"):
+    with pytest.raises(LMConfigurationError, match=r"priority='urgent'\): one of interactive, batch, optimizer"):
         Runtime(priority=wrong)
-    with runtime() as rt, pytest.raises(EvaluationError, match="urgent"):
+    with runtime() as rt, pytest.raises(LMConfigurationError, match="urgent"):
         rt.using(priority=wrong)
 
 

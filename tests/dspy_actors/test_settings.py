@@ -6,10 +6,21 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import LMConfigurationError
+from dspy_actors.errors import InputError, LMConfigurationError
+from dspy_actors.lm.breaker_settings import BreakerSettings
+from dspy_actors.lm.budget import Budget
+from dspy_actors.lm.fairness import Fairness
+from dspy_actors.lm.guarding import Guarding
+from dspy_actors.lm.limiter import LimiterSettings
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.prices import Price
+from dspy_actors.lm.retry_budget import RetryBudgetSettings
+from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.modules.predict import Predict
 from dspy_actors.runtime import Runtime
+from dspy_actors.streaming.stream_producer import StreamProducer
+from dspy_actors.streaming.streamify import streamify
+from supervisors.errors import StartFailed
 from tests.dspy_actors.programs import PATIENCE, AskLater, begin, qa, runtime
 
 
@@ -57,7 +68,7 @@ def test_a_handle_started_under_settings_keeps_them() -> None:
 
 
 def test_a_setting_that_does_not_exist_is_refused_by_its_name() -> None:
-    with runtime() as rt, pytest.raises(TypeError, match="temprature"):
+    with runtime() as rt, pytest.raises(LMConfigurationError, match=r"temprature.*deadline"):
         rt.using(temprature=1.0)
 
 
@@ -77,6 +88,15 @@ WRONG: list[dict[str, Any]] = [
     {"adapter": "chat"},
     {"tenant": None},
     {"guarding": "strict"},
+    {"streaming": 5},
+    {"quarantine": True},
+    {"open_provider": 5},
+    {"tenants": "team"},
+    {"tenants": [1]},
+    {"tenants": 5},
+    {"priority": "zz"},
+    {"name": 5},
+    {"name": ""},
     {"prices": {"openai/m": 0.15}},
     {"budgets": {"team-a": 100}},
     {"session_budgets": [1]},
@@ -89,7 +109,90 @@ def test_a_runtime_that_cannot_work_is_refused_when_it_is_made(wrong: dict[str, 
         Runtime(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"deadline": None}, {"lm": 5}, {"tenant": 7}, {"sample": -1}], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"deadline": None},
+        {"lm": 5},
+        {"tenant": 7},
+        {"sample": -1},
+        {"options": 5},
+        {"tenants": ["a"]},
+    ],
+    ids=str,
+)
 def test_settings_that_cannot_work_are_refused_when_they_are_made(wrong: dict[str, Any]) -> None:
     with runtime() as rt, pytest.raises(LMConfigurationError, match=next(iter(wrong))):
         rt.using(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_inflight": 0}, {"max_queue": -1}, {"name": 5}, {"name": ""}, {"cached": "x"}, {"quarantine": 1}],
+    ids=str,
+)
+def test_a_program_that_cannot_work_is_refused_before_it_is_started(wrong: dict[str, Any]) -> None:
+    with runtime() as rt, pytest.raises(LMConfigurationError, match=rf"Runtime\.start\({next(iter(wrong))}="):
+        rt.start(qa(), **wrong)
+
+
+WRONG_PARTS: list[tuple[Any, dict[str, Any]]] = [
+    (Guarding, {"fairness": None}),
+    (Guarding, {"breaker": 5}),
+    (Guarding, {"breaker": None}),
+    (Guarding, {"provider_breaker": None}),
+    (Guarding, {"limiters": {"x": 5}}),
+    (Guarding, {"limiters": None}),
+    (Guarding, {"retry_budget": 5}),
+    (LimiterSettings, {"requests_per_minute": "60"}),
+    (LimiterSettings, {"follow_latency": "x"}),
+    (BreakerSettings, {"minimum": 2.5}),
+    (BreakerSettings, {"window_seconds": "30"}),
+    (RetryBudgetSettings, {"capacity": "x"}),
+    (StreamSettings, {"buffer_events": True}),
+    (Budget, {"tokens": "x"}),
+    (Budget, {"requests": 1.5}),
+    (Fairness, {"weights": [1]}),
+]
+
+
+@pytest.mark.parametrize(("part", "wrong"), WRONG_PARTS, ids=str)
+def test_a_part_of_the_settings_that_cannot_work_is_refused_by_its_name(part: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises(LMConfigurationError, match=rf"{part.__name__}\({next(iter(wrong))}"):
+        part(**wrong)
+
+
+@pytest.mark.parametrize(("prompt", "completion", "named"), [("x", 1, "prompt"), (1, None, "completion")])
+def test_a_price_that_is_no_number_is_refused_by_its_name(prompt: Any, completion: Any, named: str) -> None:
+    with pytest.raises(LMConfigurationError, match=named):
+        Price(prompt, completion)
+
+
+@pytest.mark.parametrize("prompt", [5, "", " ", None, []], ids=repr)
+def test_a_prompt_that_asks_nothing_is_refused_before_anything_is_sent(prompt: Any) -> None:
+    with runtime() as rt:
+        with pytest.raises(InputError) as caught:
+            rt.stream(prompt)
+        assert (caught.value.field, rt.numbers().calls) == ("prompt", 0)
+
+
+def test_what_is_no_program_cannot_be_streamed() -> None:
+    with pytest.raises(LMConfigurationError, match=r"streamify.program='q -> a'"):
+        streamify("q -> a")  # type: ignore[arg-type]
+
+
+def test_a_stream_that_has_begun_is_no_way_to_begin_one() -> None:
+    with runtime() as rt, rt.start(qa()).stream(question="blue") as stream, pytest.raises(StartFailed) as caught:
+        rt.system.spawn(StreamProducer, stream)
+    assert isinstance(caught.value.cause, LMConfigurationError)
+
+
+@pytest.mark.parametrize("key", ["", " ", ["a", ""]], ids=repr)
+def test_an_empty_key_is_refused_as_every_wrong_argument(key: Any) -> None:
+    with pytest.raises(LMConfigurationError, match="non-empty"):
+        LM("openai/m", api_key=key)
+
+
+def test_only_a_started_program_can_replay_what_is_set_aside() -> None:
+    with runtime() as rt, pytest.raises(LMConfigurationError, match=r"replay.program="):
+        rt.quarantine.replay("1", qa(), {"question": "blue"})  # type: ignore[arg-type]
