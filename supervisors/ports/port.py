@@ -43,8 +43,9 @@ class Job:
 class Port(Actor):
     """Runs functions in a process of its own, one after the other, each killed for certain at its deadline.
 
-        ref = system.start_child(ChildSpec("sandbox", Port, kwargs={"modules": ("sandbox",)}))
-        ref.call(Port.run, "sandbox:evaluate", ("1 + 1",))
+        name = system.via("sandbox")
+        system.start_child(ChildSpec("sandbox", Port, kwargs={"modules": ("sandbox",)}, name=name))
+        name.call(Port.run, "sandbox:evaluate", ("1 + 1",))
 
     The function is named "module:function" and imported in the process, which has our import path and nothing else
     of ours. Arguments and answers are what msgpack carries (None, bool, int of 64 bits, float, str, bytes, list, dict;
@@ -69,6 +70,8 @@ class Port(Actor):
     ) -> None:
         """Start the process and wait until it has imported `modules` and is ready.
 
+        `modules` are imported ahead, so that no call pays for it and one that cannot be imported fails the start. It is
+        no list of what is allowed: a call may name any function that the process can import, "os:getpid" too.
         `env` is added to our environment. A call takes at most `timeout` seconds unless it says otherwise; at most
         `max_queue` calls wait (None: any number). `max_frame` is the largest call and the largest answer, and
         `max_words` what is kept of the end of its stderr, both in bytes. Raises SpecError, OSError, and PortExited

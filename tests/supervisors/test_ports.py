@@ -153,6 +153,12 @@ def test_the_example_of_the_package_runs() -> None:
     assert (failed, tried > 0) == (0, True)
 
 
+def test_modules_are_imported_ahead_and_are_no_list_of_what_is_allowed(kernel: Kernel) -> None:
+    port = kernel.spawn(Port, modules=("math",))
+    assert call(port, "os:getpid", timeout=10) == port.call(Port.pid)
+    stop(port)
+
+
 def test_a_call_is_awaited_on_a_loop(port: Ref[Port]) -> None:
     assert asyncio.run(acall(port, "math:isqrt", 25, timeout=5)) == 5
 

@@ -8,6 +8,7 @@ import pytest
 
 from supervisors.errors import SpecError
 from supervisors.hashing import stable_hash
+from supervisors.registry import Registry
 from supervisors.stages.dispatchers import BroadcastDispatcher, Deliver, DemandDispatcher, Inform, Send, Warn
 from supervisors.stages.partition_dispatcher import PartitionDispatcher
 from supervisors.stages.subscription import Subscription, To
@@ -15,7 +16,7 @@ from supervisors.stages.subscription import Subscription, To
 
 def subscriber(dispatcher: Any, name: Any, ask: int = 0, **options: Any) -> Subscription:
     """One that has subscribed, and asked for so many; its name stands for its consumer."""
-    nobody: Any = None
+    nobody = Registry().via("nobody")
     subscription = Subscription(name, nobody, To(nobody, **options))
     dispatcher.subscribe(subscription)
     if ask:

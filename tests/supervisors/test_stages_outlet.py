@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisors.registry import Registry
 from supervisors.stages.buffer import Buffer
 from supervisors.stages.dispatchers import BroadcastDispatcher, Deliver, DemandDispatcher, Dispatcher, Inform
 from supervisors.stages.outlet import Action, Discarded, Need, Outlet
 from supervisors.stages.partition_dispatcher import PartitionDispatcher
 from supervisors.stages.subscription import Subscription, To
 
-NOBODY: Any = None
+NOBODY = Registry().via("nobody")
 
 
 def outlet(dispatcher: Dispatcher | None = None, size: int | None = 100, **options: Any) -> Outlet:
