@@ -39,13 +39,17 @@ def map_rows(
     *,
     inputs: Sequence[str] | None,
     ordered: bool,
+    until: Callable[[int], float | None] = lambda index: None,
 ) -> Iterator[Mapped]:
-    """See `Runtime.map`. `rows` is read in the thread that iterates."""
+    """See `Runtime.map`. `rows` is read in the thread that iterates.
+
+    `until(index)` is when a row's time is over, on the runtime's clock in seconds; `None` gives it the whole deadline.
+    """
     refuse_on_loop("map", "`await program.acall(...)` for each row, or iterate in `asyncio.to_thread`")
     own = program if isinstance(program, Program) else host.start(program)
     mapping = _Mapping(host, own, settings, concurrency, ordered)
     try:
-        yield from mapping.run(rows, inputs)
+        yield from mapping.run(rows, inputs, until)
     finally:
         mapping.close()
         if own is not program:
@@ -68,7 +72,9 @@ class _Mapping:
     async def _deliver(self, row: Row, outcome: Outcome) -> Callable[[], object]:
         return lambda: self._ended.put(Mapped(row.index, row.source, outcome))
 
-    def run(self, rows: Iterable[Mapping[str, Any]], inputs: Sequence[str] | None) -> Iterator[Mapped]:
+    def run(
+        self, rows: Iterable[Mapping[str, Any]], inputs: Sequence[str] | None, until: Callable[[int], float | None]
+    ) -> Iterator[Mapped]:
         fan_out(self._host, self._job, self._concurrency)
         self._job.done.add_done_callback(lambda done: self._ended.put(done.exception()))
         source = enumerate(rows)
@@ -80,7 +86,7 @@ class _Mapping:
                     exhausted = True
                     self._job.feed.close()
                     break
-                self._job.feed.offer(_row(*found, inputs))
+                self._job.feed.offer(_row(*found, inputs, until(found[0])))
                 unfinished += 1
             if not unfinished:
                 continue
@@ -107,9 +113,10 @@ class _Mapping:
             self._host.stop_evaluations(self._job)
 
 
-def _row(index: int, row: Any, inputs: Sequence[str] | None) -> Row:
+def _row(index: int, row: Any, inputs: Sequence[str] | None, until: float | None) -> Row:
     if not hasattr(row, "items"):
         msg = f"row {index} is a {type(row).__name__}; a row is a mapping from input names to values"
         raise DataError(msg, line=index + 1)
     given = dict(row.items())
-    return Row(index, given if inputs is None else {name: given[name] for name in inputs if name in given}, given)
+    taken = given if inputs is None else {name: given[name] for name in inputs if name in given}
+    return Row(index, taken, given, until=until)

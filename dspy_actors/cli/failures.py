@@ -15,12 +15,15 @@ HOPELESS = frozenset({"lm_auth", "lm_billing", "lm_configuration", "lm_not_confi
 
 UNREACHABLE = frozenset({"circuit_open", "lm_transport", "lm_timeout", "lm_unexpected"})
 
+DOWN = UNREACHABLE | {"lm_server"}
+
 REMEDIES = {
     "lm_auth": "check the key in OPENAI_API_KEY",
     "lm_billing": "the account has no money or quota left",
     "lm_not_configured": "or use --lm embedded/knn, which needs no key",
     "circuit_open": "check --base-url and that the server is running",
     "lm_transport": "check --base-url and that the server is running",
+    "lm_server": "the server is there but cannot answer; try again later",
     "lm_timeout": "check --base-url and that the server answers in time",
     "lm_unexpected": "check --base-url: it should end in /v1 and speak OpenAI's chat completions",
     "lm_unsupported_model": "check the model's name in --lm",
@@ -35,6 +38,11 @@ def is_hopeless(error: BaseException | None) -> bool:
 def is_unreachable(error: BaseException | None) -> bool:
     """Whether `error` says that no model answered."""
     return isinstance(error, DspyActorsError) and error.kind in UNREACHABLE
+
+
+def is_down(error: BaseException | None) -> bool:
+    """Whether `error` says that no model answered, or that its server could not."""
+    return isinstance(error, DspyActorsError) and error.kind in DOWN
 
 
 def one_line(error: BaseException) -> str:

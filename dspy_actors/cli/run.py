@@ -12,7 +12,7 @@ import click
 
 from dspy_actors.batch import Mapped
 from dspy_actors.cli.bars import VanishingBar
-from dspy_actors.cli.failures import is_hopeless, is_unreachable, one_line
+from dspy_actors.cli.failures import is_down, is_hopeless, one_line
 from dspy_actors.cli.in_order import InOrder
 from dspy_actors.cli.programs import Inputs, inputs_of, open_program
 from dspy_actors.cli.results import ResultFile, check_out
@@ -117,7 +117,7 @@ class _Work:
         if is_hopeless(outcome.error):
             outcome.unwrap()
         asked_no_model = outcome.attempts == 0 and not isinstance(outcome.error, LMError)
-        is_unproven = not outcome.ok and (asked_no_model or is_unreachable(outcome.error))
+        is_unproven = not outcome.ok and (asked_no_model or is_down(outcome.error))
         return is_unproven and len(self._unproven) < MAX_UNPROVEN
 
     def _say_outage(self, refusal: CircuitOpen) -> None:
@@ -130,7 +130,7 @@ class _Work:
 
     def _raise_unreachable(self, count: int) -> None:
         """Raise where `count` first rows found no model."""
-        found = [one.outcome for one in self._unproven if is_unreachable(one.outcome.error)]
+        found = [one.outcome for one in self._unproven if is_down(one.outcome.error)]
         if len(found) >= count:
             found[-1].unwrap()
 

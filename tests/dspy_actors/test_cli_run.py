@@ -234,6 +234,37 @@ def test_an_outage_is_told_once_with_the_last_failure_of_the_server(here: Path, 
     assert "its last failure was lm_server: openai answered 503 server_error: out of order" in said
 
 
+def test_a_row_waits_for_a_broken_server_no_longer_than_its_deadline(here: Path, stub: StubServer) -> None:
+    stub.control(plan=[{"times": 1}, {"fault": "status=503"}])
+    tickets(here / "rows.jsonl", 24)
+    arguments = ("--data", "rows.jsonl", "--out", "out.jsonl", "--concurrency", 8, "--deadline", 1, "--json")
+    summary = dspy_actors("run", "ticket -> category", *arguments, *openai(stub), cwd=here).summary
+    assert (summary["succeeded"], summary["failed"]) == (1, 23)
+    lines = results(here / "out.jsonl")
+    assert [line["index"] for line in lines] == list(range(24))
+    kinds = {line["error"]["kind"] for line in lines if "error" in line}
+    assert "circuit_open" in kinds <= {"circuit_open", "lm_server", "deadline"}
+    assert summary["sent"] == stub.stats()["requests"]
+
+
+def test_rows_are_not_used_up_while_a_breaker_is_open(here: Path, stub: StubServer) -> None:
+    stub.control(plan=[{"times": 1}, {"times": 9, "fault": "status=503"}])
+    tickets(here / "rows.jsonl", 200)
+    arguments = ("--data", "rows.jsonl", "--out", "out.jsonl", "--concurrency", 2, "--deadline", 3, "--json")
+    summary = dspy_actors("run", "ticket -> category", *arguments, *openai(stub), cwd=here).summary
+    assert summary["rows"] == 200
+    assert summary["succeeded"] > 180
+
+
+def test_a_server_that_never_answers_a_row_ends_the_job_before_it_begins(here: Path, stub: StubServer) -> None:
+    stub.control(fault="status=503")
+    tickets(here / "rows.jsonl", 60)
+    arguments = ("--data", "rows.jsonl", "--out", "out.jsonl")
+    complaint = dspy_actors("run", "ticket -> category", *arguments, *openai(stub), cwd=here).complaint
+    assert "503" in complaint or "lm_server" in complaint
+    assert not (here / "out.jsonl").exists()
+
+
 def test_an_exception_of_the_program_is_the_error_of_its_row(here: Path) -> None:
     write_rows(here / "rows.jsonl", [{"ticket": "a"}, {"ticket": "bad"}, {"ticket": "c"}])
     assert dspy_actors("run", "mine:Loud", "--data", "rows.jsonl", "--out", "out.jsonl", cwd=here).code == 0
