@@ -13,13 +13,10 @@ import aiohttp
 from yarl import URL
 
 from dspy_actors.errors import LMTransportError
-from dspy_actors.lm.transports.arriving import Arriving
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
     HTTPResponse,
-    OnSent,
     TransportSettings,
-    check_headers,
     decoded,
     keep_alive_options,
     proxy_from_environment,
@@ -27,7 +24,7 @@ from dspy_actors.lm.transports.base import (
     too_large,
     transport_error,
 )
-from dspy_actors.lm.transports.slots import Slots
+from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
 
 T = TypeVar("T")
@@ -35,16 +32,13 @@ T = TypeVar("T")
 _SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
-class AiohttpTransport:
+class AiohttpTransport(SlottedTransport):
     """`Transport` on aiohttp. See `base.Transport` for the contract."""
 
     def __init__(self, base_url: str, settings: TransportSettings | None = None) -> None:
-        self._settings = settings or TransportSettings()
-        self._slots = Slots(self._settings.connections)
+        super().__init__(settings)
         self._proxy = proxy_from_environment(base_url, self._settings)
         self._urls: dict[str, URL] = {}
-        self._arriving: set[Arriving] = set()
-        self._closed = False
         connector = _Connector(
             limit=0,
             ssl=tls_context(base_url),
@@ -60,69 +54,18 @@ class AiohttpTransport:
             timeout=aiohttp.ClientTimeout(total=None),
         )
 
-    async def send(
-        self, request: HTTPRequest, *, deadline: float | None = None, on_sent: OnSent | None = None
-    ) -> HTTPResponse:
-        """See `base.Transport.send`."""
-        self._check(request)
-        async with Trip(request.url, self._settings, deadline, on_sent) as trip:
-            await self._slot(trip)
-            try:
-                return await self._try(request, trip, self._exchange)
-            finally:
-                self._slots.give_back()
-
-    async def open(
-        self,
-        request: HTTPRequest,
-        *,
-        deadline: float | None = None,
-        on_sent: OnSent | None = None,
-        first_byte: float | None = None,
-        idle: float | None = None,
-    ) -> Arriving:
-        """See `base.Transport.open`."""
-        self._check(request)
-        async with Trip(request.url, self._settings, deadline, on_sent, first_byte) as trip:
-            await self._slot(trip)
-            try:
-                answer = await self._try(request, trip, self._begin)
-            except BaseException:
-                self._slots.give_back()
-                raise
-        trip.phase = "body"
-        arriving = Arriving(
-            _Source(answer, trip),
-            answer.status,
-            _headers(answer),
-            url=request.url,
-            deadline=deadline,
-            idle=self._settings.body if idle is None else idle,
-            on_end=self._ended,
-        )
-        self._arriving.add(arriving)
-        return arriving
-
     async def aclose(self) -> None:
         """See `base.Transport.aclose`."""
-        self._closed = True
-        for arriving in list(self._arriving):
-            await arriving.aclose()
+        await self._close_arriving()
         await self._session.close()
 
-    def _check(self, request: HTTPRequest) -> None:
-        if self._closed:
-            raise transport_error("the transport is closed", request.url, "closed")
-        check_headers(request)
+    def _whole(self, request: HTTPRequest, trip: Trip) -> Awaitable[HTTPResponse]:
+        return self._try(request, trip, self._exchange)
 
-    async def _slot(self, trip: Trip) -> None:
-        if not self._slots.take():
-            trip.queue()
-            await self._slots.wait()
-
-    def _ended(self, arriving: Arriving) -> None:
-        self._arriving.discard(arriving)
-        self._slots.give_back()
+    async def _begun(self, request: HTTPRequest, trip: Trip) -> Head:
+        answer = await self._try(request, trip, self._begin)
+        trip.phase = "body"
+        return Head(_Source(answer, trip), answer.status, _headers(answer))
 
     async def _try(self, request: HTTPRequest, trip: Trip, once: Callable[[HTTPRequest, Trip], Awaitable[T]]) -> T:
         """`once`, or twice: a connection that the server had dropped while it was idle costs one free second try.

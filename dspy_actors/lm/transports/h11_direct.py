@@ -18,87 +18,37 @@ from urllib.parse import urlsplit
 import h11
 
 from dspy_actors.errors import LMTransportError
-from dspy_actors.lm.transports.arriving import Arriving
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
     HTTPResponse,
-    OnSent,
     TransportSettings,
-    check_headers,
     decoded,
     tls_context,
     too_large,
     transport_error,
 )
 from dspy_actors.lm.transports.h11_connection import Broken, Connection, broken, serialised
-from dspy_actors.lm.transports.slots import Slots
+from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
 
 T = TypeVar("T")
 
 
-class DirectTransport:
+class DirectTransport(SlottedTransport):
     """`Transport` on h11, HTTP/1.1, without proxies. See `base.Transport` for the contract."""
 
     def __init__(self, base_url: str, settings: TransportSettings | None = None) -> None:
-        self._settings = settings or TransportSettings()
+        super().__init__(settings)
         self._loop = asyncio.get_running_loop()
-        self._slots = Slots(self._settings.connections)
         self._tls = tls_context(base_url)
         self._names = Names()
         self._idle: deque[Connection] = deque()
         self._busy: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
-        self._arriving: set[Arriving] = set()
-        self._closed = False
-
-    async def send(
-        self, request: HTTPRequest, *, deadline: float | None = None, on_sent: OnSent | None = None
-    ) -> HTTPResponse:
-        """See `base.Transport.send`."""
-        self._check(request)
-        async with Trip(request.url, self._settings, deadline, on_sent) as trip:
-            await self._slot(trip)
-            try:
-                return await self._with_connection(request, trip, self._exchange)
-            finally:
-                self._slots.give_back()
-
-    async def open(
-        self,
-        request: HTTPRequest,
-        *,
-        deadline: float | None = None,
-        on_sent: OnSent | None = None,
-        first_byte: float | None = None,
-        idle: float | None = None,
-    ) -> Arriving:
-        """See `base.Transport.open`."""
-        self._check(request)
-        async with Trip(request.url, self._settings, deadline, on_sent, first_byte) as trip:
-            await self._slot(trip)
-            try:
-                source = await self._with_connection(request, trip, self._begin)
-            except BaseException:
-                self._slots.give_back()
-                raise
-        arriving = Arriving(
-            source,
-            source.head.status_code,
-            _headers(source.head),
-            url=request.url,
-            deadline=deadline,
-            idle=self._settings.body if idle is None else idle,
-            on_end=self._ended,
-        )
-        self._arriving.add(arriving)
-        return arriving
 
     async def aclose(self) -> None:
         """See `base.Transport.aclose`."""
-        self._closed = True
-        for arriving in list(self._arriving):
-            await arriving.aclose()
+        await self._close_arriving()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in [*self._idle, *self._busy]:
@@ -107,19 +57,12 @@ class DirectTransport:
         self._names.close()
         await asyncio.sleep(0)  # asyncio closes the sockets in its next turn
 
-    def _check(self, request: HTTPRequest) -> None:
-        if self._closed:
-            raise transport_error("the transport is closed", request.url, "closed")
-        check_headers(request)
+    def _whole(self, request: HTTPRequest, trip: Trip) -> Awaitable[HTTPResponse]:
+        return self._with_connection(request, trip, self._exchange)
 
-    async def _slot(self, trip: Trip) -> None:
-        if not self._slots.take():
-            trip.queue()
-            await self._slots.wait()
-
-    def _ended(self, arriving: Arriving) -> None:
-        self._arriving.discard(arriving)
-        self._slots.give_back()
+    async def _begun(self, request: HTTPRequest, trip: Trip) -> Head:
+        source = await self._with_connection(request, trip, self._begin)
+        return Head(source, source.head.status_code, _headers(source.head))
 
     async def _with_connection(
         self, request: HTTPRequest, trip: Trip, once: Callable[[Connection, HTTPRequest, Trip], Awaitable[T]]

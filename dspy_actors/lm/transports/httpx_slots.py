@@ -14,22 +14,18 @@ from typing import Any, TypeVar
 
 import httpx
 
-from dspy_actors.lm.transports.arriving import Arriving
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
     HTTPResponse,
-    OnSent,
     TransportSettings,
-    check_headers,
     decoded,
     keep_alive_options,
     proxy_from_environment,
     tls_context,
     too_large,
-    transport_error,
 )
 from dspy_actors.lm.transports.httpx_errors import is_dropped, mapped
-from dspy_actors.lm.transports.slots import Slots
+from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
 
 T = TypeVar("T")
@@ -42,13 +38,12 @@ _NO_TIMEOUTS: Mapping[str, None] = {}
 """Phases are timed by `Trip`: httpx's own timeouts are per read and cannot bound a body as a whole."""
 
 
-class HttpxTransport:
+class HttpxTransport(SlottedTransport):
     """`Transport` on httpx, HTTP/1.1 only. See `base.Transport` for the contract."""
 
     def __init__(self, base_url: str, settings: TransportSettings | None = None) -> None:
-        self._settings = settings or TransportSettings()
+        super().__init__(settings)
         self._loop = asyncio.get_running_loop()
-        self._slots = Slots(self._settings.connections)
         proxy = proxy_from_environment(base_url, self._settings)
         self._proxy = None if proxy is None else httpx.Proxy(proxy)
         self._tls = tls_context(base_url)
@@ -61,56 +56,10 @@ class HttpxTransport:
         self._busy: set[httpx.AsyncHTTPTransport] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._arriving: set[Arriving] = set()
-        self._closed = False
-
-    async def send(
-        self, request: HTTPRequest, *, deadline: float | None = None, on_sent: OnSent | None = None
-    ) -> HTTPResponse:
-        """See `base.Transport.send`."""
-        self._check(request)
-        async with Trip(request.url, self._settings, deadline, on_sent) as trip:
-            await self._slot(trip)
-            try:
-                return await self._with_connection(request, trip, self._exchange)
-            finally:
-                self._slots.give_back()
-
-    async def open(
-        self,
-        request: HTTPRequest,
-        *,
-        deadline: float | None = None,
-        on_sent: OnSent | None = None,
-        first_byte: float | None = None,
-        idle: float | None = None,
-    ) -> Arriving:
-        """See `base.Transport.open`."""
-        self._check(request)
-        async with Trip(request.url, self._settings, deadline, on_sent, first_byte) as trip:
-            await self._slot(trip)
-            try:
-                source = await self._with_connection(request, trip, self._begin)
-            except BaseException:
-                self._slots.give_back()
-                raise
-        arriving = Arriving(
-            source,
-            source.answer.status_code,
-            _headers(source.answer),
-            url=request.url,
-            deadline=deadline,
-            idle=self._settings.body if idle is None else idle,
-            on_end=self._ended,
-        )
-        self._arriving.add(arriving)
-        return arriving
 
     async def aclose(self) -> None:
         """See `base.Transport.aclose`."""
-        self._closed = True
-        for arriving in list(self._arriving):
-            await arriving.aclose()
+        await self._close_arriving()
         if self._sweeper is not None:
             self._sweeper.cancel()
         while self._idle:
@@ -120,19 +69,12 @@ class HttpxTransport:
         if self._closing:
             await asyncio.wait(self._closing)
 
-    def _check(self, request: HTTPRequest) -> None:
-        if self._closed:
-            raise transport_error("the transport is closed", request.url, "closed")
-        check_headers(request)
+    def _whole(self, request: HTTPRequest, trip: Trip) -> Awaitable[HTTPResponse]:
+        return self._with_connection(request, trip, self._exchange)
 
-    async def _slot(self, trip: Trip) -> None:
-        if not self._slots.take():
-            trip.queue()
-            await self._slots.wait()
-
-    def _ended(self, arriving: Arriving) -> None:
-        self._arriving.discard(arriving)
-        self._slots.give_back()
+    async def _begun(self, request: HTTPRequest, trip: Trip) -> Head:
+        source = await self._with_connection(request, trip, self._begin)
+        return Head(source, source.answer.status_code, _headers(source.answer))
 
     async def _with_connection(
         self,
