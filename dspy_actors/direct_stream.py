@@ -10,6 +10,7 @@ from dspy_actors.errors import DspyActorsError, InputError, LMNotConfiguredError
 from dspy_actors.hosting import RuntimeHost
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
+from dspy_actors.lm.options import check_options
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest, Message, Role
 from dspy_actors.runner import Settings, checkpoint, current_frame
@@ -26,9 +27,10 @@ def stream_prompt(
 ) -> LMStream:
     """Begin a stream as a call of its own. Made from inside of another call it ends with that one, at the latest.
 
-    Raises `InputError`, `LMNotConfiguredError`, `ShuttingDown`; what the model does is raised to the stream's reader.
+    Raises `InputError`, `LMConfigurationError`, `ShuttingDown`; what the model does is raised to the stream's reader.
     """
     turns = turns_of(prompt)
+    check_options("Runtime.stream", options)
     found = LM(lm) if isinstance(lm, str) else lm or settings.lm
     if found is None:
         msg = "no LM: write Runtime(lm='openai/gpt-4o-mini') or rt.stream(..., lm=LM(...))"

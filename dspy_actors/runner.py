@@ -28,6 +28,7 @@ from dspy_actors.errors import (
 from dspy_actors.example import Prediction
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
+from dspy_actors.lm.options import check_options
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
 from supervisors.clock import Clock
@@ -68,6 +69,7 @@ class Settings:
         a((LM, type(None)), "settings", "lm", self.lm, "an LM, its name, or None")
         a(str, "settings", "tenant", self.tenant, "a name")
         a(Mapping, "settings", "options", self.options, "a mapping from names to values")
+        check_options("settings", self.options)
         a(str, "settings", "session", self.session, "a name")
         if not hasattr(self.adapter, "format") or not hasattr(self.adapter, "parse"):
             raise LMConfigurationError(f"settings(adapter={self.adapter!r:.80}): an adapter, with format and parse")

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from dspy_actors.arguments import whole
+from dspy_actors.arguments import a, flag, whole
 from dspy_actors.errors import LMConfigurationError, LMError
 from dspy_actors.lm.falling_back import MAY_ANSWER, Kinds, checked_kinds
 from dspy_actors.lm.hedge import Hedge
+from dspy_actors.lm.options import check_options
 from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.secret import Secret
 
@@ -42,7 +43,8 @@ class LM:
         hedge: send an equal request beside one that is slower than most were, and take what answers first: `True`, or a
             `Hedge` that says when and how often. Both are billed. Never for streams.
         options: sampling options by OpenAI's names, as `temperature=0.0`, `max_tokens=200`; for providers that speak
-            OpenAI's dialect also `model_type="responses"`, to use that API instead of chat completions.
+            OpenAI's dialect also `model_type="responses"`, to use that API instead of chat completions. Names that are
+            not known here are sent as they are, unless one is nearly a known one (`max_token`).
 
     Raises:
         LMConfigurationError: the name has no provider, an option makes no sense, or a model at a server would be asked
@@ -74,10 +76,18 @@ class LM:
         hedge: bool | Hedge | None = None,
         **options: object,
     ) -> None:
+        a(str, "LM", "model", model, "a provider and a model, as 'openai/gpt-4o-mini'")
         provider, slash, name = model.partition("/")
         if not slash or not provider or not name:
             msg = f"LM({model!r}): write the provider before the model, as 'openai/gpt-4o-mini' or 'embedded/knn'"
             raise LMConfigurationError(msg, model=model)
+        flag("LM", "cache", cache)
+        a((str, type(None)), "LM", "base_url", base_url, "a URL, or None for the provider's own")
+        a((str, type(None)), "LM", "api_base", api_base, "a URL, or None for the provider's own")
+        if base_url is not None and api_base is not None:
+            msg = f"LM(base_url={base_url!r:.80}, api_base=...): two words for one thing; give one of them"
+            raise LMConfigurationError(msg, model=model)
+        check_options("LM", options)
         whole("LM", "num_retries", num_retries, least=0)
         if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
             msg = f"LM(timeout={timeout!r}): more than 0 seconds, or None for the provider's default"

@@ -16,6 +16,7 @@ from dspy_actors.errors import (
 from dspy_actors.example import Prediction
 from dspy_actors.lm.falling_back import MAY_ANSWER
 from dspy_actors.lm.lm import LM, Fallback
+from dspy_actors.lm.options import check_options
 from dspy_actors.lm.providers.table import formats_of
 from dspy_actors.messages import LMRequest, LMResponse, Message
 from dspy_actors.modules.asking import asked
@@ -34,7 +35,7 @@ class Predict(Module):
         signature: a `Signature` class or its string form, as `"question -> answer: int"`.
         lm: the model of this predictor alone; otherwise the runtime's.
         instructions: replaces the signature's instructions.
-        config: options of the model for this predictor, as `temperature=0.7`.
+        config: options of the model for this predictor, as `temperature=0.7`; `LMConfigurationError` as for `LM`.
 
     What an optimizer may change: `signature` (its instructions), `demos` and `lm`. `demos` is a tuple of mappings;
     assign a new one, it is never changed in place.
@@ -61,6 +62,7 @@ class Predict(Module):
             raise SignatureError(msg)
         self.signature: type[Signature] = made if instructions is None else made.with_instructions(instructions)
         self.lm = lm
+        check_options("Predict", config)
         self.config: Mapping[str, Any] = dict(config)
         self._demos: tuple[Mapping[str, Any], ...] = ()
         self._kept: PredictorState | None = None

@@ -144,3 +144,63 @@ def test_more_than_one_choice_is_one_request_with_completions() -> None:
     with Runtime(lm="scripted/m", open_provider=lambda _: provider):
         prediction = Predict("question -> answer", n=2)(question="blue")
     assert (prediction.answer, prediction.completions.answer) == ("one", ["one", "two"])
+
+
+SENSELESS: list[dict[str, Any]] = [
+    {"temperature": "hot"},
+    {"temperature": -1},
+    {"temperature": True},
+    {"temperature": float("nan")},
+    {"max_tokens": 0},
+    {"max_tokens": 1.5},
+    {"max_completion_tokens": -1},
+    {"n": 0},
+    {"n": True},
+    {"stop": 5},
+    {"stop": ["a", 5]},
+    {"tools": 5},
+    {"tools": "search"},
+    {"response_format": "xml"},
+    {"cache": "no"},
+    {"base_url": 5},
+]
+
+
+@pytest.mark.parametrize("wrong", SENSELESS, ids=str)
+def test_an_option_that_makes_no_sense_is_refused_by_its_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(LMConfigurationError, match=rf"LM\({next(iter(wrong))}="):
+        LM("openai/m", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"), [("max_token", "max_tokens"), ("temprature", "temperature"), ("fallback", "fallbacks")]
+)
+def test_a_slip_in_the_name_of_an_option_is_told(slip: str, meant: str) -> None:
+    with pytest.raises(LMConfigurationError, match=rf"{slip}.*did you mean {meant}\?"):
+        LM("openai/m", **{slip: 5})
+
+
+def test_options_of_gateways_and_options_left_out_are_let_through() -> None:
+    options = {"min_tokens": 5, "guided_json": {}, "top_n": 3, "num_ctx": 4096, "stop": None, "max_tokens": None}
+    made: Any = LM("openai/m", temperature=0, stop="end", tools=(), response_format={"type": "text"}).copy(**options)
+    assert made.options.items() >= options.items()
+
+
+def test_a_server_is_named_once() -> None:
+    with pytest.raises(LMConfigurationError, match="api_base"):
+        LM("openai/m", base_url="http://a/v1", api_base="http://b/v1")
+
+
+def test_a_model_is_a_name() -> None:
+    with pytest.raises(LMConfigurationError, match="model=5"):
+        LM(5)  # type: ignore[arg-type]
+
+
+def test_options_are_looked_at_wherever_they_are_given() -> None:
+    with pytest.raises(LMConfigurationError, match=r"Predict\(temperature="):
+        Predict("question -> answer", temperature="hot")
+    with Runtime(LM("embedded/knn")) as rt:
+        with pytest.raises(LMConfigurationError, match=r"settings\(max_tokens="):
+            rt.using(options={"max_tokens": 0})
+        with pytest.raises(LMConfigurationError, match=r"Runtime.stream\(stop="):
+            rt.stream("text", stop=5)
