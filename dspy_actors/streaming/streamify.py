@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, Self
 
 from dspy_actors.arguments import a
+from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
@@ -75,18 +76,59 @@ def streamify(
     return astreamer if async_streaming else streamer
 
 
-async def streaming_response(streamer: AsyncIterable[Shown | Prediction | str]) -> AsyncIterator[str]:
+class ServerSentEvents(AsyncIterator[str]):
+    """A stream as server-sent events; see `streaming_response`. Iterate once, on one loop."""
+
+    def __init__(self, streamer: AsyncIterable[Shown | Prediction | str]) -> None:
+        self._source = _events(streamer)
+        self._first: str | None = None
+
+    async def begun(self) -> Self:
+        """Wait for the first event: what the call ends in before it is raised here, where a status can be chosen."""
+        if self._first is None:
+            self._first = await anext(self._source)
+        return self
+
+    async def __anext__(self) -> str:
+        first, self._first = self._first, None
+        return await anext(self._source) if first is None else first
+
+    async def aclose(self) -> None:
+        """End the call."""
+        await self._source.aclose()
+
+
+def streaming_response(streamer: AsyncIterable[Shown | Prediction | str]) -> ServerSentEvents:
     """A stream as server-sent events, for the body of a web service's answer, ending with `data: [DONE]`.
 
     A chunk is `{"chunk": {...}}` with the fields of `StreamResponse`, a status `{"status": ...}`, the prediction
-    `{"prediction": {...}}`. An error is raised: the answer then breaks off without its end, which tells the client.
+    `{"prediction": {...}}`. An error before the first event is raised, by `await events.begun()` if that is called;
+    after it a `DspyActorsError` is the last event, `{"error": kind}`, and `[DONE]` does not come.
     """
-    async for item in streamer:
-        if isinstance(item, Prediction):
-            data: dict[str, Any] = {"prediction": to_jsonable(item.toDict())}
-        elif isinstance(item, StatusMessage):
-            data = {"status": item.message}
-        else:
-            data = {"chunk": item._asdict() if isinstance(item, StreamResponse) else item}
-        yield f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return ServerSentEvents(streamer)
+
+
+async def _events(streamer: AsyncIterable[Shown | Prediction | str]) -> AsyncGenerator[str, None]:
+    begun = False
+    try:
+        async for item in streamer:
+            yield _event(_data(item))
+            begun = True
+    except DspyActorsError as error:
+        if not begun:
+            raise
+        yield _event({"error": error.kind})
+        return
     yield "data: [DONE]\n\n"
+
+
+def _data(item: Shown | Prediction | str) -> dict[str, Any]:
+    if isinstance(item, Prediction):
+        return {"prediction": to_jsonable(item.toDict())}
+    if isinstance(item, StatusMessage):
+        return {"status": item.message}
+    return {"chunk": item._asdict() if isinstance(item, StreamResponse) else item}
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import InputError, LMTransportError, NoRuntime
+from dspy_actors.errors import InputError, LMServerError, LMTransportError, NoRuntime
 from dspy_actors.example import Prediction
 from dspy_actors.modules.program import Program
 from dspy_actors.modules.stream_response import StatusMessage, StreamResponse
@@ -214,14 +214,32 @@ def test_a_web_service_sends_events() -> None:
     assert told[-1] == {"prediction": {"answer": "ja ü"}}
 
 
-def test_a_web_services_answer_breaks_off_with_the_stream() -> None:
-    lines: list[str] = []
-
-    async def serve() -> None:
-        async for line in streaming_response(streamify(qa())(question="why?")):
-            lines.append(line)  # noqa: PERF401 - the loop is the thing
-
-    with scripted([["[[ ## answer ## ]]\none two", LMTransportError("cut")]]), pytest.raises(LMTransportError):
-        asyncio.run(serve())
-    assert len(lines) >= 1
+def test_a_web_services_answer_that_breaks_off_ends_with_the_kind_of_the_error() -> None:
+    with scripted([["[[ ## answer ## ]]\none two", LMTransportError("cut")]]):
+        lines = read(lambda: streaming_response(streamify(qa())(question="why?")))
+    assert len(lines) >= 2
+    assert json.loads(lines[-1].removeprefix("data: ")) == {"error": "lm_transport"}
     assert "data: [DONE]\n\n" not in lines
+
+
+def test_an_error_before_the_first_event_is_raised_where_the_status_can_be_chosen() -> None:
+    async def serve(**inputs: str) -> None:
+        await streaming_response(streamify(qa())(**inputs)).begun()
+
+    with scripted([LMServerError("out of order", status=501)]):
+        with pytest.raises(LMServerError):
+            asyncio.run(serve(question="why?"))
+        with pytest.raises(InputError):
+            asyncio.run(serve())
+
+
+def test_the_first_event_that_was_waited_for_is_sent_like_the_others() -> None:
+    async def serve() -> list[str]:
+        events = streaming_response(streamify(qa())(question="why?"))
+        return [event async for event in await events.begun()]
+
+    with scripted([["[[ ## answer ## ]]\nyes\n\n"]]):
+        lines = asyncio.run(serve())
+    told = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+    assert "".join(each["chunk"]["chunk"] for each in told[:-1]) == "yes"
+    assert told[-1] == {"prediction": {"answer": "yes"}}
