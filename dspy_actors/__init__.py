@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from dspy_actors.evaluation.evaluate import Evaluate, Progress
     from dspy_actors.evaluation.result import EvaluationResult
     from dspy_actors.example import Example, Prediction
-    from dspy_actors.lm.breaker_settings import BreakerSettings
+    from dspy_actors.lm.breaker_settings import FIVE_IN_A_ROW, BreakerSettings
     from dspy_actors.lm.budget import Budget
     from dspy_actors.lm.fairness import Fairness
     from dspy_actors.lm.guarding import Guarding
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from dspy_actors.lm.lm import LM, Fallback
     from dspy_actors.lm.lm_stream import LMStream
     from dspy_actors.lm.prices import Price
+    from dspy_actors.lm.retry_budget import RetryBudgetSettings
     from dspy_actors.lm.stream_settings import StreamSettings
     from dspy_actors.modules.chain_of_thought import ChainOfThought
     from dspy_actors.modules.embedder import Embedder
@@ -101,7 +102,7 @@ _ROOMS = {
     "evaluation.evaluate": "Evaluate Progress",
     "evaluation.result": "EvaluationResult",
     "example": "Example Prediction",
-    "lm.breaker_settings": "BreakerSettings",
+    "lm.breaker_settings": "FIVE_IN_A_ROW BreakerSettings",
     "lm.budget": "Budget",
     "lm.fairness": "Fairness",
     "lm.guarding": "Guarding",
@@ -110,6 +111,7 @@ _ROOMS = {
     "lm.lm": "Fallback LM",
     "lm.lm_stream": "LMStream",
     "lm.prices": "Price",
+    "lm.retry_budget": "RetryBudgetSettings",
     "lm.stream_settings": "StreamSettings",
     "modules.chain_of_thought": "ChainOfThought",
     "modules.embedder": "Embedder",
@@ -140,6 +142,7 @@ _ROOMS = {
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 __all__ = [
+    "FIVE_IN_A_ROW",
     "LM",
     "Adapter",
     "AdapterParseError",
@@ -187,6 +190,7 @@ __all__ = [
     "QuarantineError",
     "QuarantineSettings",
     "QuarantinedInput",
+    "RetryBudgetSettings",
     "Runtime",
     "Secret",
     "ShuttingDown",

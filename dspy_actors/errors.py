@@ -79,9 +79,10 @@ class NoRuntime(DspyActorsError, RuntimeError):
 
     kind = "no_runtime"
 
-    def __init__(self, name: str = "program") -> None:
+    def __init__(self, name: str = "program", *, message: str | None = None) -> None:
         super().__init__(
-            f"{name} was called where no Runtime is. Write one of:\n"
+            message
+            or f"{name} was called where no Runtime is. Write one of:\n"
             f"    with Runtime(lm='openai/gpt-4o-mini'):\n        {name}(...)\n"
             f"or, for services and other threads:\n"
             f"    rt = Runtime(lm='openai/gpt-4o-mini').start_up()\n    program = rt.start({name})\n    program(...)"

@@ -17,6 +17,7 @@ from dspy_actors.direct_stream import Prompt, stream_prompt
 from dspy_actors.envelope import Priority
 from dspy_actors.errors import NoRuntime, ShuttingDown
 from dspy_actors.hosting import RuntimeHost
+from dspy_actors.lm.breaker_book import BreakerBook
 from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.layer import LayerSettings, LMLayer
@@ -243,7 +244,7 @@ class Runtime:
     def _running(self) -> RuntimeHost:
         if self._host is None or self._ended:
             self._refuse_ended()
-            raise NoRuntime("this Runtime, before start_up(),")
+            raise NoRuntime(message="this Runtime has not started: use it as `with rt:`, or call rt.start_up()")
         return self._host
 
     def _running_layer(self) -> LMLayer:
@@ -302,11 +303,7 @@ class Runtime:
         again and again is set aside and every call with it raises `QuarantinedInput`; without, only `safe_call` looks.
         On a running event loop this does not wait; a start that fails is raised by the first call.
         """
-        own = self._limits
-        limits = Limits(
-            own.max_inflight if max_inflight is None else max_inflight,
-            own.max_queue if max_queue is None else max_queue,
-        )
+        limits = self._limits.but(max_inflight, max_queue)
         program = self._running().start(
             module, name=name, settings=self._in_force(), limits=limits, cached=cached, quarantine=quarantine
         )
@@ -331,8 +328,9 @@ class Runtime:
         """Run `program` on each row, lazily: at most `concurrency` rows are under way and few more are read ahead.
 
         `inputs` names the fields of a row that the program is given; `None` gives it the whole row.
-        Yields `Mapped(index, row, outcome)` for every row; a row that fails has its error in the outcome. Leaving
-        the loop early cancels what is under way.
+        Yields `Mapped(index, row, outcome)` for every row; a row that fails has its error in the outcome. None is
+        tried again: in an outage rows end at once in `CircuitOpen`; give those with an `outcome.fault`, which is the
+        infrastructure's, to another `map` later. Leaving the loop early cancels what is under way.
         """
         wholes("Runtime.map", least=1, concurrency=concurrency)
         host = self._running()
@@ -371,15 +369,19 @@ class Runtime:
 
         Raises `LMConfigurationError` for what is no `Budget`, and unless one of the two is named.
         """
-        layer = self._running_layer()
         if isinstance(tenant, str):  # else the book says what is wrong
             self.settings.check_tenants("tenant", tenant)
-        layer.book.set(budget, tenant=tenant, session=session)
+        self._running_layer().book.set(budget, tenant=tenant, session=session)
 
     @property
     def quarantine(self) -> QuarantineBook:
         """The inputs that are set aside: list, show, release, export, replay."""
         return QuarantineBook(self._running_layer().quarantine)
+
+    @property
+    def breakers(self) -> BreakerBook:
+        """The breakers, to be read, opened and reset by name."""
+        return BreakerBook(self._running_layer().gatehouse)
 
     @property
     def system(self) -> System:

@@ -75,11 +75,12 @@ async def ask():
             events = (await client.get("/sort?ticket=My+billing+address+changed")).text.split("\\n\\n")
             told = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
             print("".join(each["chunk"]["chunk"] for each in told[:-1]), told[-1], events[-2:])
+            print((await client.get("/sort")).status_code)
 asyncio.run(ask())
 """
 
     assert output_of(service + asking, tmp_path).strip() == (
-        "billing {'prediction': {'team': 'billing'}} ['data: [DONE]', '']"
+        "billing {'prediction': {'team': 'billing'}} ['data: [DONE]', '']\n400"
     )
 
 

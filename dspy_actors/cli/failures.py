@@ -20,7 +20,7 @@ DOWN = UNREACHABLE | {"lm_server"}
 REMEDIES = {
     "lm_auth": "check the key in OPENAI_API_KEY",
     "lm_billing": "the account has no money or quota left",
-    "lm_not_configured": "or use --lm embedded/knn, which needs no key",
+    "lm_not_configured": "or use the model embedded/knn, which needs no key",
     "circuit_open": "check --base-url and that the server is running",
     "lm_transport": "check --base-url and that the server is running",
     "lm_server": "the server is there but cannot answer; try again later",

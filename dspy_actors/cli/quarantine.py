@@ -173,7 +173,7 @@ def card(entry: Entry) -> str:
         ("version", entry.version[:12]),
         ("reason", _reason(entry)),
         ("failed", f"{entry.faults} calls, from {instant(entry.first_at)} to {instant(entry.last_at)}"),
-        ("set aside", f"{entry.times} times in a row, until {_until(entry)}"),
+        ("set aside", f"{entry.times} time{'' if entry.times == 1 else 's'} in a row, until {_until(entry)}"),
         ("input hash", entry.input_hash),
         *(("input", str(field)) for field in entry.preview),
     ]

@@ -66,7 +66,9 @@ def checked_kinds(on: object) -> Kinds:
 def _checked_kind(given: object) -> type[LMError]:
     kind = error_class(given, LMError) if isinstance(given, str) else given
     if not isinstance(kind, type) or not issubclass(kind, LMError):
-        msg = f"Fallback(on={given!r}): the classes of errors are LMError and those below it"
+        kinds: Kinds = (LMError, *MAY_ANSWER)
+        names = ", ".join(each.__name__ for each in kinds)
+        msg = f"Fallback(on={given!r}): the classes of errors are {names} and ContextWindowExceededError"
         raise LMConfigurationError(msg)
     if _never(kind):
         msg = f"Fallback(on={kind.__name__}): after that no other model is asked: it is no fault of the provider"

@@ -23,6 +23,13 @@ class Limits:
         whole("Runtime.start", "max_inflight", self.max_inflight, least=1)
         whole("Runtime.start", "max_queue", self.max_queue, least=0)
 
+    def but(self, max_inflight: int | None, max_queue: int | None) -> Limits:
+        """These limits, with what is not `None` in its place."""
+        return Limits(
+            self.max_inflight if max_inflight is None else max_inflight,
+            self.max_queue if max_queue is None else max_queue,
+        )
+
 
 class Admission:
     """Counts places. Safe from any thread; one short lock, nobody waits in it.

@@ -164,6 +164,21 @@ def test_a_row_that_wants_to_end_the_process_is_an_error_of_that_row() -> None:
     assert [each.index for each in mapped if not each.outcome.ok] == [2]
 
 
+def test_the_rows_that_the_infrastructure_failed_are_known_and_run_again() -> None:
+    down = True
+
+    def answer(request: LMRequest) -> Any:
+        fails = down and asked(request) in ("q1", "q2")
+        return LMServerError("not here", status=501) if fails else echo(request)
+
+    with runtime(answer) as rt:
+        first = list(rt.map(qa(), Rows(4)))
+        again = [one.row for one in first if one.outcome.fault]
+        down = False
+        second = list(rt.map(qa(), again))
+    assert [each.outcome.unwrap().answer for each in second] == ["q1", "q2"]
+
+
 def test_a_row_that_is_no_mapping_is_named() -> None:
     with runtime() as rt, pytest.raises(DataError, match="row 1 is a str"):
         list(rt.map(qa(), [{"question": "blue"}, "red"]))  # type: ignore[list-item]

@@ -79,6 +79,7 @@ def test_an_entry_is_shown_with_all_that_is_known(capsys: pytest.CaptureFixture[
     ended = inside(capsys, "quarantine", "show", "aa", "--file", path)
     assert ended.code == 0
     assert f"input hash  {FIRST.input_hash}" in ended.out
+    assert "set aside   1 time in a row, until" in ended.out
     assert "failed      3 calls, from 1970-01-01 00:00:01Z to 1970-01-01 00:00:02Z" in ended.out
     as_json = inside(capsys, "quarantine", "show", "aa11", "--file", path, "--json")
     assert json.loads(as_json.out) == json.loads(json.dumps(FIRST.as_data()))

@@ -83,6 +83,11 @@ def test_an_error_after_which_no_other_model_is_asked_is_refused(on: Any) -> Non
         Fallback("a/b", on=on)
 
 
+def test_a_kind_that_there_is_not_is_refused_with_those_there_are() -> None:
+    with pytest.raises(LMConfigurationError, match=r"LMError, CircuitOpen, .*LMTimeoutError"):
+        Fallback("a/b", on=["lm_timeout"])
+
+
 # -- lists of models ---------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,10 @@ import json
 import time
 from typing import Any
 
-from dspy_actors import LM, Predict, Runtime
+import pytest
+
+from dspy_actors import LM, CircuitOpen, LMConfigurationError, Predict, Runtime
+from dspy_actors.lm.breaker import State
 from dspy_actors.lm.guard_actors import BreakerManager
 from dspy_actors.lm.pulse import INTERVAL, Pulse
 from dspy_actors.messages import LMRequest
@@ -53,6 +56,28 @@ def test_a_runtime_whose_default_model_is_cut_off_is_not_ready() -> None:
         assert not rt.ready()
         breakers.call(BreakerManager.reset, "scripted/m")
         assert rt.ready()
+
+
+def test_a_breaker_is_opened_and_reset_by_hand_by_its_name() -> None:
+    with runtime() as rt:
+        ask = rt.start(Predict("question -> answer"))
+        ask(question="q")
+        rt.breakers.force_open("scripted/m")
+        with pytest.raises(CircuitOpen, match="by hand"):
+            ask(question="another")
+        assert rt.breakers.readings()["scripted/m"].state is State.FORCED_OPEN
+        rt.breakers.reset("scripted/m")
+
+        assert ask(question="a third").answer
+
+
+def test_a_breaker_that_there_is_not_is_refused_with_those_there_are() -> None:
+    with runtime() as rt:
+        with pytest.raises(LMConfigurationError, match="none, before the first call"):
+            rt.breakers.reset("nobody/here")
+        Predict("question -> answer")(question="q")
+        with pytest.raises(LMConfigurationError, match=r"'nobody/here'; there are: .*scripted/m"):
+            rt.breakers.force_open("nobody/here")
 
 
 def test_a_breaker_that_nobody_knows_is_not_opened() -> None:

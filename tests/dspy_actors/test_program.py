@@ -269,6 +269,11 @@ def test_a_call_without_a_runtime_shows_both_ways_to_have_one() -> None:
         qa()(question="blue")
 
 
+def test_a_runtime_that_has_not_started_says_how_to_start_it() -> None:
+    with pytest.raises(NoRuntime, match=r"^this Runtime has not started: use it as .*start_up\(\)$"):
+        Runtime().start(qa())
+
+
 def test_an_awaited_call_without_a_runtime_raises_the_same() -> None:
     with pytest.raises(NoRuntime):
         asyncio.run(qa().acall(question="blue"))
