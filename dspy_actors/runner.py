@@ -63,7 +63,7 @@ class Settings:
     tenants: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        number("settings", "deadline", self.deadline)
+        number("settings", "deadline", self.deadline, above=0)
         whole("settings", "parse_retries", self.parse_retries, least=0)
         whole("settings", "sample", self.sample, least=0)
         a((LM, type(None)), "settings", "lm", self.lm, "an LM, its name, or None")

@@ -10,6 +10,7 @@ from dspy_actors.adapters.base import Adapter
 from dspy_actors.adapters.field_listener import FieldListener, FieldPiece
 from dspy_actors.adapters.values import plain_value_text
 from dspy_actors.channel import Channel
+from dspy_actors.errors import DeadlineExceeded
 from dspy_actors.example import Prediction
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.selection import Selection, predictors_of
@@ -98,7 +99,7 @@ class Sink:
 class Voice:
     """One predictor's call as its outputs show it. `spoke` is whether the reader was shown anything."""
 
-    __slots__ = ("_adapter", "_ended", "_listener", "_name", "_predictor", "_sink", "_wanted", "spoke")
+    __slots__ = ("_adapter", "_ended", "_heard", "_listener", "_name", "_predictor", "_sink", "_wanted", "spoke")
 
     def __init__(self, sink: Sink, name: str, predictor: Any, adapter: Adapter, wanted: frozenset[str]) -> None:
         self._sink = sink
@@ -108,10 +109,12 @@ class Voice:
         self._wanted = wanted
         self._listener: FieldListener | None = None
         self._ended: set[str] = set()
+        self._heard: list[str] = []
         self.spoke = False
 
     def begin(self) -> bool:
         """A request is about to be made; whether its answer can be followed while it is written."""
+        self._heard.clear()
         self._listener = self._adapter.listener(self._predictor.signature)
         return self._listener is not None
 
@@ -119,6 +122,7 @@ class Voice:
         """The answer goes on; of several choices the first is shown."""
         assert self._listener is not None
         text = "".join(piece.text for piece in pieces if isinstance(piece, TextPiece) and piece.choice == 0)
+        self._heard.append(text)
         await self._show(self._listener.feed(text))
 
     async def end(self) -> None:
@@ -137,7 +141,11 @@ class Voice:
         if shown:
             self.spoke = True
             self._ended.update(piece.signature_field_name for piece in shown if piece.is_last_chunk)
-            await self._sink.show(shown)
+            try:
+                await self._sink.show(shown)
+            except DeadlineExceeded as error:  # the reader was behind: what the model had written by then is not lost
+                error.partial = error.partial or "".join(self._heard)
+                raise
 
 
 def whole(name: str, field: Any, value: Any) -> StreamResponse:

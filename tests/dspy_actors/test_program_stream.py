@@ -377,6 +377,8 @@ def test_the_deadline_ends_a_stream_whose_reader_is_slow() -> None:
             list(stream)
 
         assert caught.value.phase == "consumer"
+        assert caught.value.partial is not None
+        assert caught.value.partial.startswith(f"{HEADER}word word ")
         wait_until(lambda: provider.streams[0].closed, PATIENCE)
 
 

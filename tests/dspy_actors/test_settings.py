@@ -113,6 +113,8 @@ def test_a_runtime_that_cannot_work_is_refused_when_it_is_made(wrong: dict[str, 
     "wrong",
     [
         {"deadline": None},
+        {"deadline": 0},
+        {"deadline": -1},
         {"lm": 5},
         {"tenant": 7},
         {"sample": -1},

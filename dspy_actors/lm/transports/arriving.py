@@ -190,7 +190,8 @@ class Arriving:
     def _late(self) -> LMTimeoutError:
         now = self._loop.time()
         if self._deadline <= now:
-            text = f"{bare(self._url)}: the call's deadline passed while the answer arrived"
+            why = "the time of the attempt was up (the LM's timeout or the call's deadline)"
+            text = f"{bare(self._url)}: {why} while the answer arrived"
             return LMTimeoutError(text, phase="total")
         text = f"{bare(self._url)}: the answer stopped arriving; gave up after {now - self._since:.3g} s of silence"
         return LMTimeoutError(text, phase="idle")

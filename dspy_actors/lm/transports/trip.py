@@ -139,5 +139,5 @@ class Trip:
         total = self._deadline <= now
         text = f"{bare(self.url)}: {_WORDS[self.phase]}; gave up after {now - self._since:.3g} s"
         if total:
-            text += " because the call's deadline passed"
+            text += ": the time of the attempt was up (the LM's timeout or the call's deadline)"
         return LMTimeoutError(text, phase="total" if total and self.phase != "queue" else self.phase)
