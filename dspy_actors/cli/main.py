@@ -61,7 +61,9 @@ def demo(data: Path | None, signature: str | None, out: Path, concurrency: int, 
 @click.option("--signature", help=SIGNATURE_HELP)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows.")
 @click.option("--concurrency", type=CONCURRENCY, default=16, show_default=True, help=CONCURRENCY_HELP)
-@click.option("--deadline", type=SECONDS, default=600.0, show_default=True, help="Seconds a row may take.")
+@click.option(
+    "--deadline", type=SECONDS, default=600.0, show_default=True, help="Seconds a row may take, all waiting included."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def run(program: str, data: Path, out: Path, as_json: bool, **options: Any) -> int:
     """Run PROGRAM over the rows of a file.
