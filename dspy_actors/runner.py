@@ -32,7 +32,7 @@ from dspy_actors.lm.options import check_options
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
 from supervisors.clock import Clock
-from supervisors.errors import CallTimeout
+from supervisors.errors import CallTimeout, StartFailed
 from supervisors.reply import Reply
 
 T = TypeVar("T")
@@ -306,6 +306,14 @@ def drive(body: Coroutine[Any, Any, T], frame: Frame) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
+
+
+def ours(error: BaseException) -> BaseException:
+    """The error of this package for which something could not be started; `error` itself where it is none."""
+    cause = error
+    while isinstance(cause, StartFailed):
+        cause = cause.cause
+    return cause if isinstance(cause, DspyActorsError) else error
 
 
 def fault_of(error: BaseException | None) -> DspyActorsError | None:

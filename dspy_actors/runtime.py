@@ -35,7 +35,7 @@ from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
 from dspy_actors.modules.quarantine_book import QuarantineBook
 from dspy_actors.quarantine.settings import QuarantineSettings
-from dspy_actors.runner import FRAME, Frame, Settings, refuse_on_loop
+from dspy_actors.runner import FRAME, Frame, Settings, ours, refuse_on_loop
 from dspy_actors.tree import RuntimePlan, RuntimeSupervisor
 from dspy_actors.using import Using
 from supervisors.actor import Ref
@@ -163,7 +163,7 @@ class Runtime:
     # -- life ---------------------------------------------------------------------------------------------------
 
     def start_up(self) -> Self:
-        """Start the tree; returns when all of it is up. Raises `StartFailed`, `BlockingCall` on a running loop."""
+        """Start the tree; returns when it is up. Raises `StartFailed`, `LMConfigurationError`, `BlockingCall`."""
         self._refuse_ended()
         if self._system is not None or self._host is not None:
             return self
@@ -172,9 +172,9 @@ class Runtime:
         system.start()
         try:
             system.start_child(self.child_spec())
-        except BaseException:
+        except BaseException as error:
             system.shutdown(5.0)
-            raise
+            raise ours(error)  # noqa: B904 - the failed start stays its context
         self._system = system
         return self
 

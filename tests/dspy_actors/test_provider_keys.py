@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import LMAuthError, LMBillingError, LMConfigurationError, LMError
+from dspy_actors.errors import LMAuthError, LMBillingError, LMConfigurationError, LMError, LMNotConfiguredError
 from dspy_actors.lm.lm import LM
-from dspy_actors.lm.providers.base import Attempt, KeySource, Provider
+from dspy_actors.lm.providers.base import Attempt, KeySource, LMConfig, Provider
+from dspy_actors.lm.providers.keys import KeyRing
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.messages import LMRequest
 from dspy_actors.runtime import Runtime
@@ -396,3 +397,13 @@ def chain(error: BaseException | None) -> str:
         links.append(f"{error!r} {vars(error)}")
         error = error.__cause__ or error.__context__
     return "\n".join(links)
+
+
+def test_a_callable_that_gives_no_key_is_told_also_where_none_is_needed() -> None:
+    config = LMConfig("local", "m", None, lambda: "", None)
+
+    async def current() -> Secret | None:
+        return await KeyRing(config, "http://here/v1", SetAside(), variable=None, required=False).current()
+
+    with pytest.raises(LMNotConfiguredError, match="returned an empty string"):
+        asyncio.run(current())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,3 +199,8 @@ def test_an_empty_key_is_refused_as_every_wrong_argument(key: Any) -> None:
 def test_only_a_started_program_can_replay_what_is_set_aside() -> None:
     with runtime() as rt, pytest.raises(LMConfigurationError, match=r"replay.program="):
         rt.quarantine.replay("1", qa(), {"question": "blue"})  # type: ignore[arg-type]
+
+
+def test_a_cache_that_cannot_be_is_refused_as_a_wrong_argument(tmp_path: Path) -> None:
+    with pytest.raises(LMConfigurationError, match="cache_path"):
+        Runtime(cache_path=tmp_path / "missing" / "answers.sqlite").start_up()

@@ -146,9 +146,10 @@ async def _ask(source: KeySource, config: LMConfig) -> str:
     else:
         if isinstance(found, Secret):
             return found.reveal()
-        if isinstance(found, str):
+        if isinstance(found, str) and found.strip():
             return found
-        msg = f"the api_key callable of {config.provider}/{config.model} returned a {type(found).__name__}, no string"
+        what = "an empty string" if isinstance(found, str) else f"a {type(found).__name__}, no string"
+        msg = f"the api_key callable of {config.provider}/{config.model} returned {what}"
     raise LMNotConfiguredError(msg, provider=config.provider, model=config.model)
 
 
