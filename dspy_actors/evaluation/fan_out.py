@@ -113,7 +113,10 @@ class _FanOut:
     def _ended(self, working: Reply[Any], ref: Ref[EvaluationActor], number: int, slots: int, hand: Hand) -> None:
         error = working.exception()
         self._job.actors.remove(ref)
-        if error is not None and not self._job.stopped:
+        if error is not None and self._job.stopped:
+            for _ in hand.revoke():  # nobody tries them again; an actor that came late must not wait for their end
+                self._job.feed.settle()
+        elif error is not None:
             cause = error.__cause__ if isinstance(error, ActorDied) and error.__cause__ is not None else error
             try:
                 for row in hand.revoke():

@@ -1,0 +1,69 @@
+"""A job in the hands of evaluation actors that start late and die early; the test plays their supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from dspy_actors.evaluation.fan_out import fan_out
+from dspy_actors.evaluation.feed import Feed
+from dspy_actors.evaluation.job import Hand, Job, Row
+from supervisors.clock import ManualClock
+from supervisors.errors import ActorDied
+from supervisors.exits import Shutdown
+from supervisors.reply import Reply
+
+
+class Actor:
+    """An evaluation actor that has been given its work and does nothing by itself."""
+
+    def __init__(self) -> None:
+        self.working: Reply[None] = Reply()
+        self.hand: Hand | None = None
+
+    def send_request(self, method: Callable[..., Any], job: Job, slots: int, hand: Hand) -> Reply[None]:
+        self.hand = hand
+        return self.working
+
+
+class Crew:
+    """Starts actors when the test says so."""
+
+    def __init__(self) -> None:
+        self.starts: list[Reply[Any]] = []
+        self.evaluations: Any = self
+
+    def send_request(self, method: Callable[..., Any], spec: Any) -> Reply[Any]:
+        self.starts.append(Reply())
+        return self.starts[-1]
+
+    def run_on_loop(self, body: Coroutine[Any, Any, Any]) -> Reply[Any]:
+        body.close()
+        raise AssertionError("a job that was stopped tries no row again")
+
+    def pause(self, seconds: float) -> Reply[None]:
+        return Reply()
+
+    def end_evaluation(self, ref: Any) -> None:
+        pass
+
+
+def test_an_actor_that_comes_after_the_stop_does_not_wait_for_the_rows_of_the_dead() -> None:
+    feed = Feed([Row(0, {}), Row(1, {})], closed=False)
+    deliver: Any = None
+    program: Any = None
+    job = Job(program, program, feed, deliver, ManualClock())
+    crew, first, late = Crew(), Actor(), Actor()
+    fan_out(crew, job, 2)
+    crew.starts[0].set(first)
+    row = asyncio.run(feed.take())
+    assert row is not None
+    assert first.hand is not None
+    assert first.hand.hold(row)
+    job.stop()
+    first.working.fail(ActorDied("first", Shutdown(), True))
+    crew.starts[1].set(late)
+    assert asyncio.run(feed.take()) is None
+    late.working.set(None)
+    assert job.done.done()
