@@ -13,6 +13,7 @@ from typing import Any, Self, TypeAlias
 from dspy_actors.messages import Usage
 
 _SLOTS = frozenset({"_store", "_input_keys", "_call", "_completions"})
+_set = object.__setattr__
 _SHOWN = 60
 """Characters of a value that a repr shows."""
 
@@ -31,15 +32,15 @@ class Example:
 
     def __init__(self, base: Mapping[str, Any] | Example | None = None, **fields: Any) -> None:
         keys: frozenset[str] | None = None
-        store: dict[str, Any] = {}
+        store = fields
         if isinstance(base, Example):
-            store.update(base._store)
+            store = base._store | fields
             keys = base._input_keys
         elif base is not None:
-            store.update(base)
-        store.update(fields)
-        object.__setattr__(self, "_store", store)
-        object.__setattr__(self, "_input_keys", keys)
+            store = dict(base)
+            store.update(fields)
+        _set(self, "_store", store)
+        _set(self, "_input_keys", keys)
 
     def __getattr__(self, name: str) -> Any:
         if name in _SLOTS:  # an object whose __init__ did not run
@@ -115,7 +116,7 @@ class Example:
     def with_inputs(self, *names: str) -> Self:
         """A copy whose inputs are `names`; the other fields are its labels."""
         copied = self.copy()
-        object.__setattr__(copied, "_input_keys", frozenset(names))
+        _set(copied, "_input_keys", frozenset(names))
         return copied
 
     @property
@@ -130,7 +131,7 @@ class Example:
             msg = "this example does not know its inputs; write example.with_inputs('question') first"
             raise ValueError(msg)
         found = Example({name: value for name, value in self._store.items() if name in keys})
-        object.__setattr__(found, "_input_keys", keys)
+        _set(found, "_input_keys", keys)
         return found
 
     def labels(self) -> Example:
@@ -193,9 +194,13 @@ class Prediction(Example):
 
     def __init__(self, base: Mapping[str, Any] | Example | None = None, **fields: Any) -> None:
         super().__init__(base, **fields)
-        object.__setattr__(self, "_input_keys", None)
-        object.__setattr__(self, "_call", base._call if isinstance(base, Prediction) else _NO_CALL)
-        object.__setattr__(self, "_completions", base._completions if isinstance(base, Prediction) else None)
+        _set(self, "_input_keys", None)
+        if isinstance(base, Prediction):
+            _set(self, "_call", base._call)
+            _set(self, "_completions", base._completions)
+        else:
+            _set(self, "_call", _NO_CALL)
+            _set(self, "_completions", None)
 
     @classmethod
     def of(
@@ -203,8 +208,8 @@ class Prediction(Example):
     ) -> Self:
         """A prediction with its call's record."""
         made = cls(fields)
-        object.__setattr__(made, "_call", call or _NO_CALL)
-        object.__setattr__(made, "_completions", completions)
+        _set(made, "_call", call or _NO_CALL)
+        _set(made, "_completions", completions)
         return made
 
     @classmethod
@@ -218,7 +223,8 @@ class Prediction(Example):
 
     def with_call(self, **changes: Any) -> Self:
         """A copy whose call record is changed: `prediction.with_call(cost=0.002, cached=False)`."""
-        return type(self).of(self._store, call=replace(self._call, **changes), completions=self._completions)
+        call = CallRecord(**changes) if self._call is _NO_CALL else replace(self._call, **changes)
+        return type(self).of(self._store, call=call, completions=self._completions)
 
     def __getattr__(self, name: str) -> Any:
         if name in _CALL_NAMES and name not in self._store:

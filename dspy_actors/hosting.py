@@ -135,7 +135,8 @@ class RuntimeHost:
 
     def begin_call(self, name: str) -> None:
         """Count a call as open. Raises `ShuttingDown` once the runtime drains, `UsedAfterFork` in a forked child."""
-        self._same_process(name)
+        if os.getpid() != self._pid:
+            raise UsedAfterFork(name)
         with self._lock:
             if self._closing or self._down:
                 raise ended(name)

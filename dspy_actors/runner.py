@@ -32,7 +32,7 @@ from dspy_actors.lm.options import check_options
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
 from supervisors.clock import Clock
-from supervisors.errors import CallTimeout, StartFailed
+from supervisors.errors import StartFailed
 from supervisors.reply import Reply
 
 T = TypeVar("T")
@@ -167,10 +167,11 @@ class Runner(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Frame:
     """Where code stands: its runner, the settings in force, and, inside a call, that call's envelope and scope.
 
+    Nobody changes one; it is not frozen because one is made for every call, and that would cost a microsecond.
     `sink` is where the call shows its outputs while they are written, if anybody looks.
     """
 
@@ -220,7 +221,7 @@ def _park(reply: Reply[Any]) -> Generator[Reply[Any], bool, bool]:
     return (yield reply)
 
 
-async def settle(reply: Reply[T], phase: str) -> T:
+def settle(reply: Reply[T], phase: str) -> Coroutine[Any, Any, T]:
     """Wait for `reply` within the deadline of the call: the only wait in native code.
 
     Raises:
@@ -229,55 +230,40 @@ async def settle(reply: Reply[T], phase: str) -> T:
     """
     frame = FRAME.get()
     assert frame is not None
-    return await settle_in(frame, reply, phase)
+    return settle_in(frame, reply, phase)
 
 
 async def settle_in(frame: Frame, reply: Reply[T], phase: str) -> T:
     """As `settle`, for the call of `frame`."""
-    assert frame.scope is not None
+    scope = frame.scope
+    assert scope is not None
     if not reply.done():
-        frame.scope.enter(reply)
+        scope.enter(reply)
         try:
-            await _wait(reply, frame, phase)
+            if asyncio._get_running_loop() is None:
+                settled = await _park(reply)
+            else:
+                settled = await _settles(reply, frame)
+            if not settled and not reply.done():
+                phase = frame.runner.phase_of(reply) or phase
+                reply.cancel()
+                raise deadline_exceeded(phase, frame)
         finally:
-            frame.scope.leave(reply)
+            scope.leave(reply)
     if reply.cancelled():
         raise _cancelled(frame)
     try:
-        return reply.get(0)
+        return reply.take()
     except DspyActorsError as error:
         if error.infrastructure:
-            frame.scope.met(error)
+            scope.met(error)
         raise
 
 
-async def _wait(reply: Reply[Any], frame: Frame, phase: str) -> None:
+def _settles(reply: Reply[Any], frame: Frame) -> Coroutine[Any, Any, bool]:
     assert frame.envelope is not None
-    deadline = frame.envelope.deadline
-    left = None if deadline is None else max(0.0, deadline - frame.runner.clock.now())
-    if asyncio._get_running_loop() is None:
-        settled = await _park(reply)
-    else:
-        settled = await settles(reply, left, frame.runner.clock)
-    if not settled and not reply.done():
-        phase = frame.runner.phase_of(reply) or phase
-        reply.cancel()
-        raise deadline_exceeded(phase, frame)
-
-
-async def settles(reply: Reply[Any], seconds: float | None, clock: Clock) -> bool:
-    """Await `reply` for at most `seconds` of `clock`; whether it settled. A cancelled awaiter cancels the reply."""
-    try:
-        await reply.aget(seconds, clock)
-    except CallTimeout:
-        return reply.done()
-    except asyncio.CancelledError:  # of this task; what a cancelled reply raises is no asyncio error
-        raise
-    except BaseException:
-        if reply.done():
-            return True
-        raise
-    return True
+    clock, deadline = frame.runner.clock, frame.envelope.deadline
+    return reply.settles(None if deadline is None else max(0.0, deadline - clock.now()), clock)
 
 
 def deadline_exceeded(phase: str, frame: Frame) -> DeadlineExceeded:

@@ -280,11 +280,22 @@ class Reply(pykka.Future[T], Generic[T]):
             return await self
         if clock is None and self._home is not None:
             clock = self._home.home.clock
+        if not await self.settles(seconds, clock):
+            raise CallTimeout(self.name, seconds)
+        return self.take()
+
+    async def settles(self, seconds: float | None, clock: Clock | None) -> bool:
+        """Await the answer for at most `seconds` of `clock`, or of the running loop's: whether it is there.
+
+        A task that is cancelled meanwhile cancels the reply.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         waiter = Wake(bag_here(loop), future)
-        timer: Timer | asyncio.TimerHandle
-        if clock is None:  # nobody's: a clock made for this would have a thread that nobody ends
+        timer: Timer | asyncio.TimerHandle | None = None
+        if seconds is None:
+            pass
+        elif clock is None:  # nobody's: a clock made for this would have a thread that nobody ends
             timer = loop.call_later(max(0.0, seconds), waiter)
         else:
             timer = clock.call_at(clock.now() + seconds, waiter)
@@ -298,11 +309,11 @@ class Reply(pykka.Future[T], Generic[T]):
             self.cancel()
             raise
         finally:
-            timer.cancel()
-            self._withdraw(waiter)
-        if self._result is UNSET:
-            raise CallTimeout(self.name, seconds)
-        return self.take()
+            if timer is not None:
+                timer.cancel()
+            if self._result is UNSET:  # else whoever settled it has emptied the list, or is about to
+                self._withdraw(waiter)
+        return self._result is not UNSET
 
     # watching
 

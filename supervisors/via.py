@@ -30,7 +30,7 @@ def strict(key: Hashable) -> Slot:
     kind = type(key)
     if kind is tuple:
         members: tuple[Hashable, ...] = key  # type: ignore[assignment]  # it is one
-        return (kind, *map(strict, members))
+        return (kind, *[each if each.__class__ is str else strict(each) for each in members])  # a slot is no str
     return (kind, key)
 
 

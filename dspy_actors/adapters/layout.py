@@ -50,14 +50,23 @@ def sections(text: str) -> list[tuple[str | None, str]]:
     without a carriage return; rarer separators (U+2028, form feed) are part of the text, where DSPy turns them into
     line feeds and so breaks JSON that holds them.
     """
-    found: list[tuple[str | None, list[str]]] = [(None, [])]
-    for line in text.replace("\r\n", "\n").split("\n"):
-        if "[[ ## " in line:
-            stripped = line.strip()
-            match = HEADER.match(stripped)
-            if match is not None:
-                rest = stripped[match.end() :].strip()
-                found.append((match.group(1), [rest] if rest else []))
-                continue
-        found[-1][1].append(line)
-    return [(name, "\n".join(lines).strip()) for name, lines in found]
+    text = text.replace("\r\n", "\n")
+    found: list[tuple[str | None, str]] = []
+    name, begin = None, 0
+    for match in HEADER.finditer(text):
+        start = match.start()
+        if text[text.rfind("\n", 0, start) + 1 : start].strip():  # further inside its line
+            continue
+        found.append((name, _content(text, begin, start)))
+        name, begin = match.group(1), match.end()
+    found.append((name, _content(text, begin, len(text))))
+    return found
+
+
+def _content(text: str, begin: int, end: int) -> str:
+    """What stands between two headers; the rest of the first one's line without the spaces at its end."""
+    content = text[begin:end].strip()
+    if begin == 0 or "\n" not in content:
+        return content
+    rest, _, below = text[begin:end].partition("\n")
+    return f"{rest.rstrip()}\n{below}".strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dspy_actors.errors import (
@@ -29,7 +30,7 @@ from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
 from dspy_actors.modules.results import result_key, score_key
-from dspy_actors.runner import Frame, Settings, refuse_on_loop, settles
+from dspy_actors.runner import Frame, Settings, refuse_on_loop
 
 TICK = 0.1
 """Seconds between two looks at the progress."""
@@ -133,7 +134,7 @@ class Evaluate:
         """Evaluate from a coroutine, without blocking its loop."""
         run = self._begin(program, self.metric, self.devset, self.num_threads)
         try:
-            await settles(run.job.done, None, run.host.clock)
+            await run.job.done.settles(None, run.host.clock)
         except BaseException:
             run.cancel()
             raise
@@ -186,7 +187,8 @@ class _Run:
         self.own = program if isinstance(program, Program) else host.start(program)
         self.closes = not isinstance(program, Program)
         self.keys = self._known_keys(rows, metric, settings) if plan.reuse else {}
-        self.job = Job(self.own, settings, Feed(self._unknown(rows)), self.deliver, host.clock)
+        left = self._unknown(rows) if self.keys else rows
+        self.job = Job(self.own, settings, Feed(left), self.deliver, host.clock)
 
     async def deliver(self, row: Row, outcome: Outcome) -> float | Callable[[], object]:
         """Judge one row's outcome, or ask for another try where the infrastructure failed it."""
@@ -195,8 +197,7 @@ class _Run:
             wait = max(RETRY_WAITS[row.tries], asked or 0.0)
             if passes(outcome.fault) and self.job.fits(row, wait):
                 return wait
-        scored = await self._judged(row, outcome)
-        return lambda: self._keep(scored)
+        return partial(self._keep, await self._judged(row, outcome))
 
     async def _judged(self, row: Row, outcome: Outcome) -> Scored:
         example: Example = row.source
@@ -303,7 +304,8 @@ def _rows(devset: Sequence[Example]) -> list[Row]:
         if not isinstance(example, Example) or example.input_keys is None:
             msg = f"devset[{index}] does not know its inputs; write Example(...).with_inputs('question')"
             raise EvaluationError(msg)
-        rows.append(Row(index, dict(example.inputs().items()), example))
+        keys = example.input_keys
+        rows.append(Row(index, {name: value for name, value in example.items() if name in keys}, example))
     return rows
 
 

@@ -20,6 +20,9 @@ Metric: TypeAlias = Callable[..., Any]
 LONG = 0.005
 """Seconds a metric may hold the programs loop before it is moved to task threads."""
 
+_NUMBERS = frozenset((bool, int, float))
+_ELSEWHERE = object()
+
 
 class Judge:
     """Scores predictions with one metric.
@@ -38,31 +41,40 @@ class Judge:
         """The score of one prediction. Raises `ProgramError` where the metric raises or returns no number."""
         token = FRAME.set(self._frame)
         try:
-            async with asyncio.timeout(self._frame.settings.deadline):
-                return as_score(await self._value(example, prediction))
+            value = self._at_once(example, prediction)
+            if value.__class__ not in _NUMBERS:  # there may be something to wait for
+                async with asyncio.timeout(self._frame.settings.deadline):
+                    value = await self._later(value, example, prediction)
+            return as_score(value)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             msg = f"the metric failed on this row: {type(error).__name__}: {error}"
             raise ProgramError(msg, error_type=type(error).__name__) from error
         finally:
             FRAME.reset(token)
 
-    async def _value(self, example: Example, prediction: Prediction) -> Any:
-        if not self._in_thread:
-            began = time.perf_counter()
-            try:
-                value = self._metric(example, prediction)
-            except (BlockingCall, BlockingCallOnLoop):
-                self._in_thread = True
-            except RuntimeError as error:
-                if "loop" not in str(error) or "running" not in str(error):  # asyncio.run(...) in a metric
-                    raise
-                self._in_thread = True
-            else:
-                self._in_thread = time.perf_counter() - began > LONG
-                return await value if inspect.isawaitable(value) else value
-        runner = self._frame.runner
-        value = await runner.run_in_thread(lambda: self._metric(example, prediction), "metric")
-        return await awaited(value) if inspect.isawaitable(value) else value
+    def _at_once(self, example: Example, prediction: Prediction) -> Any:
+        """What the metric returns on this loop; `_ELSEWHERE` where it is to be called in a task thread."""
+        if self._in_thread:
+            return _ELSEWHERE
+        began = time.perf_counter()
+        try:
+            value = self._metric(example, prediction)
+        except (BlockingCall, BlockingCallOnLoop):
+            self._in_thread = True
+            return _ELSEWHERE
+        except RuntimeError as error:
+            if "loop" not in str(error) or "running" not in str(error):  # asyncio.run(...) in a metric
+                raise
+            self._in_thread = True
+            return _ELSEWHERE
+        self._in_thread = time.perf_counter() - began > LONG
+        return value
+
+    async def _later(self, value: Any, example: Example, prediction: Prediction) -> Any:
+        if value is _ELSEWHERE:
+            runner = self._frame.runner
+            value = await runner.run_in_thread(lambda: self._metric(example, prediction), "metric")
+        return await value if inspect.isawaitable(value) else value
 
 
 async def awaited(value: Awaitable[Any]) -> Any:

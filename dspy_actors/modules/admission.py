@@ -48,6 +48,11 @@ class Admission:
         self.waiting: set[str] = set()
         self.closed = False
 
+    def enter_at_once(self, call_id: str) -> bool:
+        """Take a free place; False, and nothing else, where `enter` would do anything but that."""
+        with self._lock:
+            return not self.closed and self._seat_if_free(call_id)
+
     def enter(self, call_id: str) -> bool:
         """Take a free place, or be counted as waiting.
 
@@ -57,8 +62,7 @@ class Admission:
             if self.closed:
                 msg = f"{self._name} was stopped; start it again"
                 raise ShuttingDown(msg)
-            if not self.waiting and len(self.running) < self.limits.max_inflight:
-                self.running.add(call_id)
+            if self._seat_if_free(call_id):
                 return True
             if len(self.waiting) >= self.limits.max_queue:
                 msg = (
@@ -68,6 +72,12 @@ class Admission:
                 raise Busy(msg, name=self._name)
             self.waiting.add(call_id)
             return False
+
+    def _seat_if_free(self, call_id: str) -> bool:
+        if self.waiting or len(self.running) >= self.limits.max_inflight:
+            return False
+        self.running.add(call_id)
+        return True
 
     def seat(self, call_id: str) -> bool:
         """Give a waiting call a place, if there is one."""

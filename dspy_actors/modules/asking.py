@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 from dspy_actors.envelope import Envelope
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
 from dspy_actors.modules.sink import Voice
-from dspy_actors.runner import Frame, settle
+from dspy_actors.runner import Frame, Shows, settle, settle_in
 
 
-async def asked(lm: LM, request: LMRequest, frame: Frame, voice: Voice | None) -> Answer:
+def asked(lm: LM, request: LMRequest, frame: Frame, voice: Voice | None) -> Coroutine[Any, Any, Answer]:
     """The model's answer, shown by `voice` where it can be followed. Native code: see `runner.drive`.
 
-    The next pieces are asked for when the reader has room, so a reader's pace reaches the socket. That another model
-    answered than the one asked is a failure that the call met: what that one makes of the input says little of it.
+    The next pieces are asked for when the reader has room, so a reader's pace reaches the socket.
     """
     assert frame.envelope is not None
-    assert frame.scope is not None
     if frame.sink is None:
-        answer = await settle(frame.runner.complete(lm, request, frame.envelope), "model")
-    else:
-        frame.sink.notes("lm_start", lm, request)
-        answer = await _heard(lm, request, frame, frame.envelope, voice)
-        frame.sink.notes("lm_end", answer.response)
-    if answer.met is not None:
-        frame.scope.met(answer.met)
+        return settle_in(frame, frame.runner.complete(lm, request, frame.envelope), "model")
+    return _noted(lm, request, frame, frame.envelope, frame.sink, voice)
+
+
+async def _noted(
+    lm: LM, request: LMRequest, frame: Frame, envelope: Envelope, sink: Shows, voice: Voice | None
+) -> Answer:
+    sink.notes("lm_start", lm, request)
+    answer = await _heard(lm, request, frame, envelope, voice)
+    sink.notes("lm_end", answer.response)
     return answer
 
 

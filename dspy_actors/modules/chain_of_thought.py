@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any, ClassVar
 
 from dspy_actors.example import Prediction
@@ -32,8 +33,8 @@ class ChainOfThought(Module):
         extended = made.prepend("reasoning", OutputField(desc="${reasoning}"), type_=str)
         self.predict = Predict(extended, lm=lm, instructions=instructions, **config)
 
-    async def steps(self, inputs: dict[str, Any]) -> Prediction:
-        return await self.predict.steps(inputs)
+    def steps(self, inputs: dict[str, Any]) -> Coroutine[Any, Any, Prediction]:
+        return self.predict.steps(inputs)
 
     def __repr__(self) -> str:
         return f"ChainOfThought({self.predict.signature.signature!r})"

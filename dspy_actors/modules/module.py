@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from dspy_actors.example import Prediction
 from dspy_actors.modules.own_inputs import check_own_inputs
-from dspy_actors.runner import Frame, drive, refuse_on_loop, require_frame, settle_in
+from dspy_actors.runner import Frame, Shows, drive, refuse_on_loop, require_frame, settle_in
 from dspy_actors.state import PredictorState, dump, read_json, restore, write_json_atomic
 
 if TYPE_CHECKING:
@@ -162,19 +162,22 @@ def _run_blocking(module: Module, inputs: dict[str, Any], frame: Frame) -> Predi
     return as_prediction(drive(settle_in(frame, running, "aforward"), frame), module)
 
 
-async def run_awaited(module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
+def run_awaited(module: Module, inputs: dict[str, Any], frame: Frame) -> Coroutine[Any, Any, Prediction]:
     """Run `module` as part of the call of `frame`, from a coroutine."""
-    if frame.sink is None:
-        return await _run_awaited(module, inputs, frame)
-    frame.sink.notes("module_start", module, inputs)
-    prediction = await _run_awaited(module, inputs, frame)
-    frame.sink.notes("module_end", prediction)
+    running = module.steps(inputs) if module.native else _run_foreign(module, inputs, frame)
+    return running if frame.sink is None else _noted(running, module, inputs, frame.sink)
+
+
+async def _noted(
+    running: Coroutine[Any, Any, Prediction], module: Module, inputs: dict[str, Any], sink: Shows
+) -> Prediction:
+    sink.notes("module_start", module, inputs)
+    prediction = await running
+    sink.notes("module_end", prediction)
     return prediction
 
 
-async def _run_awaited(module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
-    if module.native:
-        return await module.steps(inputs)
+async def _run_foreign(module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
     aforward = getattr(module, "aforward", None)
     if aforward is not None:
         check_own_inputs(module, aforward, inputs)

@@ -133,6 +133,8 @@ class Predict(Module):
                 if unread is not None:  # the model cannot be asked a second time: the first answer is what is wrong
                     raise unread from error
                 raise
+            if answer.met is not None:  # another model answered: what that one makes of the input says little of it
+                frame.scope.met(answer.met)
             usage = answer.response.usage if answer.source == "model" else None
             model = answer.model or lm.name
             frame.scope.book(model, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)

@@ -197,13 +197,13 @@ class Program:
         kind: str | None = "cancelled"
         admitted = False
         try:
-            record = drive(self._admit(frame), frame)
+            record = self._let_in(frame) or drive(self._admit(frame), frame)
             admitted = True
             with self._guard(frame, record, inputs, safe or None):
                 key = key_in(self._plan.results, record, inputs, settings)
                 prediction = kept(self._plan.results, key)
                 if prediction is None:
-                    fresh = execute(self._host, self.name, record.module, inputs, frame)
+                    fresh = execute(self._host, self._plan.name, record.module, inputs, frame)
                     prediction = keep(self._plan.results, key, annotated(fresh, frame, record.version), frame)
             kind = None
             return prediction
@@ -242,7 +242,7 @@ class Program:
         kind: str | None = "cancelled"
         admitted = False
         try:
-            record = await self._admit(frame)
+            record = self._let_in(frame) or await self._admit(frame)
             admitted = True
             module = record.module if variant is None else variant
             if sink is not None:
@@ -252,7 +252,7 @@ class Program:
                 key = key_in(results, record, inputs, settings)
                 prediction = kept(results, key)
                 if prediction is None:
-                    fresh = await execute_awaited(self._host, self.name, module, inputs, frame)
+                    fresh = await execute_awaited(self._host, self._plan.name, module, inputs, frame)
                     prediction = keep(results, key, annotated(fresh, frame, record.version), frame)
                 elif sink is not None:
                     await sink.replay(prediction)
@@ -278,14 +278,15 @@ class Program:
         outer = current_frame()
         if outer is not None:
             checkpoint(outer)
-        self._host.begin_call(self.name)
+        name = self._plan.name
+        self._host.begin_call(name)
         inside = outer.envelope if outer is not None else None
         deadline = self._host.clock.now() + settings.deadline
         if outer is not None and inside is not None and outer.runner.clock is self._host.clock:
             deadline = deadline if inside.deadline is None else min(deadline, inside.deadline)
         envelope = Envelope(
             call_id=new_call_id(),
-            path=(self.name,) if inside is None else (*inside.path, self.name),
+            path=(name,) if inside is None else (*inside.path, name),
             deadline=deadline,
             tenant=settings.tenant,
             priority=settings.priority or "interactive",
@@ -300,6 +301,12 @@ class Program:
         self._host.end_call()
 
     # -- admission ----------------------------------------------------------------------------------------------
+
+    def _let_in(self, frame: Frame) -> Record | None:
+        """What the call runs, where the actor is up and a place is free; `None` where that takes `_admit`."""
+        if self._starting is None and self._plan.admission.enter_at_once(_envelope(frame).call_id):
+            return self._plan.versions.active
+        return None
 
     async def _admit(self, frame: Frame) -> Record:
         """Wait for the actor's start and for a place: native code, driven by a blocking caller."""
