@@ -103,11 +103,13 @@ class Example:
 
     def values(self, include_dspy: bool = False) -> list[Any]:
         """Field values in order."""
-        return [self._store[name] for name in self.keys(include_dspy)]
+        return [value for _, value in self.items(include_dspy)]
 
     def items(self, include_dspy: bool = False) -> list[tuple[str, Any]]:
         """Pairs of name and value in order."""
-        return [(name, self._store[name]) for name in self.keys(include_dspy)]
+        if include_dspy:
+            return list(self._store.items())
+        return [item for item in self._store.items() if not item[0].startswith("dspy_")]
 
     def get(self, name: str, default: Any = None) -> Any:
         """The field, or `default`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -268,20 +268,21 @@ class _Run:
             self.stop_reason = f"stopped by the end of the runtime after {len(self.ended)} of {self.total} rows"
         elif error is not None:
             raise error
-        rows = tuple(self.ended[index] for index in sorted(self.ended))
+        ended, self.ended = self.ended, {}  # what was found is the caller's alone: it ends with that, at once
+        rows = tuple(ended[index] for index in sorted(ended))
         coverage = self.scored / self.total
         total = sum(row.score for row in rows if row.score is not None)
         score = None if self.scored == 0 else round(100.0 * total / self.scored, 2)
         seconds = self.host.clock.now() - self.began
-        return EvaluationResult(score, rows, coverage, seconds, self._incomplete(coverage), self.total)
+        return EvaluationResult(score, rows, coverage, seconds, self._incomplete(coverage, rows), self.total)
 
-    def _incomplete(self, coverage: float) -> str | None:
+    def _incomplete(self, coverage: float, rows: Iterable[Scored]) -> str | None:
         if self.stop_reason is not None:
             return self.stop_reason
         if coverage >= self.plan.coverage_floor:
             return None
         kinds: dict[str, int] = {}
-        for row in self.ended.values():
+        for row in rows:
             if row.verdict == "unscored" and row.kind is not None:
                 kinds[row.kind] = kinds.get(row.kind, 0) + 1
         why = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
