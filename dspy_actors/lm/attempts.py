@@ -68,15 +68,15 @@ class Attempts:
                     raise
             await self._back_off(work, tries.sent - tries.hedges, last)
 
-    async def _one(self, work: Work, exchange: Exchange, tries: Tries, passing: Passing) -> LMResponse:
+    def _one(self, work: Work, exchange: Exchange, tries: Tries, passing: Passing) -> Coroutine[Any, Any, LMResponse]:
         """One attempt, and where it is the first one and slow, a second beside it."""
         once, hedge = self._once(work, exchange, tries, passing), work.hedge
         if hedge is None or not exchange.whole or tries.sent > 0:
-            return await once
+            return once
         after = self.gates.lane.begin(hedge)
         if after is None:
-            return await once
-        return await first_answer(once, self._clock.sleep(after), lambda: self._hedge(work, exchange, tries))
+            return once
+        return first_answer(once, self._clock.sleep(after), lambda: self._hedge(work, exchange, tries))
 
     def _hedge(self, work: Work, exchange: Exchange, tries: Tries) -> Coroutine[Any, Any, LMResponse] | None:
         """The second request beside a slow one; `None` where there may be none."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 from dspy_actors.errors import AdapterParseError, LMConfigurationError, LMUnsupportedFeatureError
 from dspy_actors.lm.providers.anthropic_stream import MessageAssembler
@@ -85,13 +86,13 @@ class AnthropicProvider:
         self._wire = Wire(self.name, self.endpoint, transport, keys, lambda key: {"x-api-key": key}, headers)
         self._dialect = Messages()
 
-    async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
+    def complete(self, request: LMRequest, attempt: Attempt) -> Coroutine[Any, Any, LMResponse]:
         """See `base.Provider.complete`."""
-        return await self._wire.complete(self._dialect, request, attempt)
+        return self._wire.complete(self._dialect, request, attempt)
 
-    async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
+    def stream(self, request: LMRequest, attempt: Attempt) -> Coroutine[Any, Any, ProviderStream]:
         """See `base.Provider.stream`."""
-        return await self._wire.stream(self._dialect, request, attempt)
+        return self._wire.stream(self._dialect, request, attempt)
 
     async def listing(self, deadline: float | None = None) -> Listing:
         """See `listing.Lists`."""

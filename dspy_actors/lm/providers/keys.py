@@ -42,14 +42,19 @@ class KeyRing:
         self.tries = max(2, len(self._known))
         """How many requests the refusal of one may lead to, itself included."""
 
+    @property
+    def at_hand(self) -> Secret | None:
+        """The key to send, where that is known without a look; `None` says to ask `current`."""
+        return self._known[0] if self._known and self._set_aside.empty and not self._doubted else None
+
     async def current(self) -> Secret | None:
         """The key to send, `None` where none is needed: the first that is not set aside.
 
         Raises `LMNotConfiguredError` where it is needed and missing, `LMConfigurationError` if it cannot be sent, and
         the error that set the keys aside where all of them are.
         """
-        if self._known and self._set_aside.empty and not self._doubted:
-            return self._known[0]
+        if self.at_hand is not None:
+            return self.at_hand
         if not self._known:
             await self._read_again(None)
         if not self._known:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, ProviderStream, checked_base_url
@@ -33,13 +34,13 @@ class OpenAIProvider:
             self.name, config, opening, self.endpoint, variable=_VARIABLE, required=not is_loopback(self.endpoint)
         )
 
-    async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
+    def complete(self, request: LMRequest, attempt: Attempt) -> Coroutine[Any, Any, LMResponse]:
         """See `base.Provider.complete`."""
-        return await self._wire.complete(dialect_of(request, self.name), request, attempt)
+        return self._wire.complete(dialect_of(request, self.name), request, attempt)
 
-    async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
+    def stream(self, request: LMRequest, attempt: Attempt) -> Coroutine[Any, Any, ProviderStream]:
         """See `base.Provider.stream`."""
-        return await self._wire.stream(dialect_of(request, self.name), request, attempt)
+        return self._wire.stream(dialect_of(request, self.name), request, attempt)
 
     async def listing(self, deadline: float | None = None) -> Listing:
         """See `listing.Lists`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -18,7 +17,7 @@ from dspy_actors.errors import (
 )
 from dspy_actors.lm.classify import classify
 from dspy_actors.lm.providers.base import Attempt
-from dspy_actors.lm.providers.dialect import Dialect
+from dspy_actors.lm.providers.dialect import Dialect, JSONObject
 from dspy_actors.lm.providers.keys import KeyRing
 from dspy_actors.lm.providers.wire_stream import WireStream, request_id_of, whole_body
 from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, Incoming, Transport
@@ -34,40 +33,72 @@ KeyHeaders: TypeAlias = Callable[[str], Mapping[str, str]]
 """The headers that carry a key."""
 
 
-@dataclass(frozen=True, slots=True)
 class Wire:
     """What a provider speaks through. Lives on the io loop; `name` is the provider's.
 
     `key_headers` writes a key into headers, `headers` are what every request has besides.
     """
 
-    name: str
-    endpoint: str
-    transport: Transport
-    keys: KeyRing
-    key_headers: KeyHeaders
-    headers: Mapping[str, str]
+    __slots__ = ("_for_key", "_key", "_urls", "endpoint", "headers", "key_headers", "keys", "name", "transport")
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: str,
+        transport: Transport,
+        keys: KeyRing,
+        key_headers: KeyHeaders,
+        headers: Mapping[str, str],
+    ) -> None:
+        self.name = name
+        self.endpoint = endpoint
+        self.transport = transport
+        self.keys = keys
+        self.key_headers = key_headers
+        self.headers = headers
+        self._key: Secret | None = None
+        self._for_key = headers
+        """The headers with `_key` among them."""
+        self._urls: dict[str, str] = {}
 
     async def complete(self, dialect: Dialect, request: LMRequest, attempt: Attempt) -> LMResponse:
-        """Ask in `dialect`. Raises an `LMError` with provider, model and, of an answer, status and request id."""
-        try:
-            data = dialect.body(request)
-        except LMError as error:
-            raise self.placed(error, request.model) from None
-        body = await self._written(data, request)
-        answer, data = await self.post(dialect.path, body, attempt, request.model)
-        try:
-            return dialect.read(data, request, request_id_of(answer))
-        except LMError as error:
-            raise self.placed(error, request.model, answer) from None
+        """Ask in `dialect`. A refused key is replaced where there is another one.
+
+        Raises an `LMError` with provider, model and, of an answer, status and request id. All is done in this one
+        coroutine: each frame of a call costs memory while thousands wait.
+        """
+        keys, model = self.keys, request.model
+        if _is_large(request):
+            body = await asyncio.to_thread(self._body, dialect.body, request)
+        else:
+            body = self._body(dialect.body, request)
+        tries = keys.tries
+        while True:
+            tries -= 1
+            key = keys.at_hand or await keys.current()
+            try:
+                answer = await self.transport.send(
+                    self._request(dialect.path, body, attempt, key), deadline=attempt.deadline, on_sent=attempt.on_sent
+                )
+            except (LMTransportError, LMTimeoutError) as error:
+                error.provider, error.model, error.request_id = self.name, model, attempt.request_id
+                raise
+            data = await asyncio.to_thread(_loads, answer) if len(answer.body) > _BIG else _loads(answer)
+            if isinstance(data, dict) and not data.get("error"):
+                try:
+                    return dialect.read(data, request, request_id_of(answer))
+                except LMError as error:
+                    raise self.placed(error, model, answer) from None
+            refusal = self.refusal(answer, data, model, key)
+            if not await keys.refused(key, refusal) or tries <= 0:
+                raise refusal
 
     async def stream(self, dialect: Dialect, request: LMRequest, attempt: Attempt) -> WireStream:
         """Ask in `dialect` for an answer in pieces; returns when it has begun. Raises as `complete` does."""
-        try:
-            data = dialect.stream_body(request)
-        except LMError as error:
-            raise self.placed(error, request.model) from None
-        body = await self._written(data, request)
+        if _is_large(request):
+            body = await asyncio.to_thread(self._body, dialect.stream_body, request)
+        else:
+            body = self._body(dialect.stream_body, request)
         tries = self.keys.tries
         while True:
             tries -= 1
@@ -81,22 +112,6 @@ class Wire:
             if not await self.keys.refused(key, refusal) or tries <= 0:
                 raise refusal
 
-    async def post(
-        self, path: str, body: bytes, attempt: Attempt, model: str
-    ) -> tuple[HTTPResponse, dict[str, object]]:
-        """Send `body`; the answer, and what it holds. A refused key is replaced where there is another one."""
-        tries = self.keys.tries
-        while True:
-            tries -= 1
-            key = await self.keys.current()
-            answer = await self._send(path, body, attempt, model, key)
-            data = await _read(answer) if answer.status == 200 else None
-            if isinstance(data, dict) and not data.get("error"):
-                return answer, data
-            error = self.refusal(answer, data, model, key)
-            if not await self.keys.refused(key, error) or tries <= 0:
-                raise error
-
     async def get(self, url: str, deadline: float | None, model: str) -> HTTPResponse:
         """Fetch `url`, whatever the status of the answer. No key that is set aside is sent."""
         key = await self.keys.current()
@@ -107,23 +122,13 @@ class Wire:
             error.provider, error.model = self.name, model
             raise
 
-    async def _written(self, data: Mapping[str, object], request: LMRequest) -> bytes:
-        size = 0
-        for turn in request.messages:
-            for part in turn.parts:
-                if isinstance(part, ImagePart):
-                    size += len(part.url)
-        if size > _BIG:
-            return await asyncio.to_thread(self._dumps, data, request.model)
-        return self._dumps(data, request.model)
-
-    async def _send(self, path: str, body: bytes, attempt: Attempt, model: str, key: Secret | None) -> HTTPResponse:
-        request = self._request(path, body, attempt, key)
+    def _body(self, written: Callable[[LMRequest], JSONObject], request: LMRequest) -> bytes:
+        """The request as its dialect has it `written`, in bytes."""
         try:
-            return await self.transport.send(request, deadline=attempt.deadline, on_sent=attempt.on_sent)
-        except (LMTransportError, LMTimeoutError) as error:
-            error.provider, error.model, error.request_id = self.name, model, attempt.request_id
-            raise
+            data = written(request)
+        except LMError as error:
+            raise self.placed(error, request.model) from None
+        return self._dumps(data, request.model)
 
     async def _open(self, path: str, body: bytes, attempt: Attempt, model: str, key: Secret | None) -> Incoming:
         request = self._request(path, body, attempt, key, accept="text/event-stream")
@@ -140,10 +145,13 @@ class Wire:
             raise
 
     def _request(self, path: str, body: bytes, attempt: Attempt, key: Secret | None, **more: str) -> HTTPRequest:
-        headers = {**self.headers, "x-request-id": attempt.request_id, **more}
-        if key is not None:
-            headers.update(self.key_headers(key.reveal()))
-        return HTTPRequest("POST", self.endpoint + path, headers, body)
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = self.endpoint + path
+        if key is not self._key:
+            self._for_key = self.headers if key is None else {**self.headers, **self.key_headers(key.reveal())}
+            self._key = key
+        return HTTPRequest("POST", url, {**self._for_key, "x-request-id": attempt.request_id, **more}, body)
 
     async def _refused(self, incoming: Incoming, attempt: Attempt, model: str, key: Secret | None) -> LMError:
         """What a stream was refused with; the body of the refusal is read to its end."""
@@ -204,17 +212,23 @@ def _blotted(answer: HTTPResponse, key: str) -> HTTPResponse:
     return HTTPResponse(answer.status, headers, answer.body.replace(key.encode(), b"[key]"))
 
 
-async def _read(answer: HTTPResponse) -> object:
-    if len(answer.body) > _BIG:
-        return await asyncio.to_thread(_loads, answer.body)
-    return _loads(answer.body)
-
-
-def _loads(body: bytes) -> object:
+def _loads(answer: HTTPResponse) -> object:
+    """What the body of a 200 holds, `None` for what is no JSON; the others are read where they are classified."""
+    if answer.status != 200:
+        return None
     try:
-        return json.loads(body)
+        return json.loads(answer.body)
     except (ValueError, RecursionError):
         return None
+
+
+def _is_large(request: LMRequest) -> bool:
+    size = 0
+    for turn in request.messages:
+        for part in turn.parts:
+            if isinstance(part, ImagePart):
+                size += len(part.url)
+    return size > _BIG
 
 
 def _is_json(value: object) -> bool:
