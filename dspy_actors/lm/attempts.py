@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from functools import partial
 from random import Random
 from typing import Any
 
+from dspy_actors.envelope import Priority
 from dspy_actors.errors import BudgetExceeded, DeadlineExceeded, LMError
 from dspy_actors.lm.exchange import Exchange
 from dspy_actors.lm.gates import Gates, Passing
@@ -36,6 +36,20 @@ class Tries:
         """The number of the next request, from 1."""
         self.sent += 1
         return self.sent
+
+
+class _Hurry:
+    """Tells the gates that an attempt has become more urgent; as small as may be, for it is kept as long as a call."""
+
+    __slots__ = ("_gates", "_passing")
+
+    def __init__(self, gates: Gates, passing: Passing) -> None:
+        self._gates = gates
+        self._passing = passing
+
+    def __call__(self, priority: Priority) -> None:
+        """Any thread."""
+        self._gates.hurry(self._passing, priority)
 
 
 class Attempts:
@@ -123,7 +137,7 @@ class Attempts:
         work.account.phase = "limiter"
         passing = self._passing(work)
         account = work.account
-        account.hurried = partial(self.gates.hurry, passing)
+        account.hurried = _Hurry(self.gates, passing)
         passing.priority = account.priority  # then look: it may have become more urgent meanwhile
         try:
             await self.gates.enter(passing)

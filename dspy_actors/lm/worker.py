@@ -69,13 +69,7 @@ class LMWorker(Actor):
     def _begin(self, work: Work, exchange: Exchange, *counts: str) -> Reply[Answer]:
         reply: Reply[Answer] = self.defer()
         task = self.start_task(self._answer(work, exchange, reply, counts))
-        loop = asyncio.get_running_loop()
-
-        def stop_if_cancelled(settled: Reply[Answer]) -> None:
-            if settled.cancelled():
-                loop.call_soon_threadsafe(task.cancel)
-
-        reply.add_done_callback(stop_if_cancelled)
+        reply.add_done_callback(_GivenUp(task))
         return reply
 
     async def _answer(self, work: Work, exchange: Exchange, reply: Reply[Answer], counts: tuple[str, ...]) -> None:
@@ -99,6 +93,20 @@ class LMWorker(Actor):
             await asyncio.Event().wait()
         finally:
             await self.provider.aclose()
+
+
+class _GivenUp:
+    """Stops the task of a call that nobody waits for any more. A class of its own, for it is kept as long as a call."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def __call__(self, settled: Reply[Answer]) -> None:
+        """In the settling thread."""
+        if settled.cancelled():
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
 def worker_class(io_loop: str) -> type[LMWorker]:

@@ -11,13 +11,12 @@ from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.providers.table import provider_for
 from dspy_actors.lm.transports.base import TransportSettings
 from dspy_actors.lm.transports.choose import choose
-from dspy_actors.lm.transports.observed import observed
 
 OpenProvider: TypeAlias = Callable[[LMConfig], Provider]
 
 
 def opener(transport: str, set_aside: SetAside, servers: Servers | None = None) -> OpenProvider:
     """Opens the provider of a config by its name, over `transport` (see `Runtime`), with keys set aside together."""
-    factory = observed(choose(transport))
+    factory = choose(transport)
     settings = TransportSettings()
     return lambda config: provider_for(config, factory, settings, set_aside, servers)

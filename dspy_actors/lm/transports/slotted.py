@@ -1,4 +1,4 @@
-"""`SlottedTransport`: what the HTTP transports share: admission, the two ways to send, and their answers' slots."""
+"""`SlottedTransport`: what the HTTP transports share: admission, the two ways to send, who hears of their answers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dspy_actors.lm.transports.base import (
     check_headers,
     transport_error,
 )
+from dspy_actors.lm.transports.observed import tell
 from dspy_actors.lm.transports.slots import Slots
 from dspy_actors.lm.transports.trip import Trip
 
@@ -45,9 +46,11 @@ class SlottedTransport:
                 trip.queue()
                 await self._slots.wait()
             try:
-                return await self._whole(request, trip)
+                answer = await self._whole(request, trip)
             finally:
                 self._slots.give_back()
+        tell(answer.status, answer.headers)
+        return answer
 
     async def open(
         self,
@@ -77,6 +80,7 @@ class SlottedTransport:
             on_end=self._ended,
         )
         self._arriving.add(arriving)
+        tell(arriving.status, arriving.headers)
         return arriving
 
     def _whole(self, request: HTTPRequest, trip: Trip) -> Awaitable[HTTPResponse]:
