@@ -99,17 +99,32 @@ class Streamed:
         return await self._provider.stream(request, attempt)
 
     async def _pour(self, source: ProviderStream, pieces: Sequence[Piece], work: Work, passing: Passing) -> None:
-        flow = self._turn.flow
-        while pieces:
-            size = sum(map(size_of, pieces))
-            self._size += size
-            if not flow.write(pieces, size):
+        room = self._written(pieces)
+        pour = getattr(
+            source, "pour", None
+        )  # a stream that can write as its pieces come, and need not be asked each time
+        while True:
+            if not room:
                 work.account.phase = "consumer"
                 began = self._clock.now()
-                await flow.channel.room()
+                await self._turn.flow.channel.room()
                 passing.held += self._clock.now() - began
                 work.account.phase = "stream"
-            pieces = await source.read()
+            if pour is not None:
+                room = False
+                if not await pour(self._written):
+                    return
+            else:
+                pieces = await source.read()
+                if not pieces:
+                    return
+                room = self._written(pieces)
+
+    def _written(self, pieces: Sequence[Piece]) -> bool:
+        """Write to the flow; whether there is room for more."""
+        size = sum(map(size_of, pieces))
+        self._size += size
+        return self._turn.flow.write(pieces, size)
 
     def _watched(self, attempt: Attempt, watch: Watch) -> Attempt:
         """The attempt, from whose sending on the first piece is waited for, and from a server's being ready again."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,9 @@ from dspy_actors.messages import LMRequest, LMResponse, Message, Usage
 from dspy_actors.pieces import Piece, TextPiece
 from dspy_actors.testing.peer import Peer, Reaction
 from tests.dspy_actors.providing import DIALECTS, TURNS, opened
+
+POURS: ContextVar[bool] = ContextVar("POURS", default=False)
+"""Whether streams are poured, where they can be, after their first pieces."""
 
 CHUNKED = b"HTTP/1.1 200 Said\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -41,6 +46,8 @@ async def read_stream(provider: Any, request: LMRequest, attempt: Attempt) -> St
     try:
         while more := await stream.read():
             went.pieces += more
+            if POURS.get() and hasattr(stream, "pour"):
+                await poured(stream, went.pieces)
         went.answer = stream.response()
     except LMError as error:
         went.error = error
@@ -48,6 +55,21 @@ async def read_stream(provider: Any, request: LMRequest, attempt: Attempt) -> St
         went.usage = stream.usage
         await stream.aclose()
     return went
+
+
+async def poured(stream: Any, into: list[Piece]) -> None:
+    """Pour the rest of a stream, to somebody who has no room for more after every second piece."""
+    told = 0
+
+    def write(pieces: Sequence[Piece]) -> bool:
+        nonlocal told
+        assert pieces, "nothing is written"
+        told += 1
+        into.extend(pieces)
+        return told % 2 == 1
+
+    while await stream.pour(write):
+        assert told % 2 == 0, "it stopped with room left"
 
 
 def stream_in(

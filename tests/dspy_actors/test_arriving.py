@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dspy_actors.errors import LMTimeoutError, LMTransportError
-from dspy_actors.lm.transports.arriving import Arriving
-from dspy_actors.lm.transports.base import transport_error
+from dspy_actors.lm.transports.arriving import Arriving, poured
+from dspy_actors.lm.transports.base import Take, transport_error
+from tests.dspy_actors.pouring import PouringIncoming
 
-ACTIONS = ("read", "data", "end", "fail", "cancel", "close", "turn")
+ACTIONS = ("read", "pour", "data", "end", "fail", "cancel", "close", "turn")
 
 
 class Source:
@@ -45,6 +46,9 @@ class Source:
             raise what
         return what
 
+    async def pour(self, take: Take) -> bool:
+        return await poured(self.next, take)
+
     async def release(self, clean: bool) -> None:
         assert self.asked == self.finished, "released while somebody reads"
         self.released.append(clean)
@@ -75,6 +79,8 @@ class Play:
         reading = self.reads[-1] if self.reads and not self.reads[-1].done() else None
         if action == "read" and reading is None:
             self.reads.append(asyncio.create_task(self._read()))
+        elif action == "pour" and reading is None:
+            self.reads.append(asyncio.create_task(self._read(PouringIncoming(self.arriving))))
         elif action == "data":
             self.sent.append(b"%d" % len(self.sent))
             self.source.say(self.sent[-1])
@@ -90,9 +96,9 @@ class Play:
         elif action == "turn":
             await asyncio.sleep(0)
 
-    async def _read(self) -> bytes:
+    async def _read(self, arriving: Arriving | PouringIncoming | None = None) -> bytes:
         try:
-            return await self.arriving.read()
+            return await (arriving or self.arriving).read()
         except BaseException:
             assert self.source.released, "a read has failed and the connection is still held"
             raise
@@ -199,6 +205,32 @@ def test_a_task_that_is_being_cancelled_may_still_read_as_it_cleans_up() -> None
         return await task
 
     assert asyncio.run(once()) == "idle"
+
+
+def test_bytes_that_are_poured_end_the_silence() -> None:
+    async def once() -> tuple[list[bytes], float]:
+        play = Play(30.0, 0)
+        got: list[bytes] = []
+        come = asyncio.Event()
+
+        def take(data: bytes) -> bool:
+            got.append(data)
+            come.set()
+            return True
+
+        pour = asyncio.create_task(play.arriving.pour(take))
+        await asyncio.sleep(0)
+        before = play.arriving._until
+        play.source.say(b"alive")
+        await come.wait()
+        after = play.arriving._until
+        pour.cancel()
+        await asyncio.gather(pour, return_exceptions=True)
+        return got, after - before
+
+    got, later = asyncio.run(once())
+    assert got == [b"alive"]
+    assert later > 0
 
 
 def test_two_tasks_may_not_read_at_the_same_time() -> None:

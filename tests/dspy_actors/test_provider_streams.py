@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ from dspy_actors.secret import Secret
 from dspy_actors.testing.peer import SILENCE, Peer, Reaction
 from tests.dspy_actors.embedded import prompt
 from tests.dspy_actors.providing import TURNS, ask_in, opened
-from tests.dspy_actors.streaming import CHUNKED, Streamed, read_stream, stream_in, streamed_from
+from tests.dspy_actors.streaming import CHUNKED, POURS, Streamed, read_stream, stream_in, streamed_from
 from tests.server.client import StubServer
 
 DIALECT = pytest.mark.parametrize("dialect", ["chat", "responses", "messages", "local"])
@@ -49,6 +50,14 @@ def chat(*chunks: Any, done: bool = True) -> bytes:
 
 def said(text: str, finish: str | None = None, index: int = 0) -> dict[str, Any]:
     return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": finish}]}
+
+
+@pytest.fixture(autouse=True, params=["read", "poured"])
+def how(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever is true of a stream that is read is true of one that is poured."""
+    token = POURS.set(request.param == "poured")
+    yield
+    POURS.reset(token)
 
 
 # -- in good health ---------------------------------------------------------------------------------------------------

@@ -19,8 +19,11 @@ from dspy_actors.lm.transports.base import (
 )
 from dspy_actors.lm.transports.choose import choose
 from dspy_actors.lm.transports.slots import Slots
+from dspy_actors.testing.incoming import INCOMING_CHECKS
+from dspy_actors.testing.incoming_ends import END_CHECKS
 from dspy_actors.testing.peer import Peer, Reaction, reply
 from dspy_actors.testing.transports import TRANSPORT_CHECKS, Check
+from tests.dspy_actors.pouring import pouring
 from tests.server.client import StubServer
 
 TRANSPORTS = ("httpx", "aiohttp", "h11")
@@ -34,6 +37,11 @@ def factory(request: pytest.FixtureRequest) -> TransportFactory:
 @pytest.mark.parametrize("check", TRANSPORT_CHECKS, ids=lambda check: check.__name__)
 def test_a_transport_keeps_its_contract(factory: TransportFactory, check: Check) -> None:
     asyncio.run(check(factory))
+
+
+@pytest.mark.parametrize("check", INCOMING_CHECKS + END_CHECKS, ids=lambda check: check.__name__)
+def test_an_answer_that_is_poured_keeps_the_contract_of_reads(factory: TransportFactory, check: Check) -> None:
+    asyncio.run(check(pouring(factory)))
 
 
 @pytest.mark.parametrize("name", ["aiohttp", "h11"])

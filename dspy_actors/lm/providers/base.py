@@ -64,6 +64,10 @@ class ProviderStream(Protocol):
     """An answer that the server has begun. Lives on the io loop; one task at a time reads.
 
     Whoever has it closes it, also after its end and after an error; dropped, it keeps its connection.
+
+    One whose pieces come fast may have `async def pour(self, write: Callable[[Sequence[Piece]], bool]) -> bool` too:
+    reads on and hands the pieces to `write` as they come, until that has no room for more (True) or to the clean end
+    (False). It is used in place of reads once the first piece was read, and saves a turn of the loop for each.
     """
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from dspy_actors.errors import LMError, LMTimeoutError, LMTransportError
 from dspy_actors.lm.providers.dialect import Assembler, Dialect
@@ -24,6 +24,9 @@ _LAST_BYTES = 0.25
 
 _SLICE = 16 * 1024
 """Bytes that are read as events at once: half a millisecond's work, then others on the loop have their turn."""
+
+Write: TypeAlias = Callable[[Sequence[Piece]], bool]
+"""Takes the next pieces, at least one; whether there is room for more. It must not wait."""
 
 _BIG = 1_000_000
 _STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -71,6 +74,8 @@ class WireStream:
         self._told: LMError | None = None
         self._response: LMResponse | None = None
         self._some = False
+        self._write: Write | None = None
+        self._full = False
 
     @property
     def usage(self) -> Usage | None:
@@ -98,6 +103,23 @@ class WireStream:
         self._some = self._some or bool(pieces)
         return pieces
 
+    async def pour(self, write: Write) -> bool:
+        """Hand the next pieces to `write` as they come until it has no room for more: True. False at the clean end.
+
+        Raises as `read` does. Pieces of an answer that flows go from the socket to `write` in one turn of the loop.
+        """
+        while True:
+            if self._flows():
+                self._full = False
+                await self._pour(write)
+                if self._full:
+                    return True
+            pieces = await self.read()
+            if not pieces:
+                return False
+            if not write(pieces):
+                return True
+
     def response(self) -> LMResponse:
         """See `ProviderStream.response`."""
         if self._response is None:
@@ -110,10 +132,49 @@ class WireStream:
         self._rest = b""
         await self._incoming.aclose()
 
+    def _flows(self) -> bool:
+        """Whether the next bytes are events, as far as is known, and none were left over."""
+        over = self._response is not None or self._failure is not None or self._said_all()
+        return not over and self._told is None and self._head is None and not self._rest
+
+    def _said_all(self) -> bool:
+        """Whether the last event was read, though not the end of the body."""
+        return self._assembler.done
+
+    async def _pour(self, write: Write) -> None:
+        """Let bytes flow; whatever ends that is left for `read` to make something of."""
+        self._write = write
+        try:
+            await self._incoming.pour(self._poured)
+        except (LMTransportError, LMTimeoutError) as error:
+            if not self._assembler.ended:
+                self._failure = error
+        except BaseException:
+            await self._incoming.aclose()
+            raise
+        finally:
+            self._write = None
+
+    def _poured(self, data: bytes) -> bool:
+        """Bytes have come: write their pieces; whether more may come in this way."""
+        if len(data) > _SLICE:
+            self._rest = data
+            return False
+        pieces = self._taken(self._reader.feed(data))
+        if pieces:
+            self._some = True
+            assert self._write is not None
+            self._full = not self._write(pieces)
+        return not self._full and self._failure is None and not self._said_all()
+
     async def _next(self) -> Sequence[Piece]:
         while self._response is None:
             if self._failure is not None:
                 raise self._failure
+            if self._said_all():
+                await self._drain()
+                self._finish(())
+                return ()
             data = await self._bytes()
             if self._head is not None:
                 self._head += data
@@ -152,6 +213,13 @@ class WireStream:
 
     def _take(self, events: list[Event]) -> list[Piece]:
         """What the events add; an error among them is held back until what came before it was read."""
+        pieces = self._taken(events)
+        if self._failure is not None and not pieces:
+            raise self._failure
+        return pieces
+
+    def _taken(self, events: list[Event]) -> list[Piece]:
+        """What the events add; what ends the reading is the failure."""
         pieces: list[Piece] = []
         assembler = self._assembler
         try:
@@ -164,8 +232,6 @@ class WireStream:
         if self._failure is None and assembler.size > MAX_ANSWER:
             what = f"the streamed answer is larger than {MAX_ANSWER} characters"
             self._failure = LMTransportError(what, provider_code="too_large")
-        if self._failure is not None and not pieces:
-            raise self._failure
         return pieces
 
     def _finish(self, pieces: Sequence[Piece]) -> None:

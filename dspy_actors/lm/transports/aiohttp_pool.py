@@ -13,9 +13,11 @@ import aiohttp
 from yarl import URL
 
 from dspy_actors.errors import LMTransportError
+from dspy_actors.lm.transports.arriving import poured
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
     HTTPResponse,
+    Take,
     TransportSettings,
     decoded,
     keep_alive_options,
@@ -137,6 +139,9 @@ class _Source:
         except aiohttp.ClientError as error:
             failure = _mapped(error, self._trip)
         raise failure
+
+    async def pour(self, take: Take) -> bool:
+        return await poured(self.next, take)
 
     async def piece(self) -> bytes:
         """`next` with aiohttp's own errors. What had arrived before a connection broke comes first."""

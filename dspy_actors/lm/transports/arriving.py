@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import ParamSpec, Protocol, TypeVar
 
 from dspy_actors.errors import LMError, LMTimeoutError, LMTransportError
-from dspy_actors.lm.transports.base import Inflater, bare, transport_error
+from dspy_actors.lm.transports.base import Inflater, Take, bare, transport_error
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 _NEVER = float("inf")
 
@@ -17,6 +20,10 @@ class Source(Protocol):
 
     async def next(self) -> bytes:
         """The next bytes, `b""` at the end. Cancelled or failed, it is not asked again. Raises `LMTransportError`."""
+        ...
+
+    async def pour(self, take: Take) -> bool:
+        """As `Incoming.pour`. Cancelled or failed, nothing is asked for again."""
         ...
 
     async def release(self, clean: bool) -> None:
@@ -42,6 +49,7 @@ class Arriving:
         "_loop",
         "_since",
         "_source",
+        "_take",
         "_task",
         "_timer",
         "_until",
@@ -83,26 +91,34 @@ class Arriving:
         self._timer: asyncio.TimerHandle | None = None
         self._armed = self._until = _NEVER
         self._since = 0.0
+        self._take: Take | None = None
 
     async def read(self) -> bytes:
         """See `base.Incoming.read`."""
-        if self._end is not None:
-            if self._end == "whole":
-                return b""
-            raise self._closed()
-        if self._task is not None:
-            msg = "two tasks read one answer at the same time"
-            raise RuntimeError(msg)
+        if self._is_over():
+            return b""
         inflater = self._inflater
         if inflater is None:
-            return await self._next()
+            return await self._watched(self._source.next)
         while True:
-            data = b"" if inflater.pending else await self._next()
+            data = b"" if inflater.pending else await self._watched(self._source.next)
             if not data and not inflater.pending:
                 return b""
             plain = await self._inflated(inflater, data)
             if plain:
                 return plain
+
+    async def pour(self, take: Take) -> bool:
+        """See `base.Incoming.pour`."""
+        if self._inflater is not None:
+            return await poured(self.read, take)
+        if self._is_over():
+            return False
+        self._take = take
+        try:
+            return await self._watched(self._source.pour, self._heard)
+        finally:
+            self._take = None
 
     async def aclose(self) -> None:
         """See `base.Incoming.aclose`."""
@@ -113,8 +129,26 @@ class Arriving:
         elif self._end is None:
             await self._leave("closed")
 
-    async def _next(self) -> bytes:
-        """The source's next bytes, watched; `b""` when all is over and given back."""
+    def _is_over(self) -> bool:
+        """Whether the end was read. Raises where nothing may be read."""
+        if self._end is not None:
+            if self._end == "whole":
+                return True
+            raise self._closed()
+        if self._task is not None:
+            msg = "two tasks read one answer at the same time"
+            raise RuntimeError(msg)
+        return False
+
+    def _heard(self, data: bytes) -> bool:
+        """Bytes have come while they are poured: silence begins anew."""
+        assert self._take is not None
+        self._since = now = self._loop.time()
+        self._until = min(now + self._idle, self._deadline)
+        return self._take(data)
+
+    async def _watched(self, ask: Callable[P, Awaitable[T]], *args: P.args, **more: P.kwargs) -> T:
+        """What the source gives, watched; when that is nothing, all is over and given back."""
         task = asyncio.current_task()
         assert task is not None
         self._since = now = self._loop.time()
@@ -124,7 +158,7 @@ class Arriving:
         self._watch(min(now + self._idle, self._deadline))
         self._task, self._cancelling = task, task.cancelling()
         try:
-            data = await self._source.next()
+            found = await ask(*args, **more)
         except asyncio.CancelledError:
             why, self._why, self._task = self._why, None, None
             ours = why is not None and task.uncancel() <= self._cancelling
@@ -138,9 +172,9 @@ class Arriving:
             await self._leave("closed")
             raise
         self._task = None
-        if not data:
+        if not found:
             await self._leave("whole")
-        return data
+        return found
 
     async def _inflated(self, inflater: Inflater, data: bytes) -> bytes:
         try:
@@ -198,3 +232,11 @@ class Arriving:
 
     def _closed(self) -> LMTransportError:
         return transport_error("the answer was closed before its end", self._url, "closed")
+
+
+async def poured(read: Callable[[], Awaitable[bytes]], take: Take) -> bool:
+    """`Incoming.pour` by reads."""
+    while data := await read():
+        if not take(data):
+            return True
+    return False

@@ -19,6 +19,9 @@ from dspy_actors.errors import LMTransportError
 
 OnSent: TypeAlias = Callable[[], None]
 
+Take: TypeAlias = Callable[[bytes], bool]
+"""Is handed the next bytes of a body, at least one; whether it wants more. It runs on the loop and must not wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class HTTPRequest:
@@ -77,6 +80,14 @@ class Incoming(Protocol):
         Little is taken from the socket that was not asked for: a reader that stops stops the server too. Raises
         `LMTimeoutError` (phase `idle` for a silence while somebody reads, `total` when the deadline has passed) and
         `LMTransportError` (`cut`, `encoding`, `closed`).
+        """
+        ...
+
+    async def pour(self, take: Take) -> bool:
+        """Hand the bytes of the body to `take` as they come until it wants no more: True. False at the end.
+
+        The same as reading in a loop, and raises as `read` does, but where the transport can, `take` is called in the
+        very turn in which the bytes came, and no task is woken for them. What `take` raises comes out here.
         """
         ...
 

@@ -8,21 +8,11 @@ from urllib.parse import urlsplit
 import h11
 
 from dspy_actors.lm.transports.base import HTTPRequest, keep_alive_options
-from dspy_actors.lm.transports.chunks import ChunkReader
+from dspy_actors.lm.transports.broken import Broken, broken
+from dspy_actors.lm.transports.chunked_body import AHEAD, ChunkedBody
 
 _HEAD = 64 * 1024
 """Bytes that the head of a response may have."""
-
-_AHEAD = 64 * 1024
-"""Bytes of a body that may lie here unread; above them the socket is left alone, so the server has to wait."""
-
-
-class Broken(Exception):
-    """A connection ended or spoke no HTTP. `code` as in `transport_error`."""
-
-    def __init__(self, what: str, code: str = "cut") -> None:
-        super().__init__(what)
-        self.code = code
 
 
 class Connection(asyncio.Protocol):
@@ -30,8 +20,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.http = _parser()
-        self._chunks: ChunkReader | None = None
-        self._raw: list[bytes] = []
+        self.body: ChunkedBody | None = None
+        """The body of the answer under way, where it comes in chunks: no matter of the parser's then."""
         self.alive = False
         self.busy = False
         self.paused = False
@@ -57,24 +47,25 @@ class Connection(asyncio.Protocol):
         if not self.busy:  # nobody asked: whatever it is, it must not become the answer to the next request
             self.close()
         elif self.alive:
+            if self.body is not None:
+                self.body.received(data)
+                return
             self.received += len(data)
-            if self._chunks is None:
-                self.http.receive_data(data)
-            else:
-                self._raw.append(data)
+            self.http.receive_data(data)
             self._unread += len(data)
-            if self._unread > _AHEAD and not self._held and self._transport is not None:
+            if self._unread > AHEAD and not self._held and self._transport is not None:
                 self._held = True
                 self._transport.pause_reading()
             self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if (
-            error is None and not self._dropped and self._chunks is None
-        ):  # an end in good order, which ends a body that has no length
-            self.http.receive_data(b"")
         self.alive = False
         self.paused = False
+        if self.body is not None:
+            self.body.lost()
+            return
+        if error is None and not self._dropped:  # an end in good order, which ends a body that has no length
+            self.http.receive_data(b"")
         self._wake()
 
     def pause_writing(self) -> None:
@@ -109,37 +100,28 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def read_chunks(self, head: h11.Response) -> None:
-        """From here on the body, if it comes in chunks, is `unchunked`, not a matter of the parser's."""
+        """From here on the answer is `body`, if it comes in chunks."""
         headers = dict(head.headers)
         if headers.get(b"transfer-encoding", b"").lower() == b"chunked" and head.http_version == b"1.1":
-            self._raw.append(self.http.trailing_data[0])
+            assert self._transport is not None
+            self._let_in()
             self._last_one = b"close" in headers.get(b"connection", b"").lower()
-            self._chunks = ChunkReader()
+            self.body = ChunkedBody(self._transport)
+            if self.http.trailing_data[0]:
+                self.body.received(self.http.trailing_data[0])
+            if not self.alive:
+                self.body.lost()
             self.http = _parser()
-
-    @property
-    def chunked(self) -> bool:
-        """Whether the body is read by `unchunked`."""
-        return self._chunks is not None
-
-    def unchunked(self, head: h11.Response) -> tuple[bytes, bool]:
-        """All of the body that has come, and whether it was the end. Raises `Broken` for what are no chunks."""
-        assert self._chunks is not None
-        raw, self._raw = self._raw, []
-        try:
-            return self._chunks.feed(raw[0] if len(raw) == 1 else b"".join(raw)), self._chunks.ended
-        except ValueError as error:
-            raise broken(head, str(error)) from None
 
     def renewed(self) -> bool:
         """Get ready for another request; whether the connection may carry one."""
         http = self.http
-        if self._chunks is not None:
-            chunks, self._chunks = self._chunks, None
-            self._let_in()
+        body = self.body
+        if body is not None:
+            self.body = None
+            body.let_in()
             self.busy = False
-            clean = chunks.ended and not chunks.unread and not self._raw
-            return clean and self.alive and not self.paused and not self._last_one
+            return body.over and self.alive and not self.paused and not self._last_one
         if self.paused or not self.alive or http.our_state is not h11.DONE or http.their_state is not h11.DONE:
             return False
         http.start_next_cycle()
@@ -160,11 +142,6 @@ class Connection(asyncio.Protocol):
 
 def _parser() -> h11.Connection:
     return h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD)
-
-
-def broken(head: h11.Response | None, how: str) -> Broken:
-    where = "before it answered" if head is None else "in the middle of its answer"
-    return Broken(f"the connection broke {where}: {how}")
 
 
 def serialised(http: h11.Connection, request: HTTPRequest) -> bytes:

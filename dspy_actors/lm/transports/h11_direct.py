@@ -18,16 +18,19 @@ from urllib.parse import urlsplit
 import h11
 
 from dspy_actors.errors import LMTransportError
+from dspy_actors.lm.transports.arriving import poured
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
     HTTPResponse,
+    Take,
     TransportSettings,
     decoded,
     tls_context,
     too_large,
     transport_error,
 )
-from dspy_actors.lm.transports.h11_connection import Broken, Connection, broken, serialised
+from dspy_actors.lm.transports.broken import Broken, broken
+from dspy_actors.lm.transports.h11_connection import Connection, serialised
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
 
@@ -194,9 +197,20 @@ class _Source:
         except Broken as error:
             raise self._owner._mapped(error, self._trip) from None
 
+    async def pour(self, take: Take) -> bool:
+        body = self._connection.body
+        if body is None:
+            return await poured(self.next, take)
+        try:
+            return await body.pour(take)
+        except Broken as error:
+            raise self._owner._mapped(error, self._trip) from None
+
     async def piece(self) -> bytes:
         """`next` with the connection's own errors."""
         connection = self._connection
+        if connection.body is not None:
+            return await connection.body.next()
         while self._last is None:
             data = self._parsed()
             if data:
@@ -214,10 +228,6 @@ class _Source:
         """All of the body that has arrived; notes in `_last` what comes after it."""
         pieces: list[bytes] = []
         try:
-            if self._connection.chunked:
-                data, ended = self._connection.unchunked(self.head)
-                self._last = "end" if ended else None
-                return data
             while (event := self._connection.event(self.head)) is not h11.NEED_DATA:
                 if type(event) is h11.Data:
                     pieces.append(bytes(event.data))

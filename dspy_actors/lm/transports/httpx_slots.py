@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 
 import httpx
 
+from dspy_actors.lm.transports.arriving import poured
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
     HTTPResponse,
+    Take,
     TransportSettings,
     decoded,
     keep_alive_options,
@@ -234,6 +236,9 @@ class _Source:
         except httpx.TransportError as error:
             failure = mapped(error, self._trip)
         raise failure
+
+    async def pour(self, take: Take) -> bool:
+        return await poured(self.next, take)
 
     async def piece(self) -> bytes:
         """`next` with httpx's own errors."""
