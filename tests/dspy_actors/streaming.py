@@ -60,16 +60,20 @@ async def read_stream(provider: Any, request: LMRequest, attempt: Attempt) -> St
 async def poured(stream: Any, into: list[Piece]) -> None:
     """Pour the rest of a stream, to somebody who has no room for more after every second piece."""
     told = 0
+    full = False
 
     def write(pieces: Sequence[Piece]) -> bool:
-        nonlocal told
+        nonlocal told, full
         assert pieces, "nothing is written"
+        assert not full, "it went on though there was no room"
         told += 1
         into.extend(pieces)
-        return told % 2 == 1
+        full = told % 2 == 0
+        return not full
 
     while await stream.pour(write):
-        assert told % 2 == 0, "it stopped with room left"
+        assert full, "it stopped though there was room"
+        full = False
 
 
 def stream_in(
