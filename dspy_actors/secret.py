@@ -34,22 +34,20 @@ class Secret:
     built. Raises `LMConfigurationError` for what is no string, or an empty one.
     """
 
-    __slots__ = ("_value",)
+    __slots__ = ("_value", "key_id")
+    key_id: str
+    """Eight hex digits that identify the key in names, events and snapshots without revealing it."""
 
     def __init__(self, value: str) -> None:
         if not isinstance(value, str) or not value.strip():
             msg = "a Secret needs a non-empty string; leave the key out or set the provider's environment variable"
             raise LMConfigurationError(msg)
         self._value = value.strip()
+        self.key_id = hashlib.sha256(b"dspy-actors key id\0" + self._value.encode()).hexdigest()[:8]
 
     def reveal(self) -> str:
         """The key in plain text. Call it where a header is written and nowhere else."""
         return self._value
-
-    @property
-    def key_id(self) -> str:
-        """Eight hex digits that identify the key in names, events and snapshots without revealing it."""
-        return hashlib.sha256(b"dspy-actors key id\0" + self._value.encode()).hexdigest()[:8]
 
     def __repr__(self) -> str:
         shown = self._value[-4:] if len(self._value) >= 12 else ""
