@@ -16,9 +16,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as ConcurrentFuture
 from contextvars import Context, copy_context
-from functools import partial
 from threading import get_ident
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import pykka
@@ -57,8 +55,6 @@ class Failure:
 
 UNSET = _Unset()
 _CANCELLED = Failure(CancelledError("the reply was cancelled"))
-
-ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class Reply(pykka.Future[T], Generic[T]):
@@ -285,20 +281,15 @@ class Reply(pykka.Future[T], Generic[T]):
         return self.take()
 
     async def settles(self, seconds: float | None, clock: Clock | None) -> bool:
-        """Await the answer for at most `seconds` of `clock`, or of the running loop's: whether it is there.
-
-        A task that is cancelled meanwhile cancels the reply.
-        """
+        """Await the answer for at most `seconds` of `clock`, or of the running loop's: whether it is there."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         waiter = Wake(bag_here(loop), future)
         timer: Timer | asyncio.TimerHandle | None = None
-        if seconds is None:
-            pass
-        elif clock is None:  # nobody's: a clock made for this would have a thread that nobody ends
-            timer = loop.call_later(max(0.0, seconds), waiter)
-        else:
+        if clock is not None and seconds is not None:
             timer = clock.call_at(clock.now() + seconds, waiter)
+        elif seconds is not None:  # nobody's clock: one made for this would have a thread that nobody ends
+            timer = loop.call_later(max(0.0, seconds), waiter)
         if steps.hook is not None:
             steps.hook("reply:joining", self)
         self._waiters.append(waiter)
@@ -323,7 +314,7 @@ class Reply(pykka.Future[T], Generic[T]):
         `fn` must not block. It runs in a copy of the context it was added in; what it raises is reported as the
         event ("reply", "callback", "failure") and goes no further.
         """
-        waiter = partial(_run_callback, copy_context(), fn, self)
+        waiter = _Callback(copy_context(), fn, self)
         if steps.hook is not None:
             steps.hook("reply:joining", self)
         self._waiters.append(waiter)
@@ -388,12 +379,21 @@ class Reply(pykka.Future[T], Generic[T]):
         self.add_done_callback(cancel)
 
 
-def _run_callback(context: Context, fn: Callable[[Any], object], reply: Reply[Any]) -> None:
-    try:
-        context.run(fn, reply)
-    except BaseException as error:  # a listener must not harm the one who settles
-        if reply._home is None:
-            logger.error("a callback of %r raised", reply, exc_info=error)
-        else:
-            metadata = {"name": reply.name, "error": error, "callback": fn}
-            reply._home.home.telemetry.execute(("reply", "callback", "failure"), {}, metadata)
+class _Callback:
+    """A listener of a reply, in the context it was added in. A partial would be three objects for one."""
+
+    __slots__ = ("_context", "_fn", "_reply")
+
+    def __init__(self, context: Context, fn: Callable[[Any], object], reply: Reply[Any]) -> None:
+        self._context, self._fn, self._reply = context, fn, reply
+
+    def __call__(self) -> None:
+        try:
+            self._context.run(self._fn, self._reply)
+        except BaseException as error:  # a listener must not harm the one who settles
+            reply = self._reply
+            if reply._home is None:
+                logger.error("a callback of %r raised", reply, exc_info=error)
+            else:
+                metadata = {"name": reply.name, "error": error, "callback": self._fn}
+                reply._home.home.telemetry.execute(("reply", "callback", "failure"), {}, metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 from dspy_actors.errors import DspyActorsError
@@ -23,17 +24,15 @@ def execute(host: Runner, name: str, module: Module, inputs: dict[str, Any], fra
         FRAME.reset(token)
 
 
-async def execute_awaited(host: Runner, name: str, module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:
-    """Run `module` for the call of `frame`, awaited; an `aforward` runs on the loop that awaits."""
-    token = FRAME.set(frame)
-    try:
-        if module.native:
-            return await run_awaited(module, inputs, frame)
-        if getattr(module, "aforward", None) is None:
-            return await _foreign(host, name, module, inputs, frame)
-        return await _bounded(module, inputs, frame)
-    finally:
-        FRAME.reset(token)
+def executed(
+    host: Runner, name: str, module: Module, inputs: dict[str, Any], frame: Frame
+) -> Coroutine[Any, Any, Prediction]:
+    """Run `module` for the call of `frame`, awaited inside that; an `aforward` runs on the loop that awaits."""
+    if module.native:
+        return run_awaited(module, inputs, frame)
+    if getattr(module, "aforward", None) is None:
+        return _foreign(host, name, module, inputs, frame)
+    return _bounded(module, inputs, frame)
 
 
 async def _bounded(module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:

@@ -18,6 +18,7 @@ from dspy_actors.lm.falling_back import MAY_ANSWER
 from dspy_actors.lm.lm import LM, Fallback
 from dspy_actors.lm.options import check_options
 from dspy_actors.lm.providers.table import formats_of
+from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest, LMResponse, Message
 from dspy_actors.modules.asking import asked
 from dspy_actors.modules.module import Module
@@ -96,7 +97,28 @@ class Predict(Module):
         messages = frame.settings.adapter.format(self.signature, self._demos, values)
         assert frame.envelope is not None
         request = LMRequest(lm.model, messages, options, frame.envelope.sample)
-        outputs = await self._ask(lm, request, frame)
+        voice: Voice | None = None if frame.sink is None else frame.sink.voice(self, frame.settings.adapter)
+        tries_left = frame.settings.parse_retries
+        unread: AdapterParseError | None = None
+        while True:
+            checkpoint(frame)
+            try:
+                answer = await asked(lm, request, frame, voice)
+            except (LMInvalidRequestError, LMUnsupportedFeatureError) as error:
+                if unread is not None:  # the model cannot be asked a second time: the first answer is what is wrong
+                    raise unread from error
+                raise
+            try:
+                outputs = self._read(answer, lm, frame)
+                break
+            except AdapterParseError as error:
+                if tries_left <= 0 or (voice is not None and voice.spoke):  # what was shown cannot be taken back
+                    raise
+                tries_left -= 1
+                unread = error
+                request = _with_correction(request, answer.response, error)
+        if voice is not None:
+            await voice.tell_rest(outputs[0])
         prediction = _prediction(outputs)
         scope = frame.scope
         if scope is not None and scope.trace is not None:
@@ -118,38 +140,15 @@ class Predict(Module):
 
         return lm.for_call({**self.config, **frame.settings.options}, asked)
 
-    async def _ask(self, lm: LM, request: LMRequest, frame: Frame) -> list[dict[str, Any]]:
-        """The outputs of every choice; asks again, saying what was wrong, where they cannot be read."""
-        assert frame.scope is not None
-        assert frame.envelope is not None
-        voice: Voice | None = None if frame.sink is None else frame.sink.voice(self, frame.settings.adapter)
-        tries_left = frame.settings.parse_retries
-        unread: AdapterParseError | None = None
-        while True:
-            checkpoint(frame)
-            try:
-                answer = await asked(lm, request, frame, voice)
-            except (LMInvalidRequestError, LMUnsupportedFeatureError) as error:
-                if unread is not None:  # the model cannot be asked a second time: the first answer is what is wrong
-                    raise unread from error
-                raise
-            if answer.met is not None:  # another model answered: what that one makes of the input says little of it
-                frame.scope.met(answer.met)
-            usage = answer.response.usage if answer.source == "model" else None
-            model = answer.model or lm.name
-            frame.scope.book(model, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
-            try:
-                outputs = [frame.settings.adapter.parse(self.signature, text) for text in answer.response.texts]
-                break
-            except AdapterParseError as error:
-                if tries_left <= 0 or (voice is not None and voice.spoke):  # what was shown cannot be taken back
-                    raise
-                tries_left -= 1
-                unread = error
-                request = _with_correction(request, answer.response, error)
-        if voice is not None:
-            await voice.tell_rest(outputs[0])
-        return outputs
+    def _read(self, answer: Answer, lm: LM, frame: Frame) -> list[dict[str, Any]]:
+        """The outputs of every choice; what the answer has cost is the call's, whether it can be read or not."""
+        scope = frame.scope
+        assert scope is not None
+        if answer.met is not None:  # another model answered: what that one makes of the input says little of it
+            scope.met(answer.met)
+        usage = answer.response.usage if answer.source == "model" else None
+        scope.book(answer.model or lm.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
+        return [frame.settings.adapter.parse(self.signature, text) for text in answer.response.texts]
 
     # -- state --------------------------------------------------------------------------------------------------
 

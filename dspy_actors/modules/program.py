@@ -10,7 +10,7 @@ from typing import Any
 from dspy_actors.envelope import Envelope, Scope, new_call_id
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
-from dspy_actors.modules.execution import execute, execute_awaited
+from dspy_actors.modules.execution import execute, executed
 from dspy_actors.modules.host import Host
 from dspy_actors.modules.input_guard import UNGUARDED
 from dspy_actors.modules.instance import InstancePlan
@@ -24,6 +24,7 @@ from dspy_actors.modules.selection import Selection
 from dspy_actors.modules.sink import Statuses
 from dspy_actors.modules.user_code import ended_itself
 from dspy_actors.runner import (
+    FRAME,
     Frame,
     Settings,
     Shows,
@@ -241,6 +242,7 @@ class Program:
         failure: Exception | None = None
         kind: str | None = "cancelled"
         admitted = False
+        token = FRAME.set(frame)
         try:
             record = self._let_in(frame) or await self._admit(frame)
             admitted = True
@@ -252,7 +254,7 @@ class Program:
                 key = key_in(results, record, inputs, settings)
                 prediction = kept(results, key)
                 if prediction is None:
-                    fresh = await execute_awaited(self._host, self._plan.name, module, inputs, frame)
+                    fresh = await executed(self._host, self._plan.name, module, inputs, frame)
                     prediction = keep(results, key, annotated(fresh, frame, record.version), frame)
                 elif sink is not None:
                     await sink.replay(prediction)
@@ -264,6 +266,7 @@ class Program:
             if admitted:
                 self._book(frame, kind, seconds)
             self._end(frame)
+            FRAME.reset(token)
         return outcome_of(frame, seconds, prediction, failure)
 
     def in_force(self) -> Settings:
