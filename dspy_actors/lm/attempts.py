@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from dspy_actors.envelope import Priority
-from dspy_actors.errors import BudgetExceeded, DeadlineExceeded, LMError
+from dspy_actors.errors import BudgetExceeded, DeadlineExceeded, DspyActorsError, LMError
 from dspy_actors.lm.exchange import Exchange
 from dspy_actors.lm.gates import Gates, Passing
 from dspy_actors.lm.providers.base import Attempt, LMConfig
@@ -20,6 +20,10 @@ from dspy_actors.lm.usage_log import UsageLog, UsageRecord
 from dspy_actors.lm.work import Answer, Work
 from dspy_actors.messages import LMResponse, Usage
 from supervisors.clock import Clock
+from supervisors.reply import Reply
+
+_OPEN = ("open",)
+_OPEN_STREAM = ("open", "open_streams")
 
 
 class Tries:
@@ -66,21 +70,38 @@ class Attempts:
         self._clock = clock
         self._random = Random()
 
-    async def answer(self, work: Work, exchange: Exchange) -> Answer:
-        """Ask until there is an answer. Raises the `LMError` of the last attempt, or `DeadlineExceeded`."""
-        work.account.cover(1)  # set aside already, unless a worker died over it
+    async def answer(self, work: Work, exchange: Exchange, reply: Reply[Answer]) -> None:
+        """Ask until there is an answer, and settle `reply`: with it, or with the error that ended the call.
+
+        That is the `LMError` of the last attempt, a refusal, or `DeadlineExceeded`. The call counts as open meanwhile.
+        """
+        counts = _OPEN if exchange.whole else _OPEN_STREAM
+        for name in counts:
+            self._counters.add(name)
         tries = Tries()
         last: LMError | None = None
-        while True:
-            passing = await self._enter(work, tries.sent, last)
-            try:
-                return Answer(await self._one(work, exchange, tries, passing), attempts=tries.sent)
-            except LMError as error:
-                last = error
-                error.attempts = tries.sent
-                if not exchange.may_repeat():
-                    raise
-            await self._back_off(work, tries.sent - tries.hedges, last)
+        try:
+            work.account.cover(1)  # set aside already, unless a worker died over it
+            while True:
+                passing = await self._enter(work, tries.sent, last)
+                try:
+                    response = await self._one(work, exchange, tries, passing)
+                    break
+                except LMError as error:
+                    last = error
+                    error.attempts = tries.sent
+                    if not exchange.may_repeat():
+                        raise
+                await self._back_off(work, tries.sent - tries.hedges, last)
+        except DspyActorsError as error:
+            self._counters.add("failures")
+            reply.fail(error)
+        else:
+            self._counters.add_usage(response.usage)
+            reply.set(Answer(response, attempts=tries.sent))
+        finally:
+            for name in counts:
+                self._counters.add(name, -1)
 
     def _one(self, work: Work, exchange: Exchange, tries: Tries, passing: Passing) -> Coroutine[Any, Any, LMResponse]:
         """One attempt, and where it is the first one and slow, a second beside it."""
@@ -171,7 +192,7 @@ class Attempts:
         response: LMResponse | None = None
         failure: LMError | None = None
         work.account.phase = exchange.phase
-        heard = HEARD.set(passing.heard)
+        HEARD.set(passing.heard)  # and left there: the task asks for nobody but this call
         try:
             response = await exchange.ask(work, self._attempt(work, number, passing), passing)
             tries.answered = True
@@ -182,7 +203,6 @@ class Attempts:
             self._counters.add("unanswered", int(passing.was_sent))
             raise
         finally:
-            HEARD.reset(heard)
             overtaken = tries.answered and failure is None and number == 1  # a second one was begun too late to say
             if exchange.whole and (response is not None or overtaken):
                 self.gates.lane.learn(self._clock.now() - passing.began)

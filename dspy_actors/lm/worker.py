@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from dspy_actors.errors import DspyActorsError
 from dspy_actors.lm.attempts import Attempts
 from dspy_actors.lm.exchange import Exchange, Whole
 from dspy_actors.lm.flow import Turn
@@ -57,35 +56,19 @@ class LMWorker(Actor):
 
     def complete(self, work: Work) -> Reply[Answer]:
         """Ask the model; runs beside other calls until the answer, the last error or the deadline."""
-        return self._begin(work, self.whole, "open")
+        return self._begin(work, self.whole)
 
     def stream(self, work: Work, turn: Turn) -> Reply[Answer]:
         """Ask the model for pieces and write them to the flow; nothing is tried again after the first one."""
         turn.flow.runs_on(asyncio.get_running_loop())
         plan = self.plan
-        exchange = Streamed(self.provider, plan.config, turn, plan.streaming, self.clock)
-        return self._begin(work, exchange, "open", "open_streams")
+        return self._begin(work, Streamed(self.provider, plan.config, turn, plan.streaming, self.clock))
 
-    def _begin(self, work: Work, exchange: Exchange, *counts: str) -> Reply[Answer]:
+    def _begin(self, work: Work, exchange: Exchange) -> Reply[Answer]:
         reply: Reply[Answer] = self.defer()
-        task = self.start_task(self._answer(work, exchange, reply, counts))
+        task = self.start_task(self.attempts.answer(work, exchange, reply))
         reply.add_done_callback(_GivenUp(task))
         return reply
-
-    async def _answer(self, work: Work, exchange: Exchange, reply: Reply[Answer], counts: tuple[str, ...]) -> None:
-        for name in counts:
-            self.counters.add(name)
-        try:
-            answer = await self.attempts.answer(work, exchange)
-        except DspyActorsError as error:
-            self.counters.add("failures")
-            reply.fail(error)
-        else:
-            self.counters.add_usage(answer.response.usage)
-            reply.set(answer)
-        finally:
-            for name in counts:
-                self.counters.add(name, -1)
 
     async def _keep_open(self) -> None:
         """Close the provider however this actor ends: its tasks are cancelled also when it is fenced."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 import aiohttp
+from multidict import istr
 from yarl import URL
 
 from dspy_actors.errors import LMTransportError
@@ -41,6 +42,7 @@ class AiohttpTransport(SlottedTransport):
         super().__init__(settings)
         self._proxy = proxy_from_environment(base_url, self._settings)
         self._urls: dict[str, URL] = {}
+        self._names = _Names()
         connector = _Connector(
             limit=0,
             ssl=tls_context(base_url),
@@ -116,10 +118,20 @@ class AiohttpTransport(SlottedTransport):
             request.method,
             url,
             data=_Body(request.body, trip),
-            headers=request.headers,
+            headers={self._names[name]: value for name, value in request.headers.items()},
             allow_redirects=False,
             proxy=self._proxy,
         )
+
+
+class _Names(dict[str, istr]):
+    """The names of headers as aiohttp keeps them, made once and not for every request."""
+
+    def __missing__(self, name: str) -> istr:
+        if len(self) > 64:
+            self.clear()
+        made = self[name] = istr(name)
+        return made
 
 
 class _Source:
