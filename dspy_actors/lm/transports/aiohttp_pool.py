@@ -6,14 +6,17 @@ About a third of httpx's CPU a request. The `[fast]` extra installs aiohttp.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from multidict import istr
 from yarl import URL
 
 from dspy_actors.errors import LMTransportError
+from dspy_actors.lm.transports.aiohttp_protocol import ChunkedHandler
 from dspy_actors.lm.transports.arriving import poured
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
@@ -27,6 +30,7 @@ from dspy_actors.lm.transports.base import (
     too_large,
     transport_error,
 )
+from dspy_actors.lm.transports.broken import Broken
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
 
@@ -67,7 +71,7 @@ class AiohttpTransport(SlottedTransport):
         return self._try(request, trip, self._exchange)
 
     async def _begun(self, request: HTTPRequest, trip: Trip) -> Head:
-        answer = await self._try(request, trip, self._begin)
+        answer = await self._try(request, trip, partial(self._begin, streamed=True))
         trip.phase = "body"
         return Head(_Source(answer, trip), answer.status, _headers(answer))
 
@@ -106,8 +110,8 @@ class AiohttpTransport(SlottedTransport):
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return HTTPResponse(answer.status, headers, decoded(body, encoding, bound, request.url))
 
-    async def _begin(self, request: HTTPRequest, trip: Trip) -> aiohttp.ClientResponse:
-        """Send one request; its answer, with only the head read."""
+    async def _begin(self, request: HTTPRequest, trip: Trip, streamed: bool = False) -> aiohttp.ClientResponse:
+        """Send one request; its answer, with only the head read. `streamed`: it will come bit by bit."""
         url = self._urls.get(request.url)
         if url is None:
             if len(self._urls) > 64:
@@ -117,7 +121,7 @@ class AiohttpTransport(SlottedTransport):
         return await self._session.request(
             request.method,
             url,
-            data=_Body(request.body, trip),
+            data=_Body(request.body, trip, streamed),
             headers={self._names[name]: value for name, value in request.headers.items()},
             allow_redirects=False,
             proxy=self._proxy,
@@ -137,26 +141,35 @@ class _Names(dict[str, istr]):
 class _Source:
     """`arriving.Source` of one answer."""
 
-    __slots__ = ("_answer", "_endless", "_protocol", "_trip")
+    __slots__ = ("_answer", "_body", "_endless", "_protocol", "_trip")
 
     def __init__(self, answer: aiohttp.ClientResponse, trip: Trip) -> None:
         self._answer = answer
         self._trip = trip
         self._protocol = None if answer.connection is None else answer.connection.protocol
+        self._body = self._protocol.body if isinstance(self._protocol, ChunkedHandler) else None
         self._endless = "content-length" not in answer.headers and "transfer-encoding" not in answer.headers
 
     async def next(self) -> bytes:
         try:
             return await self.piece()
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, Broken) as error:
             failure = _mapped(error, self._trip)
         raise failure
 
     async def pour(self, take: Take) -> bool:
-        return await poured(self.next, take)
+        if self._body is None:
+            return await poured(self.next, take)
+        try:
+            return await self._body.pour(take)
+        except Broken as error:
+            failure = _mapped(error, self._trip)
+        raise failure
 
     async def piece(self) -> bytes:
         """`next` with aiohttp's own errors. What had arrived before a connection broke comes first."""
+        if self._body is not None:
+            return await self._body.next()
         content = self._answer.content
         while not content.at_eof():
             if content.exception() is not None and content._buffer:
@@ -170,6 +183,10 @@ class _Source:
         return b""
 
     async def release(self, clean: bool) -> None:
+        body, protocol = self._body, self._protocol
+        if body is not None and isinstance(protocol, ChunkedHandler):
+            clean = clean and body.over
+            protocol.end(clean)
         if clean:
             self._answer.release()
         else:
@@ -179,10 +196,11 @@ class _Source:
 class _Body(aiohttp.Payload):
     """The request's bytes; tells the trip when the socket has taken the last of them."""
 
-    def __init__(self, value: bytes, trip: Trip) -> None:
+    def __init__(self, value: bytes, trip: Trip, streamed: bool) -> None:
         super().__init__(value)
         self._size = len(value)
         self.trip = trip
+        self.streamed = streamed
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return str(self._value, encoding, errors)
@@ -203,6 +221,8 @@ class _Connector(aiohttp.TCPConnector):
         super().__init__(**settings)
         self._known: WeakSet[object] = WeakSet()
         self._socket_options = keep_alive_options()
+        protocol: type[ResponseHandler] = ChunkedHandler
+        self._factory = partial(protocol, loop=self._loop)
 
     async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
         connection = await super().connect(req, traces, timeout)
@@ -218,6 +238,8 @@ class _Connector(aiohttp.TCPConnector):
                 socket = connection.transport.get_extra_info("socket")
                 for option in self._socket_options:
                     socket.setsockopt(*option)
+        if req.body.streamed and isinstance(connection.protocol, ChunkedHandler):
+            connection.protocol.expect()
         trip.enter("write")
         return connection
 
@@ -233,8 +255,10 @@ def _is_dropped(error: aiohttp.ClientError) -> bool:
     return isinstance(error, aiohttp.ClientOSError)
 
 
-def _mapped(error: aiohttp.ClientError, trip: Trip) -> LMTransportError:
+def _mapped(error: aiohttp.ClientError | Broken, trip: Trip) -> LMTransportError:
     """The same fault in our words; of aiohttp's texts only those without headers are repeated."""
+    if isinstance(error, Broken):
+        return transport_error(str(error), trip.url, error.code)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return transport_error(f"the certificate is not trusted: {error.certificate_error}", trip.url, "certificate")
     if isinstance(error, aiohttp.ClientConnectorSSLError):
