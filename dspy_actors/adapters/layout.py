@@ -12,6 +12,7 @@ COMPLETED = "[[ ## completed ## ]]"
 """Closes every answer."""
 HEADER = re.compile(r"\[\[ ## (\w+) ## \]\]")
 """A field's header; it counts only at the beginning of a line, spaces aside."""
+_OPEN, _CLOSE = "[[ ## ", " ## ]]"
 INDENT = " " * 8
 """Stands before each line of the instructions and before each note."""
 NOTE = f"{INDENT}# "
@@ -39,7 +40,7 @@ JSON_REMINDER = "Reply with one JSON object that has these keys in this order: "
 
 def header(name: str) -> str:
     """The header line of a field."""
-    return f"[[ ## {name} ## ]]"
+    return f"{_OPEN}{name}{_CLOSE}"
 
 
 def sections(text: str) -> list[tuple[str | None, str]]:
@@ -50,23 +51,25 @@ def sections(text: str) -> list[tuple[str | None, str]]:
     without a carriage return; rarer separators (U+2028, form feed) are part of the text, where DSPy turns them into
     line feeds and so breaks JSON that holds them.
     """
-    text = text.replace("\r\n", "\n")
-    found: list[tuple[str | None, str]] = []
-    name, begin = None, 0
-    for match in HEADER.finditer(text):
-        start = match.start()
-        if text[text.rfind("\n", 0, start) + 1 : start].strip():  # further inside its line
-            continue
-        found.append((name, _content(text, begin, start)))
-        name, begin = match.group(1), match.end()
-    found.append((name, _content(text, begin, len(text))))
-    return found
+    first, *marked = text.replace("\r\n", "\n").split(_OPEN)
+    found: list[tuple[str | None, list[str]]] = [(None, [first])]
+    begins_line = not first.rpartition("\n")[2].strip()
+    for piece in marked:
+        name, mark, content = piece.partition(_CLOSE)
+        if begins_line and mark and name.replace("_", "x").isalnum():
+            found.append((name, [content]))
+        else:  # further inside a line, or no header
+            content = piece
+            found[-1][1].append(content)
+        _, line_feed, before = content.rpartition("\n")
+        begins_line = line_feed != "" and not before.strip()
+    return [(name, _content(name, _OPEN.join(pieces))) for name, pieces in found]
 
 
-def _content(text: str, begin: int, end: int) -> str:
-    """What stands between two headers; the rest of the first one's line without the spaces at its end."""
-    content = text[begin:end].strip()
-    if begin == 0 or "\n" not in content:
+def _content(name: str | None, text: str) -> str:
+    """What stands below a header; the rest of the header's own line without the spaces at its end."""
+    content = text.strip()
+    if name is None or "\n" not in content:
         return content
-    rest, _, below = text[begin:end].partition("\n")
+    rest, _, below = text.partition("\n")
     return f"{rest.rstrip()}\n{below}".strip()
