@@ -226,7 +226,9 @@ class Prediction(Example):
     def with_call(self, **changes: Any) -> Self:
         """A copy whose call record is changed: `prediction.with_call(cost=0.002, cached=False)`."""
         call = CallRecord(**changes) if self._call is _NO_CALL else replace(self._call, **changes)
-        return type(self).of(self._store, call=call, completions=self._completions)
+        made = type(self)(self)
+        _set(made, "_call", call)
+        return made
 
     def __getattr__(self, name: str) -> Any:
         if name in _CALL_NAMES and name not in self._store:

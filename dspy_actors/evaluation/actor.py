@@ -20,14 +20,14 @@ class EvaluationActor(Actor):
 
     def work(self, job: Job, slots: int, hand: Hand) -> Reply[None]:
         """Begin; the reply settles at the end."""
-        reply: Reply[None] = self.defer()
+        self.reply: Reply[None] = self.defer()
         self.busy = slots
         for _ in range(slots):
-            self.start_task(self._slot(job, hand, reply))
-        return reply
+            self.start_task(job.work(hand, self._idle))
+        return self.reply
 
-    async def _slot(self, job: Job, hand: Hand, reply: Reply[None]) -> None:
-        await job.work(hand)
+    def _idle(self) -> None:
+        """A slot has no more to do."""
         self.busy -= 1
         if self.busy == 0:
-            reply.set(None)
+            self.reply.set(None)

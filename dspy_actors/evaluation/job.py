@@ -91,15 +91,15 @@ class Job:
     stopped: bool = False
     actors: list[Ref[Any]] = field(default_factory=list)
 
-    async def work(self, hand: Hand) -> None:
-        """Take rows until there are no more: what one slot of an evaluation actor does.
+    async def work(self, hand: Hand, idle: Callable[[], object]) -> None:
+        """Take rows until there are no more, then call `idle`: what one slot of an evaluation actor does.
 
         `hand` shows which rows it works on, to whoever has to give them back if the actor dies.
         """
         while (row := await self.feed.take()) is not None:
             if not hand.hold(row):
                 self.feed.put_back(row)
-                return
+                break
             try:
                 outcome = await self.program.outcome(dict(row.inputs), self._settings_for(row))
                 verdict = await self.deliver(row, outcome)
@@ -110,6 +110,7 @@ class Job:
             except BaseException:  # this row is what brings the actor down, not its neighbours in other slots
                 row.crashes += 1
                 raise
+        idle()
 
     def _settings_for(self, row: Row) -> Settings:
         if row.until is None:

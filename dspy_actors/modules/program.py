@@ -278,7 +278,7 @@ class Program:
 
     def _begin(self, settings: Settings, trace: Trace | None, sink: Shows | None = None) -> Frame:
         """A new call. One made from inside of another call ends with that one, at the latest."""
-        outer = current_frame()
+        outer = FRAME.get()
         if outer is not None:
             checkpoint(outer)
         name = self._plan.name
@@ -307,7 +307,8 @@ class Program:
 
     def _let_in(self, frame: Frame) -> Record | None:
         """What the call runs, where the actor is up and a place is free; `None` where that takes `_admit`."""
-        if self._starting is None and self._plan.admission.enter_at_once(_envelope(frame).call_id):
+        assert frame.envelope is not None
+        if self._starting is None and self._plan.admission.enter_at_once(frame.envelope.call_id):
             return self._plan.versions.active
         return None
 
@@ -332,7 +333,8 @@ class Program:
     def _book(self, frame: Frame, kind: str | None, seconds: float) -> None:
         """The call has ended: count it, free its place, and tell the actor if somebody waits for one."""
         self._plan.metrics.finish(kind, seconds)
-        free_place(self._plan, self._instance, _envelope(frame).call_id)
+        assert frame.envelope is not None
+        free_place(self._plan, self._instance, frame.envelope.call_id)
 
     def _guard(
         self, frame: Frame, record: Record, inputs: dict[str, Any], guarded: bool | None
@@ -346,8 +348,3 @@ class Program:
 def kind_of(error: BaseException) -> str:
     """The stable word for `error` in metrics and files: its `kind`, or its class's name."""
     return error.kind if isinstance(error, DspyActorsError) else type(error).__name__
-
-
-def _envelope(frame: Frame) -> Envelope:
-    assert frame.envelope is not None
-    return frame.envelope
