@@ -41,7 +41,7 @@ class SlottedTransport:
     ) -> HTTPResponse:
         """See `base.Transport.send`."""
         self._check(request)
-        async with Trip(request.url, self._settings, deadline, on_sent) as trip:
+        with Trip(request.url, self._settings, deadline, on_sent) as trip:
             if not self._slots.take():
                 trip.queue()
                 await self._slots.wait()
@@ -63,7 +63,7 @@ class SlottedTransport:
     ) -> Arriving:
         """See `base.Transport.open`."""
         self._check(request)
-        async with Trip(request.url, self._settings, deadline, on_sent, first_byte) as trip:
+        with Trip(request.url, self._settings, deadline, on_sent, first_byte) as trip:
             if not self._slots.take():
                 trip.queue()
                 await self._slots.wait()

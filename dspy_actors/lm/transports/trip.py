@@ -20,21 +20,23 @@ _NEVER = float("inf")
 
 
 class Trip:
-    """The phase a request is in, whether it was sent, and its timer. `async with` it around all the request waits for.
+    """The phase a request is in, whether it was sent, and its timer. `with` it around all the request waits for.
 
-    A limit that passes cancels what stands inside and comes out as `LMTimeoutError`. The timer is armed once for most
-    requests: a later limit is only written down, and the timer looks at it when it goes off.
+    A limit that passes cancels the task that stands inside and comes out as `LMTimeoutError`. The timer is armed once
+    for most requests: a later limit is only written down, and the timer looks at it when it goes off.
     """
 
     __slots__ = (
         "_armed",
+        "_cancelling",
         "_deadline",
+        "_expired",
         "_first_byte",
         "_loop",
         "_on_sent",
-        "_scope",
         "_settings",
         "_since",
+        "_task",
         "_timer",
         "_until",
         "fresh",
@@ -57,7 +59,9 @@ class Trip:
         self._on_sent = on_sent
         self._first_byte = settings.first_byte if first_byte is None else first_byte
         self._since = self._loop.time()
-        self._scope = asyncio.timeout(None)
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._expired = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed = self._until = _NEVER
         self.url = url
@@ -66,35 +70,39 @@ class Trip:
         self.fresh = False
         """Whether the attempt under way made its own connection."""
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         if self._deadline <= self._since:
             raise self._late()
-        await self._scope.__aenter__()
+        self._task = task = asyncio.current_task()
+        assert task is not None
+        self._cancelling = task.cancelling()
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        task, self._task = self._task, None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        try:
-            await self._scope.__aexit__(kind, error, trace)
-        except TimeoutError:
-            pass
-        else:
-            return
-        raise self._late()
+        if self._expired:  # who cancelled the task beside us is to hear of it, and not of the limit
+            assert task is not None
+            if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+                raise self._late()
 
     def queue(self) -> None:
         """The request waits for a connection as long as its deadline lets it."""
-        self._watch(self._deadline)
+        self._until = self._deadline
+        if self._until < self._armed:
+            self._arm()
 
     def enter(self, phase: str) -> None:
         """The request is in `phase` from now on and may stay there as long as the settings say."""
         self.phase = phase
         limit: float = self._first_byte if phase == "first_byte" else getattr(self._settings, phase)
-        self._watch(self._loop.time() + limit)
+        self._until = until = min(self._loop.time() + limit, self._deadline)
+        if until < self._armed:
+            self._arm()
 
     def attempt(self) -> None:
         """The request tries its luck on a connection; a second try is sent, and told, once more."""
@@ -114,24 +122,21 @@ class Trip:
             if self._on_sent is not None:
                 self._on_sent()
 
-    def _watch(self, until: float) -> None:
-        self._until = until = min(until, self._deadline)
-        if until < self._armed:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._armed = until
-            self._timer = self._loop.call_at(until, self._look)
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = self._until
+        self._timer = self._loop.call_at(self._until, self._look)
 
     def _look(self) -> None:
         """The timer went off: has the limit passed, or was it moved?"""
         self._timer = None
-        self._armed = _NEVER
-        if self._scope.expired():
-            return  # the cancellation is on its way already
-        if self._loop.time() >= self._until:
-            self._scope.reschedule(self._until)
-        else:
-            self._watch(self._until)
+        if self._loop.time() < self._until:
+            self._arm()
+        elif self._task is not None:
+            self._expired = True
+            self._armed = -_NEVER  # no other one: the cancellation is on its way
+            self._task.cancel()
 
     def _late(self) -> LMTimeoutError:
         """The error for a limit that passed now: of the phase, or `total` where it was the caller's deadline."""
