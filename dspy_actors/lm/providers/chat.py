@@ -7,7 +7,7 @@ this API's names, so they go out as they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.providers.chat_stream import ChatAssembler
@@ -43,10 +43,10 @@ class ChatCompletions:
 
     def body(self, request: LMRequest) -> JSONObject:
         """See `Dialect.body`. OpenAI's reasoning models get `max_tokens` under its new name: they refuse the old."""
-        body: JSONObject = {
-            "model": request.model,
-            "messages": [one for message in request.messages for one in message_json(message)],
-        }
+        turns: list[JSONObject] = []
+        for message in request.messages:
+            write_message(message, turns)
+        body: JSONObject = {"model": request.model, "messages": turns}
         body.update(options_of(request, ("model", "messages")))
         if "max_tokens" in body and _REASONING.match(request.model):
             body.setdefault("max_completion_tokens", body.pop("max_tokens"))
@@ -59,8 +59,8 @@ class ChatCompletions:
             raise unexpected("a completion without choices")
         if len(choices) > 1:
             choices = sorted(choices, key=lambda one: count(one.get("index")))
-        wanted = count(request.options.get("n"))
-        if len(choices) < wanted:  # Ollama and others take `n` and do not heed it
+        wanted = request.options.get("n")
+        if wanted is not None and len(choices) < count(wanted):  # Ollama and others take `n` and do not heed it
             raise unexpected(f"{len(choices)} of the {wanted} choices that n asked for")
         texts: list[str] = []
         reasons: list[str] = []
@@ -70,7 +70,8 @@ class ChatCompletions:
             if not isinstance(message, dict):
                 raise unexpected("a choice without a message")
             reasons.append(text_or(choice.get("finish_reason"), ""))
-            calls.append(_calls(message.get("tool_calls")))
+            asked = message.get("tool_calls")
+            calls.append(_calls(asked) if asked else ())
             texts.append(_text(message, reasons[-1], calls[-1]))
         return LMResponse(
             tuple(texts),
@@ -95,26 +96,26 @@ class ChatCompletions:
         return ChatAssembler(request, self.read, read_usage)
 
 
-def message_json(message: Message) -> Iterator[JSONObject]:
-    """One message as chat completions have it; each result of a `tool` turn is a message of its own."""
+def write_message(message: Message, turns: list[JSONObject]) -> None:
+    """Add one message as chat completions have it; each result of a `tool` turn is a message of its own."""
+    parts = message.parts
     if message.role == "tool":
-        for part in message.parts:
-            if isinstance(part, ToolResult):
-                yield {"role": "tool", "tool_call_id": part.call_id, "content": part.text}
-        return
-    turn: JSONObject = {"role": message.role, "content": content_json(message)}
-    calls = [_call_json(part) for part in message.parts if isinstance(part, ToolCall)]
-    if calls:
-        turn["content"] = turn["content"] or None
-        turn["tool_calls"] = calls
-    yield turn
+        results = (part for part in parts if isinstance(part, ToolResult))
+        turns.extend({"role": "tool", "tool_call_id": one.call_id, "content": one.text} for one in results)
+    elif len(parts) == 1 and isinstance(parts[0], TextPart):  # most
+        turns.append({"role": message.role, "content": parts[0].text})
+    else:
+        turn: JSONObject = {"role": message.role, "content": _content_json(message)}
+        calls = [_call_json(part) for part in parts if isinstance(part, ToolCall)]
+        if calls:
+            turn["content"] = turn["content"] or None
+            turn["tool_calls"] = calls
+        turns.append(turn)
 
 
-def content_json(message: Message) -> str | list[JSONObject]:
+def _content_json(message: Message) -> str | list[JSONObject]:
     """The content of a turn; text alone goes as a plain string, which every server understands."""
     parts = message.parts
-    if len(parts) == 1 and isinstance(parts[0], TextPart):
-        return parts[0].text
     if not any(isinstance(part, ImagePart) for part in parts):
         return message.text
     content: list[JSONObject] = []
@@ -144,8 +145,6 @@ def _call_json(call: ToolCall) -> JSONObject:
 
 
 def _calls(asked: object) -> tuple[ToolCall, ...]:
-    if not asked:
-        return ()
     found = objects(asked)
     if found is None:
         raise unexpected("tool calls that are no list of objects")

@@ -184,7 +184,12 @@ def refusal_in(event: Event, error: object) -> LMError:
 
 def objects(value: object) -> Sequence[Mapping[str, object]] | None:
     """The value, if it is a list of JSON objects."""
-    return value if isinstance(value, list) and all(isinstance(one, dict) for one in value) else None
+    if not isinstance(value, list):
+        return None
+    for one in value:
+        if not isinstance(one, dict):
+            return None
+    return value
 
 
 _NO_COUNT = 10**10
@@ -192,7 +197,7 @@ _NO_COUNT = 10**10
 
 def count(value: object) -> int:
     """A count of tokens; what is none reads as 0, also one that no model writes in a year."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _NO_COUNT else 0
+    return value if type(value) is int and 0 <= value < _NO_COUNT else 0
 
 
 def count_in(value: object, name: str) -> int:

@@ -110,7 +110,7 @@ class AiohttpTransport(SlottedTransport):
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return HTTPResponse(answer.status, headers, decoded(body, encoding, bound, request.url))
 
-    async def _begin(self, request: HTTPRequest, trip: Trip, streamed: bool = False) -> aiohttp.ClientResponse:
+    def _begin(self, request: HTTPRequest, trip: Trip, streamed: bool = False) -> Awaitable[aiohttp.ClientResponse]:
         """Send one request; its answer, with only the head read. `streamed`: it will come bit by bit."""
         url = self._urls.get(request.url)
         if url is None:
@@ -118,7 +118,7 @@ class AiohttpTransport(SlottedTransport):
                 self._urls.clear()
             url = self._urls[request.url] = URL(request.url)
         trip.attempt()
-        return await self._session.request(
+        return self._session.request(
             request.method,
             url,
             data=_Body(request.body, trip, streamed),

@@ -206,6 +206,9 @@ def bare(url: str) -> str:
 
 def check_headers(request: HTTPRequest) -> None:
     """Refuse header values that HTTP does not allow, before a client writes them into an error of its own."""
+    all_of_them = "".join(request.headers.values())
+    if all_of_them.isascii() and all_of_them.isprintable():
+        return
     for name, value in request.headers.items():
         if not (value.isascii() and value.isprintable()):
             raise transport_error(f"the value of header {name!r} cannot be sent", request.url, "header")
