@@ -1,15 +1,18 @@
 """A server that streams chat completions, in a process of its own: `with streaming() as server`.
 
 What a stream does is in the model's name: `fast-N` writes N pieces as fast as the client reads; `chat-N` and `json-N`
-write them as the output `answer` in the layout of an adapter; `paced-N-R` writes N pieces at R a second. Every piece is
-an event of about 230 bytes; a paced one says when it was written, by the clock that all processes of a machine share.
-`GET /closed` gives the instants at which clients left in the middle.
+write them as the output `answer` in the layout of an adapter; `paced-N-R` writes N pieces at R a second, and so does
+`paced-N-R-M`, but all M streams of that name begin together, once the last of them was asked for; one piece more is
+there at once. Every piece is an event of about 230 bytes; a paced one is a chunk and a write of its own, and says when
+it was written, by the clock that all processes of a machine share. `GET /closed` gives the instants at which clients
+left in the middle.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -17,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -25,7 +29,7 @@ _EVENT = (
     '"model":"%s","system_fingerprint":"fp_0123456789","choices":[{"index":0,"delta":{"content":"%s"},'
     '"logprobs":null,"finish_reason":%s}]}\n\n'
 )
-_END = (_EVENT % ("m", "", '"stop"') + "data: [DONE]\n\n").encode()
+END = (_EVENT % ("m", "", '"stop"') + "data: [DONE]\n\n").encode()
 AROUND = {
     "fast": ("", ""),
     "chat": (r"[[ ## answer ## ]]\n", r"\n\n[[ ## completed ## ]]"),
@@ -50,7 +54,7 @@ class Peer(asyncio.Protocol):
     """One connection."""
 
     closed: ClassVar[list[float]] = []
-    pacers: ClassVar[dict[int, Pacer]] = {}
+    pacers: ClassVar[dict[tuple[int, ...], Pacer]] = {}
 
     def __init__(self) -> None:
         self.data = b""
@@ -94,10 +98,12 @@ class Peer(asyncio.Protocol):
         if kind in AROUND:
             self.task = asyncio.get_running_loop().create_task(self.fast(int(numbers[0]), *AROUND[kind]))
         else:
-            self.left, rate = int(numbers[0]), int(numbers[1])
-            if rate not in self.pacers:
-                self.pacers[rate] = Pacer(rate)
-            self.pacers[rate].add(self)
+            self.left, *pace = map(int, numbers)
+            key = tuple(pace)
+            if key not in self.pacers:
+                self.pacers[key] = Pacer(*pace)
+            if self.pacers[key].add(self):
+                del self.pacers[key]
 
     async def fast(self, count: int, before: str, behind: str) -> None:
         if before:
@@ -107,38 +113,62 @@ class Peer(asyncio.Protocol):
             await self.can_write.wait()
             self.transport.write(block)
         self.transport.write(
-            framed(event("word ") * (count % BLOCK) + (event(behind) if behind else b"") + _END) + b"0\r\n\r\n"
+            framed(event("word ") * (count % BLOCK) + (event(behind) if behind else b"") + END) + b"0\r\n\r\n"
         )
 
     def piece(self, data: bytes) -> None:
         """Write one piece of a paced stream, and the end after its last."""
         self.left -= 1
-        self.transport.write(data if self.left else data + framed(_END) + b"0\r\n\r\n")
+        self.transport.write(data if self.left else data + framed(END) + b"0\r\n\r\n")
 
 
 class Pacer:
-    """Writes to all streams of one rate, a part of them at a time, so that they do not all come at once."""
+    """Writes to all streams of one pace, a part of them at a time, so that they do not all come at once.
 
-    def __init__(self, rate: int) -> None:
+    With `together`, none of so many streams goes on after its first piece before all of them are there.
+    """
+
+    def __init__(self, rate: int, together: int = 0) -> None:
         self.step = 1.0 / rate / PARTS
         self.parts: list[list[Peer]] = [[] for _ in range(PARTS)]
         self.number = 0
+        self.together = self.awaited = together
+        if not together:
+            self.begin()
+
+    def add(self, peer: Peer) -> bool:
+        """Write to `peer` too; whether that was the last who was awaited."""
+        min(self.parts, key=len).append(peer)
+        if not self.awaited:
+            return False
+        peer.left += 1
+        peer.piece(stamped())
+        self.awaited -= 1
+        if not self.awaited:
+            self.begin()
+        return not self.awaited
+
+    def begin(self) -> None:
         self.due = time.monotonic()
         self.tick()
 
-    def add(self, peer: Peer) -> None:
-        min(self.parts, key=len).append(peer)
-
     def tick(self) -> None:
         part = self.parts[self.number % PARTS]
-        data = framed(event(f"{time.monotonic():.6f} "))
+        data = stamped()
         for peer in part:
             if peer.left:
                 peer.piece(data)
         part[:] = [peer for peer in part if peer.left]
         self.number += 1
+        if self.together and not any(self.parts):
+            return
         self.due += self.step
         asyncio.get_running_loop().call_later(max(0.0, self.due - time.monotonic()), self.tick)
+
+
+def stamped() -> bytes:
+    """A piece that says when it was written."""
+    return framed(event(f"{time.monotonic():.6f} "))
 
 
 async def serve() -> None:
@@ -154,6 +184,12 @@ class Streaming:
     """The running server."""
 
     base_url: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the server so far."""
+        used = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, used)) / os.sysconf("SC_CLK_TCK")
 
     def closed(self) -> list[float]:
         """When clients left since the last look, in order; instants of `time.monotonic()`."""
@@ -169,7 +205,7 @@ def streaming() -> Iterator[Streaming]:
     assert process.stdout is not None
     assert process.stdin is not None
     try:
-        yield Streaming(f"http://127.0.0.1:{int(process.stdout.readline())}/v1")
+        yield Streaming(f"http://127.0.0.1:{int(process.stdout.readline())}/v1", process.pid)
     finally:
         process.stdin.close()
         process.wait(5.0)

@@ -1,9 +1,9 @@
-"""Streams through the whole path: events a second, memory behind a slow reader, how fast one closes, many at once.
+"""Streams through the whole path: events a second, memory behind a slow reader, how fast one closes.
 
 The `bare` rows are our transport driven by plain asyncio: it reads the same bytes, cuts them at the blank lines and
 parses each event's JSON, without guards, pieces, buffer or supervision. The server is a process of its own.
 
-    python benchmarks/stream.py [--events 100000] [--streams 1000] [--seconds 10] [--rounds 5]
+    python benchmarks/stream.py [--events 100000] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -22,37 +22,29 @@ from typing import Any
 from _peers import transports
 from _report import Report, Row, interleave
 from _sse import Streaming, streaming
-from _stub import cpu_seconds, raise_file_limit
+from _stub import cpu_seconds
 from _targets import Targets
 
 from dspy_actors import LM, Runtime
 from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.transports.base import HTTPRequest, TransportSettings
 from dspy_actors.lm.transports.choose import choose
-from dspy_actors.pieces import Piece, TextPiece
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 BYTES_AN_EVENT = 232
 CANCELS = 50
-OPENING = 50
-"""Streams of the many that are being opened at once."""
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--events", type=int, default=100_000)
-    arguments.add_argument("--streams", type=int, default=1000)
-    arguments.add_argument("--rate", type=int, default=50)
-    arguments.add_argument("--seconds", type=int, default=10)
     arguments.add_argument("--rounds", type=int, default=5)
     options = arguments.parse_args()
-    raise_file_limit()
     report, targets = Report("stream", "us"), Targets()
     with streaming() as server:
         _memory(report, targets, server)  # first: what others have freed would hide its growth
         _events(report, targets, server, options.events, options.rounds)
         _cancel(report, targets, server)
-        _many(report, targets, server, options.streams, options.rate, options.seconds)
     report.close(targets=targets.show())
 
 
@@ -90,7 +82,7 @@ def bare_events(server: Streaming, name: str, events: int) -> int:
     async def read() -> int:
         transport = choose(name)(server.base_url, TransportSettings())
         count = 0
-        async for chunk in _bare_chunks(transport, server, f"fast-{events}"):
+        async for chunk in bare_chunks(transport, server, f"fast-{events}"):
             choices = chunk.get("choices")
             count += bool(choices and choices[0]["delta"].get("content"))
         await transport.aclose()
@@ -99,7 +91,7 @@ def bare_events(server: Streaming, name: str, events: int) -> int:
     return asyncio.run(read())
 
 
-async def _bare_chunks(transport: Any, server: Streaming, model: str) -> AsyncIterator[dict[str, Any]]:
+async def bare_chunks(transport: Any, server: Streaming, model: str) -> AsyncIterator[dict[str, Any]]:
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "go"}], "stream": True}).encode()
     incoming = await transport.open(HTTPRequest("POST", f"{server.base_url}/chat/completions", _HEADERS, body))
     rest = b""
@@ -188,74 +180,6 @@ def _cancel(report: Report, targets: Targets, server: Streaming) -> None:
     report.table("from close() to the socket closed, as the server sees it", rows, digits=0)
     for name, row in rows.items():
         targets.at_most(f"{name}, median", row.median / 1000, 5.0, "ms")
-
-
-# -- many at once ------------------------------------------------------------------------------------------------------
-
-
-def _many(report: Report, targets: Targets, server: Streaming, streams: int, rate: int, seconds: int) -> None:
-    rows = {}
-    name = transports()[-1]
-    for kind, case in (("bare", _bare_many), ("ours", _our_many)):
-        row = rows[f"{kind}, {name}"] = Row(kind)
-        before = cpu_seconds()
-        began = time.monotonic()
-        lags = sorted(asyncio.run(case(server, name, streams, f"paced-{rate * seconds}-{rate}")))
-        row.rounds.append([lag * 1e6 for lag in lags])
-        row.notes["seconds"] = round(time.monotonic() - began, 2)
-        row.notes["cores_needed"] = round((cpu_seconds() - before) / seconds, 2)
-        row.notes["arrived"] = len(lags)
-        row.notes["lag_p99_ms"] = round(lags[int(len(lags) * 0.99)] * 1000, 1)
-    report.table(f"{streams} streams at {rate} pieces a second: lag of a piece", rows, f"bare, {name}", digits=0)
-    ours = rows[f"ours, {name}"]
-    targets.at_least("pieces that arrived", ours.notes["arrived"], streams * rate * seconds, "pieces")
-    targets.at_most("p99 lag of a piece", ours.notes["lag_p99_ms"], 1000.0, "ms")
-    over_bare = ours.notes["seconds"] / rows[f"bare, {name}"].notes["seconds"]
-    targets.at_most("time until the last piece, over the bare transport's", over_bare, 1.15)
-
-
-async def _bare_many(server: Streaming, name: str, streams: int, model: str) -> list[float]:
-    transport = choose(name)(server.base_url, TransportSettings(connections=streams))
-    lags: list[float] = []
-
-    gate = asyncio.Semaphore(OPENING)
-
-    async def one() -> None:
-        chunks = _bare_chunks(transport, server, model)
-        async with gate:
-            note((await anext(chunks))["choices"][0]["delta"].get("content"))
-        async for chunk in chunks:
-            note(chunk["choices"][0]["delta"].get("content") if chunk.get("choices") else "")
-
-    def note(text: str) -> None:
-        if text:
-            lags.append(time.monotonic() - float(text))
-
-    await asyncio.gather(*(one() for _ in range(streams)))
-    await transport.aclose()
-    return lags
-
-
-async def _our_many(server: Streaming, name: str, streams: int, model: str) -> list[float]:
-    lags: list[float] = []
-
-    gate = asyncio.Semaphore(OPENING)
-
-    async def one(rt: Runtime) -> None:
-        async with gate:
-            stream = rt.stream("go")
-            for piece in await stream.take() or ():
-                note(piece)
-        async for piece in stream:
-            note(piece)
-
-    def note(piece: Piece) -> None:
-        assert isinstance(piece, TextPiece)
-        lags.append(time.monotonic() - float(piece.text))
-
-    async with Runtime(model_at(server, model), transport=name) as rt:
-        await asyncio.gather(*(one(rt) for _ in range(streams)))
-    return lags
 
 
 if __name__ == "__main__":
