@@ -18,7 +18,11 @@ Metric: TypeAlias = Callable[..., Any]
 """`metric(example, prediction, trace=None)` -> a number, a bool, a `Prediction` with `score`, or an awaitable of it."""
 
 LONG = 0.005
-"""Seconds a metric may hold the programs loop before it is moved to task threads."""
+"""Seconds a metric may hold the programs loop."""
+
+TIMES = 3
+"""How often in a row, or how many times as long at once, before it is moved to task threads. A quick metric whose
+thread lost the interpreter to another one for a moment looks as if it had taken that long."""
 
 _NUMBERS = frozenset((bool, int, float))
 _ELSEWHERE = object()
@@ -28,13 +32,15 @@ class Judge:
     """Scores predictions with one metric.
 
     A metric runs on the programs loop as long as it is quick. One that asks a model in the blocking way, or takes
-    longer than 5 ms, is called in a task thread from then on, so that it cannot hold up the other rows. A metric
-    that is a coroutine function is awaited. One call of it may take as long as one row.
+    longer than 15 ms once or 5 ms three times running, is called in a task thread from then on, so that it cannot hold
+    up the other rows. A metric that is a coroutine function is awaited. One call of it may take as long as one row.
     """
 
-    def __init__(self, metric: Metric, frame: Frame) -> None:
+    def __init__(self, metric: Metric, frame: Frame, now: Callable[[], float] = time.perf_counter) -> None:
         self._metric = metric
         self._frame = frame
+        self._now = now
+        self._slow = 0
         self._in_thread = False
 
     async def score(self, example: Example, prediction: Prediction) -> float:
@@ -56,7 +62,7 @@ class Judge:
         """What the metric returns on this loop; `_ELSEWHERE` where it is to be called in a task thread."""
         if self._in_thread:
             return _ELSEWHERE
-        began = time.perf_counter()
+        began = self._now()
         try:
             value = self._metric(example, prediction)
         except (BlockingCall, BlockingCallOnLoop):
@@ -67,7 +73,9 @@ class Judge:
                 raise
             self._in_thread = True
             return _ELSEWHERE
-        self._in_thread = time.perf_counter() - began > LONG
+        held = self._now() - began
+        self._slow = self._slow + 1 if held > LONG else 0
+        self._in_thread = self._slow >= TIMES or held > TIMES * LONG
         return value
 
     async def _later(self, value: Any, example: Example, prediction: Prediction) -> Any:
