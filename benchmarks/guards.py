@@ -216,7 +216,7 @@ def _cache() -> AnswerCache:
 def _land(call: LMCall) -> None:
     answer = Answer(ANSWER)
     for after in call.after:
-        after(answer, None)
+        after.ended(call, answer, None)
 
 
 def _targets(rows: dict[str, Row]) -> Targets:

@@ -7,7 +7,6 @@ its failure reaches each as an error object of its own. Nothing here waits; ever
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from functools import partial
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -29,7 +28,7 @@ class Flight(Generic[K, T]):
         self._abandon: Callable[[], object] | None = None
         self._deadlines: dict[Reply[T], float | None] = {}
         self._joined: Callable[[Any], object] | None = None
-        self._notes: list[Any] = []  # of those who came before anybody asked to be told
+        self._notes: tuple[Any, ...] = ()  # of those who came before anybody asked to be told
 
     @property
     def waiting(self) -> int:
@@ -60,15 +59,27 @@ class Flight(Generic[K, T]):
         """`tell` is called with the note of everybody who has joined and who joins from now on, in their threads."""
         with self._table.lock:
             self._joined = tell
-            notes, self._notes = self._notes, []
+            notes, self._notes = self._notes, ()
         for note in notes:
             tell(note)
 
     def joined(self, note: Any) -> Callable[[Any], object] | None:
         """Somebody has joined with `note`: whom to tell of it, `None` for later; called under the lock."""
         if self._joined is None:
-            self._notes.append(note)
+            self._notes += (note,)
         return self._joined
+
+    def left(self, reply: Reply[T]) -> None:
+        """A reply is settled: where the flight did not do it, its holder has left, and with the last one everybody."""
+        if not self._deadlines:  # the flight has ended
+            return
+        with self._table.lock:
+            if self._deadlines.pop(reply, _ABSENT) is _ABSENT or self._deadlines:
+                return
+            self._table.forget(self)
+            abandon, self._abandon = self._abandon, None
+        if abandon is not None:
+            abandon()
 
     def succeed(self, value: T) -> int:
         """Give everybody `value`; how many were still there."""
@@ -83,7 +94,7 @@ class Flight(Generic[K, T]):
         with self._table.lock:
             replies = list(self._deadlines)
             self._deadlines.clear()
-            self._abandon = None
+            self._abandon = self._joined = None
             self._table.forget(self)
         return replies
 
@@ -96,13 +107,17 @@ class SingleFlight(Generic[K, T]):
         self.joined = 0
         self._flights: dict[K, Flight[K, T]] = {}
 
-    def join(self, key: K, deadline: float | None = None, note: Any = None) -> tuple[Flight[K, T] | None, Reply[T]]:
+    def join(
+        self, key: K, deadline: float | None = None, note: Any = None, reply: Reply[T] | None = None
+    ) -> tuple[Flight[K, T] | None, Reply[T]]:
         """Take part in the flight of `key`: `(flight, reply)` for the one who must fly it, `(None, reply)` for others.
 
         Cancelling the reply is leaving. `deadline` is an instant of the runtime's clock, used by `Flight.deadline`;
-        `note` is told to the one who flies it, who may want to fly faster (`Flight.on_joined`).
+        `note` is told to the one who flies it, who may want to fly faster (`Flight.on_joined`). `reply` is one that
+        the caller has already.
         """
-        reply: Reply[T] = Reply()
+        if reply is None:
+            reply = Reply()
         with self.lock:
             flight = self._flights.get(key)
             leading, tell = flight is None, None
@@ -112,11 +127,10 @@ class SingleFlight(Generic[K, T]):
                 self.joined += 1
                 tell = flight.joined(note)
             flight._deadlines[reply] = deadline
-        chosen = flight
         if tell is not None:
             tell(note)
-        reply.on_settled(partial(self._left, chosen, reply))
-        return (chosen if leading else None), reply
+        reply.on_settled(_Leaving(flight, reply))
+        return (flight if leading else None), reply
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -126,15 +140,22 @@ class SingleFlight(Generic[K, T]):
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]
 
-    def _left(self, flight: Flight[K, T], reply: Reply[T]) -> None:
-        """A reply is done: where it was not the flight that settled it, its holder has left."""
-        with self.lock:
-            if flight._deadlines.pop(reply, _ABSENT) is _ABSENT or flight._deadlines:
-                return
-            self.forget(flight)
-            abandon, flight._abandon = flight._abandon, None
-        if abandon is not None:
-            abandon()
+
+class _Leaving(Generic[K, T]):
+    """Called when a reply is settled: where it was not the flight that did it, its holder has left.
+
+    A class of its own, for it is kept as long as a call.
+    """
+
+    __slots__ = ("_flight", "_reply")
+
+    def __init__(self, flight: Flight[K, T], reply: Reply[T]) -> None:
+        self._flight = flight
+        self._reply = reply
+
+    def __call__(self) -> None:
+        """In the settling thread."""
+        self._flight.left(self._reply)
 
 
 _ABSENT = object()

@@ -9,7 +9,7 @@ from typing import Any
 from dspy_actors.envelope import Envelope
 from dspy_actors.errors import CallCancelled, DeadlineExceeded, LMError, LMTransportError, ShuttingDown
 from dspy_actors.lm.flow import Flow
-from dspy_actors.lm.guards import Guard, LMCall, give_up
+from dspy_actors.lm.guards import Guard, LMCall
 from dspy_actors.lm.in_turn import InTurn
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
@@ -20,8 +20,8 @@ from dspy_actors.lm.work import Answer, Work
 from dspy_actors.lm.worker import LMWorker
 from dspy_actors.messages import LMRequest
 from supervisors.actor import Ref
-from supervisors.clock import Clock
-from supervisors.current import CURRENT
+from supervisors.clock import Clock, Timer
+from supervisors.current import CURRENT, Life
 from supervisors.errors import ActorDied, SystemStopped
 from supervisors.reply import Reply
 
@@ -95,14 +95,14 @@ class LMClient:
                         call.flow.replay(answered.take())
                     return answered
         except LMError as refusal:
-            self._finish(call, None, refusal)
+            self._end(call, None, refusal)
             return call.reply
         except BaseException as error:  # others may have joined this call: they must hear of it
-            self._finish(call, None, error)
+            self._end(call, None, error)
             raise
         reply = call.reply
-        if call.flow is None and not call.shared:
-            reply.add_done_callback(lambda settled: give_up(call) if settled.cancelled() else None)
+        if call.flow is None and call.flight is None:
+            reply.add_done_callback(lambda settled: call.give_up() if settled.cancelled() else None)
         self._open[reply] = call
         if call.flow is not None:
             self._tie(call, call.flow)
@@ -151,12 +151,12 @@ class LMClient:
 
     @staticmethod
     def _work(call: LMCall) -> Work:
-        lm, envelope = call.lm, call.envelope
+        lm = call.lm
         return Work(
             call.request,
-            envelope.call_id,
+            call.envelope.call_id,
             call.until,
-            call.shared or call.flow is not None,
+            call.flight is not None or call.flow is not None,
             lm.num_retries,
             lm.timeout,
             call.account,
@@ -199,14 +199,13 @@ class LMClient:
 
     def _tie(self, call: LMCall, flow: Flow) -> None:
         """Give the call up when its reader leaves, when its deadline passes, or when the actor dies that opened it."""
-        flow.channel.on_close(lambda: give_up(call))
+        flow.channel.on_close(call.give_up)
         deadline = call.envelope.deadline
         if deadline is not None:
-            timer = self._clock.call_at(deadline, lambda: self._too_late(call, flow))
-            call.after.append(lambda answer, error: timer.cancel())
+            call.after.append(_Timed(self._clock.call_at(deadline, lambda: self._too_late(call, flow))))
         owner = CURRENT.get()
         if owner is not None:
-            call.after.append(lambda answer, error: owner.unwatch(flow))
+            call.after.append(_Watched(owner, flow))
             if not owner.watch(flow, lambda _: flow.cancel()):
                 flow.cancel()
 
@@ -214,23 +213,52 @@ class LMClient:
         phase = call.account.phase
         msg = f"the deadline passed before the stream of {call.lm.name} was over (waiting for: {phase})"
         self._finish(call, None, DeadlineExceeded(msg, phase=phase, partial=flow.text or None))
-        give_up(call)
+        call.give_up()
 
     def _finish(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
-        self._open.pop(call.reply, None)
-        if not call.ends():
+        """The end of an open call, if it is the first one."""
+        if self._open.pop(call.reply, None) is None:  # one C call: the first wins
             return
+        self._end(call, answer, error)
+
+    @staticmethod
+    def _end(call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
         flow = call.flow
         if flow is not None and isinstance(error, LMError) and error.partial is None:
             error.partial = flow.text or None
         for after in call.after:
-            after(answer, error)
+            after.ended(call, answer, error)
         if answer is not None:
             call.reply.set(answer)
         elif error is not None:
             call.reply.fail(error)
         if flow is not None and not flow.in_turn:
             flow.end(answer, error)
+
+
+class _Timed:
+    """The timer of a stream's deadline goes with its call."""
+
+    __slots__ = ("_timer",)
+
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+
+    def ended(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
+        self._timer.cancel()
+
+
+class _Watched:
+    """The actor that opened a stream need not end it any more."""
+
+    __slots__ = ("_flow", "_owner")
+
+    def __init__(self, owner: Life, flow: Flow) -> None:
+        self._owner = owner
+        self._flow = flow
+
+    def ended(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
+        self._owner.unwatch(self._flow)
 
 
 def _given_up() -> CallCancelled:

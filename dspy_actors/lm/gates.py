@@ -115,6 +115,7 @@ class Gates:
         found = self.line.enter(
             passing.need, priority=priority, tenant=passing.tenant, deadline=passing.deadline, until=passing.until
         )
+        passing.until = None  # the line has it; kept here, the call and its attempt would keep each other
         self._open[passing] = None
         try:
             if isinstance(found, Reply):

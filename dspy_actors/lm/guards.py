@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from dspy_actors.cache.flight import Flight, SingleFlight
 from dspy_actors.cache.keys import digest
@@ -23,33 +22,36 @@ from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
 from supervisors.reply import Reply
 
-After: TypeAlias = Callable[[Answer | None, BaseException | None], object]
+
+class After(Protocol):
+    """Hears how a call ends."""
+
+    def ended(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> object:
+        """The answer is there, or the error. Runs in the thread that has it, before anybody who waits is told."""
+        ...
 
 
 class LMCall:
     """One call on its way through the guards.
 
-    `reply` is what the caller waits for; of a stream, `flow` is what its reader reads. A guard that lets the call pass
-    may leave a function in `after`: those run in their order when the answer or the error is there. `upstream` is
-    the worker's reply while one is asked. `until` says how long anybody waits for the call, and `abandoned` that nobody
-    does.
+    `reply` is what the caller waits for; of a stream, `flow` is what its reader reads. Whoever stands in `after` hears
+    of the end, in that order: the guards that let the call pass and have something to settle. `flight` is what others
+    may join, `key` its name in the cache; `upstream` is the worker's reply while one is asked, and `abandoned` says
+    that nobody waits any more.
     """
 
     __slots__ = (
         "abandoned",
         "account",
         "after",
-        "ending",
-        "endpoint",
         "envelope",
+        "flight",
         "flow",
         "key",
         "lm",
         "reply",
         "request",
         "resubmits",
-        "shared",
-        "until",
         "upstream",
     )
 
@@ -57,30 +59,30 @@ class LMCall:
         self.lm = lm
         self.request = request
         self.envelope = envelope
-        self.endpoint = lm.base_url or lm.provider
         self.flow = flow
         self.key: bytes | None = None
         self.reply: Reply[Answer] = Reply()
         self.after: list[After] = []
+        self.flight: Flight[bytes, Answer] | None = None
         self.upstream: Reply[Answer] | None = None
         self.resubmits = 0
         self.abandoned = False
         self.account = Account(envelope.tenant, envelope.session, envelope.priority)
-        self.shared = False
-        self.until: Callable[[], float | None] = lambda: envelope.deadline
-        self.ending = [None]
+
+    def until(self) -> float | None:
+        """How long anybody waits for it: an instant of the runtime's clock, which moves while others join and leave."""
+        flight = self.flight
+        return self.envelope.deadline if flight is None else flight.deadline
 
     def is_given_up(self) -> bool:
         """Whether nobody waits for it any more."""
         return self.abandoned or (self.flow is not None and self.flow.dropped)
 
-    def ends(self) -> bool:
-        """Whether this is the end of the call: the first one counts."""
-        try:
-            self.ending.pop()  # one C call
-        except IndexError:
-            return False
-        return True
+    def give_up(self) -> None:
+        """Cancel the request that nobody waits for any more, also if it has not been sent yet."""
+        self.abandoned = True  # then look: who sends looks the other way round
+        if self.upstream is not None:
+            self.upstream.cancel()
 
 
 class Guard(Protocol):
@@ -102,28 +104,29 @@ class CacheGuard:
         self._counters = counters
 
     def admit(self, call: LMCall) -> Reply[Answer] | None:
-        if not call.lm.cache:
+        lm = call.lm
+        if not lm.cache:
             return None
-        call.key = digest(call.request, provider=call.lm.provider, endpoint=call.endpoint, tenant=call.envelope.tenant)
-        if call.key is None:
+        endpoint = lm.base_url or lm.provider
+        key = call.key = digest(call.request, provider=lm.provider, endpoint=endpoint, tenant=call.envelope.tenant)
+        if key is None:
             self._counters.add("uncacheable")
             return None
-        found = self._cache.get(call.key)
+        found = self._cache.get(key)
         if found is None:
-            call.after.append(self._keeper(call.key))
+            call.after.append(self)
             return None
         self._counters.add("cache_hits")
         call.reply.set(Answer(found, "cache", attempts=0))
         return call.reply
 
-    def _keeper(self, key: bytes) -> After:
-        def keep(answer: Answer | None, error: BaseException | None) -> None:
-            if answer is not None:
-                self._cache.keep(key, answer.response)
-            elif error is not None:
-                self._cache.refuse(key, error)
-
-        return keep
+    def ended(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
+        """Keep the answer, or that the request was refused as invalid."""
+        assert call.key is not None
+        if answer is not None:
+            self._cache.keep(call.key, answer.response)
+        elif error is not None:
+            self._cache.refuse(call.key, error)
 
 
 class FlightGuard:
@@ -141,22 +144,29 @@ class FlightGuard:
         key = call.key
         if key is None or call.flow is not None:
             return None
-        flight, reply = self._flights.join(key, call.envelope.deadline, call.envelope.priority)
+        flight, reply = self._flights.join(key, call.envelope.deadline, call.envelope.priority, call.reply)
         if flight is None:
             self._counters.add("coalesced")
             return _joined(reply)
-        call.reply = reply
-        call.shared = True
-        call.until = lambda: flight.deadline
+        call.flight = flight
         flight.on_joined(call.account.hurry)
         landed = self._cache.peek(key)
         if landed is not None:  # the flight before this one landed after our look into the cache
             self._counters.add("cache_hits")
             flight.succeed(Answer(landed, "cache", attempts=0))
             return reply
-        flight.on_abandoned(lambda: give_up(call))
-        call.after.append(lambda answer, error: _land(flight, answer, error))
+        flight.on_abandoned(call.give_up)
+        call.after.append(self)
         return None
+
+    def ended(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
+        """Tell everybody who has joined."""
+        flight = call.flight
+        assert flight is not None
+        if answer is not None:
+            flight.succeed(answer)
+        elif error is not None:
+            flight.fail(error)
 
 
 class BudgetGuard:
@@ -178,13 +188,15 @@ class BudgetGuard:
                     self._require_prices(call.lm, ledger.name)
             most = likely_usage(call.request)
             money = self._log.cost(most, call.lm.name) or Decimal(0)
-            hold = call.account.hold = self._book.hold(ledgers, Amount(most.total_tokens, money, 1))
-
-            def settle(answer: Answer | None, error: BaseException | None) -> None:
-                hold.settle(call.account.settle(hold.charge))
-
-            call.after.insert(0, settle)  # before those who wait hear of the end: what is left is theirs to spend
+            call.account.hold = self._book.hold(ledgers, Amount(most.total_tokens, money, 1))
+            call.after.insert(0, self)  # before those who wait hear of the end: what is left is theirs to spend
         return None
+
+    def ended(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
+        """Put what was spent in the place of what was set aside."""
+        hold = call.account.hold
+        assert hold is not None
+        hold.settle(call.account.settle(hold.charge))
 
     def _require_prices(self, lm: LM, scope: str) -> None:
         if lm.name not in self._log.prices:
@@ -196,13 +208,6 @@ class BudgetGuard:
             raise LMConfigurationError(msg, provider=lm.provider, model=lm.model)
         for each in lm.fallbacks:
             self._require_prices(each.lm, scope)
-
-
-def _land(flight: Flight[bytes, Answer], answer: Answer | None, error: BaseException | None) -> None:
-    if answer is not None:
-        flight.succeed(answer)
-    elif error is not None:
-        flight.fail(error)
 
 
 def _joined(reply: Reply[Answer]) -> Reply[Answer]:
@@ -222,13 +227,6 @@ def _joined(reply: Reply[Answer]) -> Reply[Answer]:
     reply.add_done_callback(landed)
     own.add_done_callback(lambda done: reply.cancel() if done.cancelled() else None)
     return own
-
-
-def give_up(call: LMCall) -> None:
-    """Cancel the request of a call that nobody waits for any more, also if it has not been sent yet."""
-    call.abandoned = True  # then look: who sends looks the other way round
-    if call.upstream is not None:
-        call.upstream.cancel()
 
 
 def make_guards(
