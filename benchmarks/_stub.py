@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dspy_actors.lm.providers.wire import JSON_HEADERS
 from tests.server.client import StubServer
 
-__all__ = ["LoopThread", "StubServer", "body_of", "cpu_seconds", "installed", "raise_file_limit", "stub"]
+__all__ = ["HEADERS", "LoopThread", "StubServer", "body_of", "cpu_seconds", "installed", "raise_file_limit", "stub"]
 
 T = TypeVar("T")
 
@@ -49,6 +50,10 @@ def stub(answer: str = "4") -> Iterator[StubServer]:
     with StubServer() as server:
         server.control(answer={"mode": "layout", "text": answer}, keep=1)
         yield server
+
+
+HEADERS = {**JSON_HEADERS, "authorization": "Bearer x"}
+"""What a bare transport's requests have, as those of a call do."""
 
 
 def body_of(question: str, model: str = "stub") -> bytes:

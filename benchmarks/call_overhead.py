@@ -17,13 +17,12 @@ from functools import partial
 import httpx
 from _peers import KNOWN, UNKNOWN, dspy_program, load_dspy, our_program, transports
 from _report import Report, Row, interleave
-from _stub import LoopThread, StubServer, body_of, stub
+from _stub import HEADERS, LoopThread, StubServer, body_of, stub
 
 from dspy_actors.lm.transports.base import HTTPRequest, TransportSettings
 from dspy_actors.lm.transports.choose import choose
 
 BASELINE = "httpx POST, sync"
-_HEADERS = {"authorization": "Bearer x", "content-type": "application/json"}
 
 
 def main() -> None:
@@ -49,7 +48,7 @@ def _cases(stack: ExitStack, server: StubServer, report: Report) -> dict[str, Ca
     body = body_of("What is 2 + 2?")
     client = stack.enter_context(httpx.Client(timeout=30, trust_env=False))
     cases: dict[str, Callable[[], object]] = {
-        BASELINE: lambda: client.post(url, content=body, headers=_HEADERS).json()["choices"]
+        BASELINE: lambda: client.post(url, content=body, headers=HEADERS).json()["choices"]
     }
     dspy = load_dspy()
     if dspy is None:
@@ -58,7 +57,7 @@ def _cases(stack: ExitStack, server: StubServer, report: Report) -> dict[str, Ca
         for name, model in (("DSPy Predict, known model", KNOWN), ("DSPy Predict, unknown model", UNKNOWN)):
             cases[name] = partial(dspy_program(dspy, server.base_url, model), question="What is 2 + 2?")
     for transport in transports():
-        cases[f"transport {transport}"] = _bare(stack, server, transport, HTTPRequest("POST", url, _HEADERS, body))
+        cases[f"transport {transport}"] = _bare(stack, server, transport, HTTPRequest("POST", url, HEADERS, body))
         program = stack.enter_context(our_program(server.base_url, transport))
         cases[f"dspy_actors Predict, {transport}"] = partial(program, question="What is 2 + 2?")
     if len(transports()) == 1:

@@ -20,13 +20,12 @@ from typing import Any
 
 from _peers import KNOWN, dspy_program, load_dspy, our_program, transports
 from _report import Report, Row, interleave
-from _stub import StubServer, body_of, cpu_seconds, stub
+from _stub import HEADERS, StubServer, body_of, cpu_seconds, stub
 
 from dspy_actors.lm.transports.base import HTTPRequest, Transport, TransportSettings
 from dspy_actors.lm.transports.choose import choose
 
 DELAY = 0.05
-_HEADERS = {"authorization": "Bearer x", "content-type": "application/json"}
 
 
 def main() -> None:
@@ -107,7 +106,7 @@ def _bare(stack: ExitStack, server: StubServer, name: str, level: int, examples:
 
     async def one(transport: Transport, questions: Iterator[int]) -> None:
         for number in questions:
-            response = await transport.send(HTTPRequest("POST", url, _HEADERS, body_of(f"What is {number} + 2?")))
+            response = await transport.send(HTTPRequest("POST", url, HEADERS, body_of(f"What is {number} + 2?")))
             json.loads(response.body)["choices"][0]["message"]["content"]
 
     async def run(transport: Transport) -> None:

@@ -17,14 +17,13 @@ from typing import Any
 
 from _peers import KNOWN, dspy_program, load_dspy, transports
 from _report import Report, Row
-from _stub import StubServer, body_of, cpu_seconds, stub
+from _stub import HEADERS, StubServer, body_of, cpu_seconds, stub
 from _targets import Targets
 
 from dspy_actors import LM, Predict, Runtime
 from dspy_actors.lm.transports.base import HTTPRequest, TransportSettings
 from dspy_actors.lm.transports.choose import choose
 
-_HEADERS = {"authorization": "Bearer x", "content-type": "application/json"}
 REACH = {"httpx": 1.8, "aiohttp": 1.35}
 """Wall over ideal that is to be reached with each transport."""
 
@@ -79,7 +78,7 @@ def _measure(server: StubServer, row: Row, case: Callable[[], Awaitable[None]], 
 
 async def _bare(server: StubServer, name: str, calls: int) -> None:
     transport = choose(name)(server.base_url, TransportSettings(connections=calls))
-    request = HTTPRequest("POST", f"{server.base_url}/chat/completions", _HEADERS, body_of("What is 2 + 2?"))
+    request = HTTPRequest("POST", f"{server.base_url}/chat/completions", HEADERS, body_of("What is 2 + 2?"))
     await asyncio.gather(*(transport.send(request) for _ in range(calls)))
     await transport.aclose()
 

@@ -16,13 +16,11 @@ from functools import partial
 from pathlib import Path
 
 from _report import Report, Row
-from _stub import StubServer, body_of, installed, stub
+from _stub import HEADERS, StubServer, body_of, installed, stub
 
 from dspy_actors import LM, Predict, Runtime
 from dspy_actors.lm.transports.base import HTTPRequest, TransportSettings
 from dspy_actors.lm.transports.choose import choose
-
-_HEADERS = {"authorization": "Bearer x", "content-type": "application/json"}
 
 
 def main() -> None:
@@ -84,7 +82,7 @@ async def _bare(name: str, port: int, calls: int) -> float:
     server = _server(port)
     transport = choose(name)(server.base_url, TransportSettings(connections=calls))
     body = body_of("What is 2 + 2?")
-    await transport.send(HTTPRequest("POST", f"{server.base_url}/chat/completions", _HEADERS, body))
+    await transport.send(HTTPRequest("POST", f"{server.base_url}/chat/completions", HEADERS, body))
     url = f"{server.at('hold')}/chat/completions"
     before = _resident_kb()
     tasks = [asyncio.create_task(_send(transport, url, body)) for _ in range(calls)]
@@ -94,7 +92,7 @@ async def _bare(name: str, port: int, calls: int) -> float:
 
 
 async def _send(transport: object, url: str, body: bytes) -> object:
-    return await transport.send(HTTPRequest("POST", url, _HEADERS, body))  # type: ignore[attr-defined]
+    return await transport.send(HTTPRequest("POST", url, HEADERS, body))  # type: ignore[attr-defined]
 
 
 async def _ours(name: str, port: int, calls: int) -> float:

@@ -36,7 +36,11 @@ from dspy_actors.lm.transports.trip import Trip
 
 T = TypeVar("T")
 
-_SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+_SKIPPED = ("User-Agent", "Accept", "Content-Type")
+"""What aiohttp would add to a request that lacks it; `None` in its place spares every other request the search."""
+
+_GIVEN = frozenset(name.lower() for name in _SKIPPED)
+_PLAIN = istr("accept-encoding")
 
 
 class AiohttpTransport(SlottedTransport):
@@ -58,7 +62,6 @@ class AiohttpTransport(SlottedTransport):
             trust_env=False,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_SKIPPED,
             timeout=aiohttp.ClientTimeout(total=None),
         )
 
@@ -117,12 +120,16 @@ class AiohttpTransport(SlottedTransport):
             if len(self._urls) > 64:
                 self._urls.clear()
             url = self._urls[request.url] = URL(request.url)
+        headers = {_PLAIN: "identity"}
+        for name, value in request.headers.items():
+            headers[self._names[name]] = value
         trip.attempt()
         return self._session.request(
             request.method,
             url,
             data=_Body(request.body, trip, streamed),
-            headers={self._names[name]: value for name, value in request.headers.items()},
+            headers=headers,
+            skip_auto_headers=None if headers.keys() >= _GIVEN else _SKIPPED,
             allow_redirects=False,
             proxy=self._proxy,
         )
