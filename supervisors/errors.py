@@ -302,7 +302,7 @@ def check_exit(exit: object) -> None:
 
 def check_seconds(field: str, seconds: object) -> None:
     """Raise SpecError if `seconds` is no number, or is nan."""
-    if not isinstance(seconds, int | float) or seconds != seconds:
+    if not isinstance(seconds, (int, float)) or seconds != seconds:
         raise SpecError(field, seconds, "a number of seconds")
 
 
