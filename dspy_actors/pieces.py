@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 
@@ -10,6 +12,10 @@ class TextPiece(NamedTuple):
 
     text: str
     choice: int = 0
+
+
+text_piece: Callable[[tuple[str, int]], TextPiece] = partial(tuple.__new__, TextPiece)
+"""`TextPiece` of a pair, without the call of a Python function that its own constructor is."""
 
 
 class ToolCallPiece(NamedTuple):

@@ -5,6 +5,7 @@ Pure. Any way of cutting the bytes into reads gives the same events.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from dspy_actors.errors import LMUnexpectedError
@@ -20,6 +21,10 @@ class Event(NamedTuple):
 
     event: str
     data: str
+
+
+_event = partial(tuple.__new__, Event)
+"""`Event` of a pair, without the call of a Python function that its own constructor is."""
 
 
 class EventReader:
@@ -116,7 +121,7 @@ class EventReader:
         except UnicodeDecodeError:
             return self._fail("an event that is not UTF-8")
         if text.startswith("data: ") and "\n" not in text:  # nearly all of them
-            events.append(Event("message", text[6:]))
+            events.append(_event(("message", text[6:])))
         else:
             _read_lines(text, events)
         return True

@@ -8,7 +8,7 @@ from dspy_actors.errors import LMStreamAssemblyError
 from dspy_actors.lm.providers.dialect import Read, count, event_data, objects, refusal_in, unexpected
 from dspy_actors.lm.sse import Event
 from dspy_actors.messages import LMRequest, LMResponse, Usage
-from dspy_actors.pieces import Piece, TextPiece, ToolCallPiece
+from dspy_actors.pieces import Piece, ToolCallPiece, text_piece
 
 _MANY = 512
 
@@ -135,7 +135,7 @@ class ChatAssembler:
                 if text:
                     self.size += len(text)
                     choice.add(text)
-                    pieces.append(TextPiece(text, index))
+                    pieces.append(text_piece((text, index)))
             if delta.get("tool_calls"):
                 self.size += _take_calls(choice, index, delta["tool_calls"], pieces)
             refusal = delta.get("refusal")

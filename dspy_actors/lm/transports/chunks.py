@@ -12,6 +12,9 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?"
 
 _TRAILER = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*")
 
+_SMALL = {b"%x" % size: size for size in range(1, 1024)}
+"""The sizes of most chunks, as most servers write them."""
+
 _LINE = 8 * 1024
 """Bytes that the line of a size, and all trailers together, may have."""
 
@@ -23,7 +26,7 @@ class ChunkReader:
 
     def __init__(self) -> None:
         self._buffer = b""
-        self._left = -2  # of the chunk under way, with the line end after it; -2: its size comes first
+        self._left = -2  # of the chunk under way, with the line end after it; -2: its size comes first; -1: trailers
         self._trailing = False
         self._room = _LINE  # for trailers
         self.ended = False
@@ -39,7 +42,7 @@ class ChunkReader:
         if self._buffer:
             data = self._buffer + data
         parts: list[bytes] = []
-        at, size = 0, len(data)
+        at, size = self._small(data, parts) if self._left == -2 else 0, len(data)
         while not self.ended:
             if self._left > 2:
                 part = data[at : at + self._left - 2]
@@ -66,6 +69,20 @@ class ChunkReader:
         self._buffer = data[at:] if at else data
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def _small(self, data: bytes, parts: list[bytes]) -> int:
+        """Take chunks from the beginning of `data` as long as they are small and whole; where the others begin."""
+        at = 0
+        while (end := data.find(b"\r\n", at, at + 5)) > 0:
+            size = _SMALL.get(data[at:end])
+            if size is None:
+                break
+            behind = end + 2 + size
+            if data[behind : behind + 2] != b"\r\n":
+                break
+            parts.append(data[end + 2 : behind])
+            at = behind + 2
+        return at
+
     def _line(self, line: bytes) -> None:
         """A line that is not of the body: a size, or a trailer after the last chunk, which is thrown away."""
         if self._trailing:
@@ -82,3 +99,4 @@ class ChunkReader:
             self._left = size + 2
         else:
             self._trailing = True
+            self._left = -1
