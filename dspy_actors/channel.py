@@ -34,6 +34,7 @@ class Channel(Generic[T]):
         "_room",
         "_size",
         "_taker",
+        "_told",
         "max_items",
         "max_size",
     )
@@ -45,6 +46,7 @@ class Channel(Generic[T]):
         self._items: deque[T] = deque()
         self._size = 0
         self._over = False
+        self._told = False  # that somebody is to call `deliver`
         self._closed = False
         self._error: BaseException | None = None
         self._taker: Reply[list[T] | None] | None = None
@@ -68,21 +70,46 @@ class Channel(Generic[T]):
 
     # -- the writer's side --------------------------------------------------------------------------------------
 
-    def put(self, items: Sequence[T], size: int = 0) -> bool:
-        """Hand over `items`, `size` large together; whether there is room for more. After the end they are dropped."""
+    def put(self, items: Sequence[T], size: int = 0, tell: Callable[[Channel[T]], object] | None = None) -> bool:
+        """Hand over `items`, `size` large together; whether there is room for more. After the end they are dropped.
+
+        With `tell` a reader who waits is not woken: `tell(self)` is called, and whoever is told calls `deliver` soon.
+        """
         if not items:
             return self._has_room()
         with self._lock:
             if self._over:
                 return True
-            taker, self._taker = self._taker, None
-            if taker is None:
+            taker = self._taker
+            if taker is None or tell is not None:
                 self._items.extend(items)
                 self._size += size
-                return self._has_room()
+                room = self._has_room()
+                if taker is None or self._told:
+                    return room
+                self._told = True
+            else:
+                self._taker = None
+        if tell is not None:
+            tell(self)
+            return room
         if not taker.set(list(items)):  # the reader stopped waiting at this very moment; it may come back
             return self._keep_first(items, size)
         return True
+
+    def deliver(self) -> None:
+        """Give what has come to the reader who waits for it, if there is still one."""
+        with self._lock:
+            self._told = False
+            taker = self._taker
+            if taker is None or not self._items:
+                return
+            self._taker = None
+            items, size, room = self._emptied()
+        if not taker.set(items):
+            self._keep_first(items, size)
+        if room is not None:
+            room.set(None)
 
     def room(self) -> Reply[None]:
         """Settles when there is room, and when the reader has left."""
@@ -127,18 +154,15 @@ class Channel(Generic[T]):
         with self._lock:
             error, is_open = self._error, False
             if self._items:
-                room, self._room = self._room, None
-                found = list(self._items)
-                self._items.clear()
-                self._size = 0
+                replaced, self._taker = self._taker, None
+                found, _, room = self._emptied()
             elif not self._over:
                 replaced, self._taker, is_open = self._taker, reply, True
-        if is_open:
-            if replaced is not None:
-                replaced.cancel()
-        elif found is None and error is not None:
+        if replaced is not None:
+            replaced.cancel()
+        if found is None and error is not None:
             reply.fail(error)
-        else:
+        elif not is_open:
             reply.set(found)
         if room is not None:
             room.set(None)
@@ -169,9 +193,17 @@ class Channel(Generic[T]):
     def _has_room(self) -> bool:
         return len(self._items) < self.max_items and self._size < self.max_size
 
+    def _emptied(self) -> tuple[list[T], int, Reply[None] | None]:
+        """Under the lock: all that waited, its size, and who waited for room."""
+        items, size = list(self._items), self._size
+        self._items.clear()
+        self._size = 0
+        room, self._room = self._room, None
+        return items, size, room
+
     def _keep_first(self, items: Sequence[T], size: int) -> bool:
         with self._lock:
-            if self._over:
+            if self._closed:
                 return True
             taker, self._taker = self._taker, None  # another `take` may have come in between
             if taker is None:
@@ -186,14 +218,16 @@ class Channel(Generic[T]):
                 return False
             self._over = True
             self._error = error
-            taker, self._taker = self._taker, None
             room, self._room = self._room, None
             self._on_close = []
-        if taker is not None:
-            if error is None:
-                taker.set(None)
-            else:
-                taker.fail(error)
+            undelivered = bool(self._items)
+            taker = None
+            if not undelivered:
+                taker, self._taker = self._taker, None
+        if undelivered:
+            self.deliver()
+        elif taker is not None:
+            taker.set(None) if error is None else taker.fail(error)
         if room is not None:
             room.set(None)
         return True

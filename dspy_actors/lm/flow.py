@@ -6,6 +6,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Sequence
 
 from dspy_actors.channel import Channel
+from dspy_actors.lm.outbox import Outbox
 from dspy_actors.lm.providers.base import ProviderStream
 from dspy_actors.lm.providers.whole_stream import pieces_of
 from dspy_actors.lm.stream_settings import StreamSettings
@@ -52,7 +53,7 @@ class Flow:
     the end.
     """
 
-    __slots__ = ("_answer", "_loop", "_said", "channel", "dropped", "in_turn", "source", "turn", "used")
+    __slots__ = ("_answer", "_loop", "_outbox", "_said", "channel", "dropped", "in_turn", "source", "turn", "used")
 
     def __init__(self, settings: StreamSettings, *, in_turn: bool = False) -> None:
         self.in_turn = in_turn
@@ -64,6 +65,7 @@ class Flow:
         self._answer: Answer | None = None
         self._said: list[str] = []
         self._loop: AbstractEventLoop | None = None
+        self._outbox: Outbox | None = None
 
     @property
     def text(self) -> str:
@@ -92,8 +94,9 @@ class Flow:
         self.turn = None
         return True
 
-    def runs_on(self, loop: AbstractEventLoop) -> None:
-        """The worker that was asked runs on `loop`."""
+    def runs_on(self, loop: AbstractEventLoop, outbox: Outbox) -> None:
+        """The worker that was asked runs on `loop`, and wakes readers by `outbox`."""
+        self._outbox = outbox
         self._loop = loop
         if self.dropped:  # then look: who dropped it may have found no loop yet
             loop.call_soon(self.channel.close)
@@ -103,7 +106,7 @@ class Flow:
         if self.channel.over:  # it has a text already
             return True
         self._said.append("".join([p.text for p in pieces if type(p) is TextPiece and p.choice == 0]))
-        return self.channel.put(pieces, size)
+        return self.channel.put(pieces, size, None if self._outbox is None else self._outbox.add)
 
     def replay(self, answer: Answer) -> None:
         """The whole answer was there already."""
@@ -123,7 +126,7 @@ class Flow:
         texts = () if answer is None else answer.response.texts
         self._said = [texts[0] if texts else self.text]
         self._answer = answer
-        self.source = self._loop = None
+        self.source = self._loop = self._outbox = None
         if error is None:
             self.channel.finish()
         else:

@@ -10,6 +10,7 @@ from dspy_actors.lm.attempts import Attempts
 from dspy_actors.lm.exchange import Exchange, Whole
 from dspy_actors.lm.flow import Turn
 from dspy_actors.lm.gatehouse import Gatehouse
+from dspy_actors.lm.outbox import Outbox
 from dspy_actors.lm.providers.base import LMConfig, Provider
 from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.streamed import Streamed
@@ -52,6 +53,7 @@ class LMWorker(Actor):
         self.gates = plan.gatehouse.gates(plan.config, plan.key_mark)
         self.attempts = Attempts(plan.config, self.gates, plan.counters, plan.usage_log, self.clock)
         self.whole = Whole(self.provider)
+        self.outbox = Outbox(asyncio.get_running_loop())
         self.start_task(self._keep_open())
 
     def complete(self, work: Work) -> Reply[Answer]:
@@ -60,7 +62,7 @@ class LMWorker(Actor):
 
     def stream(self, work: Work, turn: Turn) -> Reply[Answer]:
         """Ask the model for pieces and write them to the flow; nothing is tried again after the first one."""
-        turn.flow.runs_on(asyncio.get_running_loop())
+        turn.flow.runs_on(asyncio.get_running_loop(), self.outbox)
         plan = self.plan
         return self._begin(work, Streamed(self.provider, plan.config, turn, plan.streaming, self.clock))
 
