@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from threading import Thread
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from dspy_actors.channel import Channel
 from dspy_actors.errors import LMStreamAssemblyError
+from dspy_actors.lm.outbox import Outbox
 
 
 def taken(channel: Channel[int]) -> list[int] | None:
@@ -133,16 +135,97 @@ def test_a_wait_given_up_as_the_item_came_leaves_it_to_the_next() -> None:
     assert second.get(0) == [1]
 
 
-@given(st.lists(st.lists(st.integers(), max_size=5), max_size=30), st.integers(1, 8))
-def test_everything_arrives_in_order_and_the_bound_holds_between_threads(batches: list[list[int]], most: int) -> None:
+def test_a_reader_of_whom_somebody_is_told_gets_all_at_the_delivery() -> None:
+    channel: Channel[int] = Channel()
+    told: list[Channel[int]] = []
+    waiting = channel.take()
+    room = [channel.put([1], 1, told.append), channel.put([2], 1, told.append)]
+    assert (told, room, waiting.done()) == ([channel], [True, True], False)
+    channel.deliver()
+    assert waiting.get(0) == [1, 2]
+
+
+def test_nobody_is_told_where_no_reader_waits() -> None:
+    channel: Channel[int] = Channel()
+    told: list[Channel[int]] = []
+    channel.put([1], 1, told.append)
+    channel.deliver()
+    assert (told, taken(channel)) == ([], [1])
+
+
+def test_what_is_not_delivered_counts_for_the_bound_until_it_is() -> None:
+    channel: Channel[int] = Channel(max_items=2)
+    waiting = channel.take()
+    assert not channel.put([1, 2], 2, lambda _: None)
+    room = channel.room()
+    assert not room.done()
+    channel.deliver()
+    assert (room.done(), waiting.get(0)) == (True, [1, 2])
+
+
+@pytest.mark.parametrize("error", [None, LMStreamAssemblyError("cut")])
+def test_an_end_before_the_delivery_comes_after_the_items(error: LMStreamAssemblyError | None) -> None:
+    channel: Channel[int] = Channel()
+    waiting = channel.take()
+    channel.put([1], 1, lambda _: None)
+    assert channel.finish() if error is None else channel.fail(error)
+    channel.deliver()
+    assert waiting.get(0) == [1]
+    if error is None:
+        assert taken(channel) is None
+    else:
+        with pytest.raises(LMStreamAssemblyError, match="cut"):
+            taken(channel)
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_a_wait_given_up_before_the_delivery_loses_nothing(end: bool) -> None:
+    channel: Channel[int] = Channel()
+    waiting = channel.take()
+    channel.put([1, 2], 2, lambda _: None)
+    waiting.cancel()
+    if end:
+        channel.finish()
+    channel.deliver()
+    channel.put([3], 1)
+    assert taken(channel) == ([1, 2] if end else [1, 2, 3])
+
+
+def test_a_second_take_before_the_delivery_has_the_items_and_the_first_is_cancelled() -> None:
+    channel: Channel[int] = Channel()
+    first = channel.take()
+    channel.put([1], 1, lambda _: None)
+    assert taken(channel) == [1]
+    channel.deliver()
+    assert first.cancelled()
+
+
+def test_a_reader_who_left_before_the_delivery_gets_nothing() -> None:
+    channel: Channel[int] = Channel()
+    waiting = channel.take()
+    channel.put([1], 1, lambda _: None)
+    channel.close()
+    channel.deliver()
+    assert (waiting.get(0), channel.waiting) == (None, 0)
+
+
+@given(st.lists(st.lists(st.integers(), max_size=5), max_size=30), st.integers(1, 8), st.integers(0, 4))
+def test_everything_arrives_in_order_and_the_bound_holds_between_threads(
+    batches: list[list[int]], most: int, seldom: int
+) -> None:
+    """`seldom`: after how many batches the reader is woken, 0 for at once."""
     channel: Channel[int] = Channel(max_items=most)
     seen: list[int] = []
     held: list[int] = []
+    told: list[Channel[int]] = []
 
     def write() -> None:
-        for batch in batches:
-            channel.room().get(10)
-            channel.put(batch)
+        for number, batch in enumerate(batches):
+            room = channel.room()
+            if told and (not room.done() or number % seldom == 0):
+                told.pop().deliver()
+            room.get(10)
+            channel.put(batch, 0, told.append if seldom else None)
             held.append(channel.waiting)
         channel.finish()
 
@@ -153,3 +236,17 @@ def test_everything_arrives_in_order_and_the_bound_holds_between_threads(batches
     writer.join(10)
     assert seen == [item for batch in batches for item in batch]
     assert max(held, default=0) < most + 5
+
+
+def test_an_outbox_delivers_when_the_turn_is_over() -> None:
+    async def once() -> list[bool]:
+        outbox = Outbox(asyncio.get_running_loop())
+        channels: list[Channel[int]] = [Channel(), Channel()]
+        waiting = [channel.take() for channel in channels]
+        for channel in channels * 2:
+            channel.put([1], 1, outbox.add)
+        before = any(reply.done() for reply in waiting)
+        await asyncio.sleep(0)
+        return [before, *(reply.take() == [1, 1] for reply in waiting)]
+
+    assert asyncio.run(once()) == [False, True, True]
