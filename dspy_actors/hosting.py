@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ from dspy_actors.tree import EVALUATIONS, MODULES, TASKS
 from supervisors.actor import Ref
 from supervisors.clock import Clock
 from supervisors.dynamic import DynamicSupervisor
-from supervisors.errors import UsedAfterFork
+from supervisors.errors import ActorDied, UsedAfterFork
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
 from supervisors.reply import Reply
@@ -64,6 +64,7 @@ class RuntimeHost:
         self._user_code = UserCode(kernel, lambda: self._ref(TASKS), max_zombies)
         self.settings = settings
         self.limits = limits
+        self.instances: dict[Hashable, ChildSpec] = {}
         self._layer = layer
         self._client = layer.client
         self._numbers = itertools.count(1)
@@ -213,12 +214,23 @@ class RuntimeHost:
         plan = InstancePlan(label, versions, Admission(label, limits or self.limits), results, guard)
         via = self.registry.via(("module", label))
         spec = ChildSpec(label, ModuleInstance, args=(plan,), name=via, shutdown=5.0)
-        with in_our_words(label):
-            starting = self._ref(MODULES).send_request(DynamicSupervisor.start_child, spec)
+        self.instances.setdefault(via.key, spec)
+        try:
+            with in_our_words(label):
+                starting = self._ref(MODULES).send_request(DynamicSupervisor.start_child, spec)
+        except BaseException:
+            self._not_started(spec)
+            raise
+        starting.add_done_callback(lambda done: self._not_started(spec) if _has_failed(done) else None)
         return Program(self, plan, via, settings or self.settings, starting)
+
+    def _not_started(self, spec: ChildSpec) -> None:
+        if self.instances.get(spec.name.key) is spec:
+            self.instances.pop(spec.name.key, None)
 
     def stop_program(self, instance: Via) -> None:
         """End a started program's actor; returns at once."""
+        self.instances.pop(instance.key, None)
         ref, modules = instance.whereis(), self.registry.whereis(MODULES)
         if ref is not None and modules is not None and not self._down:
             modules.cast(DynamicSupervisor.terminate_child, ref)
@@ -289,3 +301,9 @@ class _Ambient:
     module: Module
     program: Program
     users: int = 0
+
+
+def _has_failed(starting: Reply[Any]) -> bool:
+    """Whether a program's actor was refused; one whose supervisor died meanwhile is started by the successor."""
+    error = starting.exception()
+    return error is not None and not isinstance(error, ActorDied)

@@ -227,7 +227,7 @@ class Runtime:
         layer = LMLayer(self.name, self._layer_settings, kernel, self._registry, self._counters)
         host = RuntimeHost(kernel, self._registry, layer, self.settings, self._limits, self._max_zombies)
         self._layer = layer
-        return host, RuntimePlan(self.name, self._registry, layer.plan, host.went_down)
+        return host, RuntimePlan(self.name, self._registry, layer.plan, host.went_down, host.instances)
 
     def _tree_ended(self, host: RuntimeHost, exit: Exit) -> None:
         """A tree that crashed is started again and its calls go on; one that was stopped takes them with it."""

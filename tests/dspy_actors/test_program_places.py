@@ -16,6 +16,7 @@ from dspy_actors.modules.program import Program
 from dspy_actors.runtime import Runtime
 from supervisors.actor import Ref
 from supervisors.dynamic import DynamicSupervisor
+from supervisors.errors import AlreadyStarted
 from supervisors.exits import Crash
 from supervisors.reply import Reply
 from supervisors.testing import wait_until
@@ -189,6 +190,46 @@ def test_a_handle_outlives_a_restart_of_all_that_stands_behind_the_tasks() -> No
         tasks.exit(Crash(RuntimeError("killed by the test")))
         modules.down().get(PATIENCE)
         rt.registry.arrival("tasks").get(PATIENCE)
+        assert program(question="blue").answer == "blue"
+
+
+@pytest.mark.parametrize("name", ["tasks", "modules"])
+@pytest.mark.parametrize("end", [Ref.fence, lambda ref: ref.exit(Crash(RuntimeError("killed by the test")))])
+def test_started_programs_stand_in_the_tree_again_when_their_supervisor_does(name: str, end: Any) -> None:
+    with runtime() as rt:
+        rt.start(qa(), name="qa")
+        rt.start(qa(), name="other").stop()
+        modules, dying = rt.registry.whereis("modules"), rt.registry.whereis(name)
+        assert modules is not None
+        assert dying is not None
+        end(dying)
+        modules.down().get(PATIENCE)
+        wait_until(lambda: "qa  ModuleInstance  running" in rt.draw())
+        assert "other" not in rt.draw()
+
+
+def test_queued_calls_outlive_the_supervisor_of_their_programs_actor() -> None:
+    gate = Gate()
+    with runtime(gate) as rt:
+        _, replies = held(rt, gate, waiting=3)
+        modules = rt.registry.whereis("modules")
+        assert modules is not None
+        modules.exit(Crash(RuntimeError("killed by the test")))
+        modules.down().get(PATIENCE)
+        gate.open()
+        assert [reply.get(PATIENCE).answer for reply in replies] == ["first", "q0", "q1", "q2"]
+
+
+def test_a_name_that_is_taken_leaves_its_holder_to_be_started_again() -> None:
+    with runtime() as rt:
+        program = rt.start(qa(), name="qa")
+        with pytest.raises(AlreadyStarted):
+            rt.start(Ask(), name="qa")
+        modules = rt.registry.whereis("modules")
+        assert modules is not None
+        modules.exit(Crash(RuntimeError("killed by the test")))
+        modules.down().get(PATIENCE)
+        rt.registry.arrival(("module", "qa")).get(PATIENCE)
         assert program(question="blue").answer == "blue"
 
 
