@@ -164,15 +164,14 @@ def _run_blocking(module: Module, inputs: dict[str, Any], frame: Frame) -> Predi
 
 def run_awaited(module: Module, inputs: dict[str, Any], frame: Frame) -> Coroutine[Any, Any, Prediction]:
     """Run `module` as part of the call of `frame`, from a coroutine."""
-    running = module.steps(inputs) if module.native else _run_foreign(module, inputs, frame)
-    return running if frame.sink is None else _noted(running, module, inputs, frame.sink)
+    if frame.sink is not None:
+        return _noted(module, inputs, frame, frame.sink)
+    return module.steps(inputs) if module.native else _run_foreign(module, inputs, frame)
 
 
-async def _noted(
-    running: Coroutine[Any, Any, Prediction], module: Module, inputs: dict[str, Any], sink: Shows
-) -> Prediction:
+async def _noted(module: Module, inputs: dict[str, Any], frame: Frame, sink: Shows) -> Prediction:
     sink.notes("module_start", module, inputs)
-    prediction = await running
+    prediction = await (module.steps(inputs) if module.native else _run_foreign(module, inputs, frame))
     sink.notes("module_end", prediction)
     return prediction
 
