@@ -43,9 +43,9 @@ class Budget:
             raise LMConfigurationError(msg)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would treble what it costs to make one
 class Amount:
-    """Tokens, money and requests. `money` is 0 where no price is known; there no money is bounded."""
+    """Tokens, money and requests, never changed. `money` is 0 where no price is known; there no money is bounded."""
 
     tokens: int = 0
     money: Decimal = _ZERO
@@ -79,11 +79,14 @@ class Ledger:
 
     def lacks(self, amount: Amount) -> tuple[str, float] | None:
         """Which bound `amount` more would pass, and what is left of it; `None` where all hold."""
-        taken = self.spent + self.reserved
-        for kind in ("requests", "tokens", "money"):
-            bound = getattr(self.budget, kind)
-            if bound is not None and getattr(taken, kind) + getattr(amount, kind) > bound:
-                return kind, float(max(0, bound - getattr(taken, kind)))
+        budget, spent, reserved = self.budget, self.spent, self.reserved
+        for kind, bound, taken, more in (
+            ("requests", budget.requests, spent.requests + reserved.requests, amount.requests),
+            ("tokens", budget.tokens, spent.tokens + reserved.tokens, amount.tokens),
+            ("money", budget.money, spent.money + reserved.money, amount.money),
+        ):
+            if bound is not None and taken + more > bound:
+                return kind, float(max(0, bound - taken))
         return None
 
 
@@ -100,8 +103,10 @@ class BudgetBook:
 
     def ledgers(self, tenant: str, session: str) -> tuple[Ledger, ...]:
         """The ledgers a call of `tenant` in `session` is booked to; none where nothing is bounded."""
-        found = (self._tenants.get(tenant), self._sessions.get(session))
-        return tuple(ledger for ledger in found if ledger is not None)
+        own, other = self._tenants.get(tenant), self._sessions.get(session)
+        if own is None:
+            return () if other is None else (other,)
+        return (own,) if other is None else (own, other)
 
     def set(self, budget: Budget, *, tenant: str | None = None, session: str | None = None) -> None:
         """Give a tenant or a session a budget, or another one; what was spent stays spent.

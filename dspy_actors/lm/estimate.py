@@ -29,15 +29,22 @@ def answer_bound(request: LMRequest) -> int | None:
     return most if isinstance(most, int) and not isinstance(most, bool) else None
 
 
-def likely_usage(request: LMRequest, unbounded: int = ANSWER_TOKENS) -> Usage:
-    """What a request may use: its prompt, and an answer as long as allowed, for every choice asked for.
+def answer_tokens(request: LMRequest, unbounded: int) -> int:
+    """Tokens the answers may have together, one for every choice asked for, each as long as allowed.
 
     `unbounded` is the length assumed for an answer that the request does not bound.
     """
+    if not request.options:
+        return unbounded
     choices = request.options.get("n")
     count = choices if isinstance(choices, int) and choices > 0 else 1
     bound = answer_bound(request)
-    return Usage(prompt_tokens(request), count * (unbounded if bound is None else bound), estimated=True)
+    return count * (unbounded if bound is None else bound)
+
+
+def likely_usage(request: LMRequest) -> Usage:
+    """What a request may use: its prompt, and its answers."""
+    return Usage(prompt_tokens(request), answer_tokens(request, ANSWER_TOKENS), estimated=True)
 
 
 class Estimator:
@@ -51,8 +58,7 @@ class Estimator:
 
     def need(self, request: LMRequest) -> Need:
         """The tokens to reserve for `request`, as providers do: its prompt, and the longest answer it asks for."""
-        likely = likely_usage(request, int(self._answer))
-        return Need(int(likely.prompt_tokens * self._ratio) + 1, likely.completion_tokens)
+        return Need(int(prompt_tokens(request) * self._ratio) + 1, answer_tokens(request, int(self._answer)))
 
     def learn(self, request: LMRequest, usage: Usage) -> None:
         """An answer to `request` took `usage`."""

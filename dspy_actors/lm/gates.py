@@ -8,7 +8,7 @@ worker or of the io loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from dspy_actors.envelope import CLASSES, Priority
 from dspy_actors.errors import CircuitOpen, LMError, LMRateLimitError, LMTimeoutError
@@ -31,30 +31,61 @@ WAITED = ("limiter", "wait")
 HEDGED = ("lm", "hedge")
 """Event of a second request beside a slow one: measurements {}, metadata `model`, `call_id`."""
 
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
-@dataclass(slots=True, eq=False)
+
 class Passing:
     """One attempt on its way: what it may cost, by when it must be through, and what it holds.
 
     `deadline` is an instant; `timeout` the seconds that the LM's owner gives each attempt, whatever the deadline. Of a
-    stream `first_token` is the instant of its first piece, and `held` the seconds that its reader made it wait.
+    stream `first_token` is the instant of its first piece, and `held` the seconds that its reader made it wait. It has
+    `permits` of the gates' breakers, in their order, as far as it got.
     """
 
-    request: LMRequest
-    need: Need
-    priority: Priority
-    tenant: str
-    deadline: float | None
-    timeout: float | None
-    began: float
-    until: Callable[[], float | None] | None = None
-    was_sent: bool = False
-    first_token: float | None = None
-    held: float = 0.0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    turn: Reply[Reservation] | None = None
-    reservation: Reservation | None = None
-    permits: list[tuple[Breaker, Permit]] = field(default_factory=list)
+    __slots__ = (
+        "began",
+        "deadline",
+        "first_token",
+        "headers",
+        "held",
+        "need",
+        "permits",
+        "priority",
+        "request",
+        "reservation",
+        "tenant",
+        "timeout",
+        "turn",
+        "until",
+        "was_sent",
+    )
+
+    def __init__(
+        self,
+        request: LMRequest,
+        need: Need,
+        priority: Priority,
+        tenant: str,
+        deadline: float | None,
+        timeout: float | None,
+        began: float,
+        until: Callable[[], float | None] | None = None,
+    ) -> None:
+        self.request = request
+        self.need = need
+        self.priority = priority
+        self.tenant = tenant
+        self.deadline = deadline
+        self.timeout = timeout
+        self.began = began
+        self.until = until
+        self.was_sent = False
+        self.first_token: float | None = None
+        self.held = 0.0
+        self.headers: Mapping[str, str] = _NO_HEADERS
+        self.turn: Reply[Reservation] | None = None
+        self.reservation: Reservation | None = None
+        self.permits: list[Permit] = []
 
     def heard(self, status: int, headers: Mapping[str, str]) -> None:
         """The answer's headers have come."""
@@ -124,7 +155,7 @@ class Gates:
             else:
                 passing.reservation = found
             for breaker in self.breakers:
-                passing.permits.append((breaker, breaker.permit(now, passing.deadline)))
+                passing.permits.append(breaker.permit(now, passing.deadline))
         except BaseException:
             self.leave(passing, None, None)
             raise
@@ -142,7 +173,7 @@ class Gates:
             return
         now = self._clock.now()
         took = now - passing.began - passing.held
-        for breaker, permit in passing.permits:
+        for breaker, permit in zip(self.breakers, passing.permits, strict=False):
             verdict = verdict_of(breaker, passing, response, error, took, now)
             breaker.report(permit, verdict, now, None if verdict is Verdict.SUCCESS else _failure(verdict, error, took))
         if response is not None:

@@ -68,6 +68,8 @@ class InFlight:
 
     def is_full(self, kept: float = 0.0) -> bool:
         """Whether no more may begin now, the share `kept` of the bound left alone; whoever asks wants to begin one."""
+        if self.bound is None and self.most is None:
+            return False
         limit = self.limit
         if limit is not None and kept:
             limit = max(1, int(limit * (1.0 - kept) + 1e-9))

@@ -103,6 +103,7 @@ class RateLimiter:
     """The limits of one model at one endpoint with one key. `line.Line` locks it and lets callers wait for it."""
 
     __slots__ = (
+        "_buckets",
         "_epoch",
         "_last_sent",
         "_learned_at",
@@ -131,6 +132,7 @@ class RateLimiter:
         self.tokens = Bucket(settings.tokens_per_minute, now)
         self.input_tokens = Bucket(None, now)
         self.output_tokens = Bucket(None, now)
+        self._buckets = (self.requests, self.tokens, self.input_tokens, self.output_tokens)
         follows = follow_latency if settings.follow_latency is None else settings.follow_latency
         self.in_flight = InFlight(settings.max_in_flight, follow_latency=follows)
         self.paused_until = -math.inf
@@ -151,14 +153,20 @@ class RateLimiter:
         """
         if self.in_flight.is_full(kept):
             return math.inf
-        return max(
-            self.paused_until - now,
-            self._ramp_wait(now) if self._ramp is not None else 0.0,
-            self.requests.wait(1, now, kept),
-            self.tokens.wait(need.tokens, now, kept),
-            self.input_tokens.wait(need.prompt, now, kept),
-            self.output_tokens.wait(need.answer, now, kept),
-        )
+        prompt, answer = need
+        pause = self.paused_until - now
+        wait = pause if pause > 0.0 else 0.0
+        if self._ramp is not None:
+            wait = max(wait, self._ramp_wait(now))
+        if self.requests.limit is not None:
+            wait = max(wait, self.requests.wait(1, now, kept))
+        if self.tokens.limit is not None:
+            wait = max(wait, self.tokens.wait(prompt + answer, now, kept))
+        if self.input_tokens.limit is not None:
+            wait = max(wait, self.input_tokens.wait(prompt, now, kept))
+        if self.output_tokens.limit is not None:
+            wait = max(wait, self.output_tokens.wait(answer, now, kept))
+        return wait
 
     def share(self, need: Need) -> float:
         """What a request takes of the limit that it takes most of: the seconds in which that much comes back."""
@@ -243,7 +251,7 @@ class RateLimiter:
         quotas = (reading.requests, reading.tokens, reading.input_tokens, reading.output_tokens)
         followed_at = now if reservation.followed_at is None else reservation.followed_at
         quiet = followed_at - reservation.at if reservation.is_sent else 0.0
-        for bucket, quota, mark in zip(self._buckets(), quotas, reservation.marks, strict=True):
+        for bucket, quota, mark in zip(self._buckets, quotas, reservation.marks, strict=True):
             if quota:
                 bucket.learn(quota, mark, reservation.at, now, quiet)
 
@@ -267,7 +275,7 @@ class RateLimiter:
     def reading(self, now: float) -> dict[str, float | int | None]:
         """The limits and levels now, as plain data."""
         found: dict[str, float | int | None] = {}
-        for name, bucket in zip(("requests", "tokens", "input_tokens", "output_tokens"), self._buckets(), strict=True):
+        for name, bucket in zip(("requests", "tokens", "input_tokens", "output_tokens"), self._buckets, strict=True):
             if bucket.limit is not None or name in ("requests", "tokens"):
                 known = bucket.limit is not None
                 found[f"{name}_per_minute"] = round(bucket.rate * MINUTE, 3) if known else None
@@ -277,11 +285,8 @@ class RateLimiter:
         found["paused_seconds"] = round(max(0.0, self.paused_until - now), 3)
         return found
 
-    def _buckets(self) -> tuple[Bucket, Bucket, Bucket, Bucket]:
-        return self.requests, self.tokens, self.input_tokens, self.output_tokens
-
     def _knows_limits(self) -> bool:
-        return any(bucket.limit is not None for bucket in self._buckets())
+        return any(bucket.limit is not None for bucket in self._buckets)
 
     def _no_longer_unsent(self, reservation: Reservation) -> None:
         reservation.is_sent = True
@@ -292,9 +297,10 @@ class RateLimiter:
     def _take(self, requests: int, prompt: int, answer: int, now: float) -> None:
         if requests:
             self.requests.take(requests, now)
-        self.tokens.take(prompt + answer, now)
-        self.input_tokens.take(prompt, now)
-        self.output_tokens.take(answer, now)
+        if prompt or answer:
+            self.tokens.take(prompt + answer, now)
+            self.input_tokens.take(prompt, now)
+            self.output_tokens.take(answer, now)
 
     def _ramp_wait(self, now: float) -> float:
         """Seconds until one more may follow after a pause; nothing where it may now."""

@@ -37,9 +37,9 @@ class Price:
 
     def of(self, usage: Usage) -> Decimal:
         """What `usage` costs."""
-        cached = min(usage.cached_tokens, usage.prompt_tokens)
-        rate = self.prompt if self.cached is None else self.cached
-        money = (usage.prompt_tokens - cached) * self.prompt + cached * rate + usage.completion_tokens * self.completion
+        money = usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion
+        if self.cached is not None:
+            money += min(usage.cached_tokens, usage.prompt_tokens) * (self.cached - self.prompt)
         return money / _MILLION
 
 

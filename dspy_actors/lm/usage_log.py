@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from dspy_actors.envelope import Priority
 from dspy_actors.lm.prices import Prices, cost_of
@@ -16,8 +16,7 @@ from dspy_actors.messages import Usage
 Status: TypeAlias = Literal["ok", "error", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRecord:
+class UsageRecord(NamedTuple):
     """One attempt. `cost` is `None` where the price is not known; `kind` names the error of a failed one.
 
     An attempt that was sent and not answered has its prompt estimated (`usage.estimated`): providers bill what they
@@ -53,6 +52,37 @@ class UsageTotals:
         return self.prompt_tokens + self.completion_tokens
 
 
+class _Sums:
+    """Totals that grow. Not locked."""
+
+    __slots__ = ("attempts", "completion_tokens", "cost", "prompt_tokens", "unpriced")
+
+    def __init__(self) -> None:
+        self.attempts = self.prompt_tokens = self.completion_tokens = self.unpriced = 0
+        self.cost = Decimal(0)
+
+    def add(self, usage: Usage | None, cost: Decimal | None) -> None:
+        """One attempt more."""
+        self.attempts += 1
+        if usage is not None:
+            self.prompt_tokens += usage.prompt_tokens
+            self.completion_tokens += usage.completion_tokens
+        if cost is None:
+            self.unpriced += 1
+        else:
+            self.cost += cost
+
+    def added_to(self, other: UsageTotals) -> UsageTotals:
+        """These and those of `other` together."""
+        return UsageTotals(
+            other.attempts + self.attempts,
+            other.prompt_tokens + self.prompt_tokens,
+            other.completion_tokens + self.completion_tokens,
+            other.cost + self.cost,
+            other.unpriced + self.unpriced,
+        )
+
+
 class UsageLog:
     """The last records and the totals of all, published so that no crash forgets them. Safe from any thread."""
 
@@ -60,22 +90,17 @@ class UsageLog:
         self.prices = prices
         self._lock = threading.Lock()
         self._records: deque[UsageRecord] = deque(maxlen=keep)
-        self._totals: dict[tuple[str, str], UsageTotals] = {}
+        self._sums: dict[tuple[str, str], _Sums] = {}
 
     def add(self, record: UsageRecord) -> None:
         """Book one attempt."""
         key = (record.tenant, record.session)
-        usage = record.usage or Usage()
         with self._lock:
             self._records.append(record)
-            before = self._totals.get(key) or UsageTotals()
-            self._totals[key] = UsageTotals(
-                before.attempts + 1,
-                before.prompt_tokens + usage.prompt_tokens,
-                before.completion_tokens + usage.completion_tokens,
-                before.cost + (record.cost or Decimal(0)),
-                before.unpriced + (record.cost is None),
-            )
+            sums = self._sums.get(key)
+            if sums is None:
+                sums = self._sums[key] = _Sums()
+            sums.add(record.usage, record.cost)
 
     def cost(self, usage: Usage | None, model: str) -> Decimal | None:
         """What `usage` of `model` (`provider/name`) costs, as far as its price is known."""
@@ -91,17 +116,7 @@ class UsageLog:
         """The sums of a tenant, of a session, of a tenant's session, or of everything."""
         made = UsageTotals()
         with self._lock:
-            for (one, other), total in self._totals.items():
+            for (one, other), sums in self._sums.items():
                 if tenant in (None, one) and session in (None, other):
-                    made = _added(made, total)
+                    made = sums.added_to(made)
         return made
-
-
-def _added(one: UsageTotals, other: UsageTotals) -> UsageTotals:
-    return UsageTotals(
-        one.attempts + other.attempts,
-        one.prompt_tokens + other.prompt_tokens,
-        one.completion_tokens + other.completion_tokens,
-        one.cost + other.cost,
-        one.unpriced + other.unpriced,
-    )

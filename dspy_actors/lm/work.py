@@ -15,9 +15,9 @@ from dspy_actors.messages import LMRequest, LMResponse
 Source: TypeAlias = Literal["model", "cache", "flight"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen, which would treble what it costs to make one
 class Work:
-    """One question on its way to a worker.
+    """One question on its way to a worker; nobody changes it.
 
     `until` says how long somebody waits for the answer, an instant of the runtime's clock in seconds. It changes while
     callers come and go, so it does not bound the attempts of a `shared` question: when nobody waits they are cancelled.
