@@ -28,7 +28,7 @@ from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
 from dspy_actors.modules.record import Versions
 from dspy_actors.modules.results import Results
-from dspy_actors.modules.user_code import UserCode, ended, in_our_words
+from dspy_actors.modules.user_code import UserCode, cut_off, ended, in_our_words
 from dspy_actors.runner import Settings, Shows
 from dspy_actors.tree import EVALUATIONS, MODULES, TASKS
 from supervisors.actor import Ref
@@ -129,7 +129,7 @@ class RuntimeHost:
         reply.add_done_callback(lambda _: timer.cancel())
         reply.add_done_callback(self._pauses.discard)
         if self._down:
-            reply.fail(ended("a call"))
+            reply.fail(cut_off("the call"))
         return reply
 
     # -- calls --------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class RuntimeHost:
             raise UsedAfterFork(name)
         with self._lock:
             if self._closing or self._down:
-                raise ended(name)
+                raise ended(name, drains=not self._down)
             self._open += 1
 
     def end_call(self) -> None:
@@ -181,7 +181,7 @@ class RuntimeHost:
         self._down = self._user_code.down = True
         self._client.close()
         for reply in tuple(self._pauses):
-            reply.fail(ended("a call"))
+            reply.fail(cut_off("the call"))
 
     def _same_process(self, name: str) -> None:
         if os.getpid() != self._pid:
@@ -216,7 +216,7 @@ class RuntimeHost:
         spec = ChildSpec(label, ModuleInstance, args=(plan,), name=via, shutdown=5.0)
         self.instances.setdefault(via.key, spec)
         try:
-            with in_our_words(label):
+            with in_our_words(f"rt.start of {label}"):
                 starting = self._ref(MODULES).send_request(DynamicSupervisor.start_child, spec)
         except BaseException:
             self._not_started(spec)
@@ -241,7 +241,7 @@ class RuntimeHost:
         self._same_process(type(module).__name__)
         with self._lock:
             if self._closing or self._down:
-                raise ended(type(module).__name__)
+                raise ended(type(module).__name__, drains=not self._down)
             found = self._ambient.get(id(module))
             if found is None:
                 found = self._ambient[id(module)] = _Ambient(module, self.start(module, copied=False))
@@ -287,7 +287,7 @@ class RuntimeHost:
     def _ref(self, name: str) -> Ref[Any]:
         ref = self.registry.whereis(name)
         if ref is None and self.closing:
-            raise ended("a call")
+            raise ended("the program", drains=not self._down)
         if ref is None:
             msg = f"the runtime is restarting its {name}; make the call again"
             raise Busy(msg, name=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from dspy_actors.evaluation.fan_out import fan_out
 from dspy_actors.evaluation.feed import Feed
 from dspy_actors.evaluation.host import EvaluationHost, host_of
 from dspy_actors.evaluation.job import Job, Row
-from dspy_actors.evaluation.judge import Judge, Metric
+from dspy_actors.evaluation.judge import Judge, Metric, check_metric
 from dspy_actors.evaluation.result import EvaluationResult, Scored
 from dspy_actors.example import Example
 from dspy_actors.lm.classify import is_retryable
@@ -72,7 +73,8 @@ class Evaluate:
         on_progress: called with `Progress` about ten times a second, in the thread that called the evaluation.
         display_progress: a progress bar on standard error.
 
-    Raises `EvaluationError` for an empty devset, an example that does not know its inputs, or `num_threads` below 1.
+    Raises `EvaluationError` for an empty devset, an example that does not know its inputs, a metric that cannot be
+    called with an example and a prediction, or `num_threads` below 1.
     """
 
     def __init__(
@@ -148,6 +150,7 @@ class Evaluate:
         if metric is None:
             msg = "Evaluate needs a metric: a function metric(example, prediction, trace=None) -> number or bool"
             raise EvaluationError(msg)
+        check_metric(metric)
         if num_threads < 1:
             msg = f"num_threads={num_threads}: at least 1 row must be under way"
             raise EvaluationError(msg)
@@ -281,12 +284,22 @@ class _Run:
             return self.stop_reason
         if coverage >= self.plan.coverage_floor:
             return None
-        kinds: dict[str, int] = {}
-        for row in rows:
-            if row.verdict == "unscored" and row.kind is not None:
-                kinds[row.kind] = kinds.get(row.kind, 0) + 1
-        why = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
-        return f"only {coverage:.0%} of the rows could be scored ({why})"
+        return f"only {coverage:.0%} of the rows could be scored ({_reasons(rows)})"
+
+
+def _reasons(rows: Iterable[Scored]) -> str:
+    """Why rows have no score: how many by kind, and what the metric said where it was the metric."""
+    kinds: Counter[str] = Counter()
+    said = ""
+    for row in rows:
+        if row.verdict != "unscored":
+            continue
+        if isinstance(row.error, ProgramError) and row.outcome.fault is None:
+            kinds[f"metric {row.error.error_type}"] += 1
+            said = said or f"; row {row.index}: {' '.join(row.error.message.split()):.160}"
+        elif row.kind is not None:
+            kinds[row.kind] += 1
+    return ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items())) + said
 
 
 def passes(fault: DspyActorsError) -> bool:

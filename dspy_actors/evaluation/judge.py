@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from dspy_actors.errors import BlockingCall, ProgramError
+from dspy_actors.errors import BlockingCall, EvaluationError, ProgramError
 from dspy_actors.example import Example, Prediction
 from dspy_actors.runner import FRAME, Frame
 from supervisors.errors import BlockingCallOnLoop
@@ -83,6 +83,23 @@ class Judge:
             runner = self._frame.runner
             value = await runner.run_in_thread(lambda: self._metric(example, prediction), "metric")
         return await value if inspect.isawaitable(value) else value
+
+
+def check_metric(metric: object) -> None:
+    """Raise `EvaluationError` for what cannot be called as a metric, as far as Python tells."""
+    if not callable(metric):
+        msg = f"a metric is a function metric(example, prediction, trace=None), not {type(metric).__name__}"
+        raise EvaluationError(msg)
+    try:
+        taken = inspect.signature(metric)
+    except (TypeError, ValueError):  # some builtins do not say
+        return
+    try:
+        taken.bind(None, None)
+    except TypeError as error:
+        name = getattr(metric, "__name__", type(metric).__name__)
+        msg = f"the metric {name}{taken} is called as metric(example, prediction): {error}"
+        raise EvaluationError(msg) from None
 
 
 async def awaited(value: Awaitable[Any]) -> Any:

@@ -12,8 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Example, Prediction
-from dspy_actors.modules.outcome import Outcome
-from dspy_actors.modules.program import kind_of
+from dspy_actors.modules.outcome import Outcome, kind_of
 
 Verdict: TypeAlias = Literal["scored", "failed", "unscored"]
 

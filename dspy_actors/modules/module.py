@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Self
 
 from dspy_actors.example import Prediction
-from dspy_actors.modules.own_inputs import check_own_inputs
+from dspy_actors.modules.own_inputs import by_name, check_own_inputs
 from dspy_actors.runner import Frame, Shows, drive, refuse_on_loop, require_frame, settle_in
 from dspy_actors.state import PredictorState, dump, read_json, restore, write_json_atomic
 
@@ -33,8 +33,9 @@ class Module:
 
     _compiled: bool = False
 
-    def __call__(self, **inputs: Any) -> Prediction:
+    def __call__(self, *by_place: Never, **inputs: Any) -> Prediction:
         """Run the program, blocking. Raises `NoRuntime` outside a runtime and `BlockingCall` on a running loop."""
+        inputs = by_name(self, by_place, inputs)
         name = type(self).__name__
         frame = require_frame(name)
         refuse_on_loop(name)
@@ -42,8 +43,9 @@ class Module:
             return frame.runner.run(self, inputs, frame.settings)
         return run_blocking(self, inputs, frame)
 
-    async def acall(self, **inputs: Any) -> Prediction:
+    async def acall(self, *by_place: Never, **inputs: Any) -> Prediction:
         """Run the program from a coroutine, without blocking its loop."""
+        inputs = by_name(self, by_place, inputs)
         frame = require_frame(type(self).__name__)
         if frame.envelope is None:
             return await frame.runner.arun(self, inputs, frame.settings)

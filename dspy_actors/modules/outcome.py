@@ -75,3 +75,8 @@ def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, erro
         usage=scope.usage,
         met=met,
     )
+
+
+def kind_of(error: BaseException) -> str:
+    """The stable word for `error` in metrics and files: its `kind`, or its class's name."""
+    return error.kind if isinstance(error, DspyActorsError) else type(error).__name__

@@ -1,4 +1,4 @@
-"""The inputs of a module of the user's own, checked against the parameters of its `forward` before it runs."""
+"""The inputs of a module: given by name, and those of the user's own checked against `forward` before it runs."""
 
 from __future__ import annotations
 
@@ -27,6 +27,26 @@ def check_own_inputs(module: object, run: Callable[..., Any], inputs: Mapping[st
     extra = None if taken is None else next((name for name in inputs if name not in taken), None)
     if extra is not None:
         raise _wrong(module, f"has no input {extra!r}", taken or (), extra)
+
+
+def by_name(module: Any, by_place: tuple[object, ...], inputs: dict[str, Any]) -> dict[str, Any]:
+    """`inputs`. Raises `InputError` where some are given without their names."""
+    if not by_place:
+        return inputs
+    names = _names(module)
+    write = f"program({', '.join(f'{name}=...' for name in names)})"
+    msg = f"{type(module).__name__} takes its inputs by name: write {write}"
+    raise InputError(msg, field=names[0] if names else None)
+
+
+def _names(module: Any) -> tuple[str, ...]:
+    """The inputs of a module, as far as its predictor or its own code names them."""
+    if module.native:
+        return tuple(next((one.signature.input_fields for one in module.predictors()), ()))
+    run = getattr(module, "forward", None) or getattr(module, "aforward", None)
+    function = getattr(run, "__func__", run)
+    known = _parameters(function, function is not run) if isinstance(function, FunctionType) else None
+    return () if known is None else known[1] or known[0]
 
 
 @lru_cache(maxsize=1024)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Never
 
 from dspy_actors.envelope import Envelope, Scope, new_call_id
-from dspy_actors.errors import DspyActorsError
+from dspy_actors.errors import InputError
 from dspy_actors.example import Prediction
 from dspy_actors.modules.execution import execute, executed
 from dspy_actors.modules.host import Host
 from dspy_actors.modules.input_guard import UNGUARDED
 from dspy_actors.modules.instance import InstancePlan
 from dspy_actors.modules.module import Module
-from dspy_actors.modules.outcome import Outcome, annotated, outcome_of
+from dspy_actors.modules.outcome import Outcome, annotated, kind_of, outcome_of
+from dspy_actors.modules.own_inputs import by_name
 from dspy_actors.modules.program_stream import ProgramStream, open_stream
 from dspy_actors.modules.queueing import free_place, take_place, watched
 from dspy_actors.modules.record import Record
@@ -102,18 +103,18 @@ class Program:
 
     # -- calling ------------------------------------------------------------------------------------------------
 
-    def __call__(self, **inputs: Any) -> Prediction:
+    def __call__(self, *by_place: Never, **inputs: Any) -> Prediction:
         """Run the program, blocking. Raises `BlockingCall` on a thread whose event loop is running."""
-        return self.run(inputs, self.in_force())
+        return self.run(by_name(self.module, by_place, inputs), self.in_force())
 
-    async def acall(self, **inputs: Any) -> Prediction:
+    async def acall(self, *by_place: Never, **inputs: Any) -> Prediction:
         """Run the program without blocking the event loop. Cancelling the awaiting task cancels the call."""
-        outcome = await self.outcome(inputs, self.in_force())
+        outcome = await self.outcome(by_name(self.module, by_place, inputs), self.in_force())
         return outcome.unwrap()
 
-    def submit(self, **inputs: Any) -> Reply[Prediction]:
+    def submit(self, *by_place: Never, **inputs: Any) -> Reply[Prediction]:
         """Begin a call on the runtime's programs loop; the reply can be waited for, awaited or cancelled."""
-        return self._host.run_on_loop(self.acall(**inputs))
+        return self._host.run_on_loop(self.acall(*by_place, **inputs))
 
     def stream(self, fields: Iterable[str] | None = None, /, **inputs: Any) -> ProgramStream:
         """Begin a call as `submit` does and read its outputs while they are written; returns at once.
@@ -135,7 +136,7 @@ class Program:
 
         return open_stream(self._host, call, chosen, statuses)
 
-    def safe_call(self, **inputs: Any) -> Outcome:
+    def safe_call(self, *by_place: Never, **inputs: Any) -> Outcome:
         """Run the program, blocking, with every failure as a value. Raises `BlockingCall` on a running loop only.
 
         An input over which calls fail again and again is set aside: its outcome is `QuarantinedInput`, and nothing is
@@ -149,15 +150,17 @@ class Program:
             return Outcome(call_id="", error=error, fault=fault_of(error))
         started, prediction, failure = self._host.clock.now(), None, None
         try:
-            prediction = self._run(inputs, settings, frame, safe=True)
+            prediction = self._run(by_name(self.module, by_place, inputs), settings, frame, safe=True)
         except Exception as error:
             failure = error
         return outcome_of(frame, self._host.clock.now() - started, prediction, failure)
 
-    async def asafe_call(self, **inputs: Any) -> Outcome:
+    async def asafe_call(self, *by_place: Never, **inputs: Any) -> Outcome:
         """As `safe_call`, without blocking the event loop; cancelling the awaiting task cancels the call."""
         try:
-            return await self.outcome(inputs, self.in_force(), guarded=True)
+            return await self.outcome(by_name(self.module, by_place, inputs), self.in_force(), guarded=True)
+        except InputError as error:
+            return Outcome(call_id="", error=error)
         except SystemExit as error:  # of the program's `aforward`, which runs on this loop
             return Outcome(call_id="", error=ended_itself(self.name, error))
 
@@ -343,8 +346,3 @@ class Program:
         if guard is None or not (guard.always if guarded is None else guarded):
             return UNGUARDED
         return guard.watch(frame, record, inputs)
-
-
-def kind_of(error: BaseException) -> str:
-    """The stable word for `error` in metrics and files: its `kind`, or its class's name."""
-    return error.kind if isinstance(error, DspyActorsError) else type(error).__name__

@@ -91,7 +91,7 @@ class UserCode:
             raise ProgramError(msg, error_type=type(error).__name__) from error
         except asyncio.CancelledError:
             if self.down:
-                raise ended("a call") from None
+                raise cut_off("the call") from None
             raise
 
     def _drop(self, body: Coroutine[Any, Any, Any]) -> None:
@@ -115,22 +115,28 @@ class UserCode:
             return
         failure: Exception
         if self.down:
-            failure = ended(name)
+            failure = cut_off(name)
         else:  # not its own doing: that is told by `ended_itself` before
             failure = CallCancelled(f"the thread of {name} was stopped with its supervisor; make the call again")
             failure.__cause__ = error
         reply.fail(failure)
 
 
-def ended(name: str) -> ShuttingDown:
-    """What a call is told that comes too late."""
-    return ShuttingDown(f"{name} was made while its runtime drains or has ended; make the call on another one")
+def ended(name: str, *, drains: bool = False) -> ShuttingDown:
+    """What is told that comes too late: while the runtime waits for the calls under way, or after its end."""
+    when = "while its runtime drains and lets no more calls in" if drains else "after its runtime had ended"
+    return ShuttingDown(f"{name} was called {when}; make the call on another one")
+
+
+def cut_off(name: str) -> ShuttingDown:
+    """What a call is told that had begun before the end of the runtime."""
+    return ShuttingDown(f"the runtime ended while {name} was under way; make the call on another one")
 
 
 def _too_late(body: Coroutine[Any, Any, Any]) -> ShuttingDown:
     """For a coroutine that its loop did not come to before it ended."""
     _close_unbegun(body)
-    return ended("a call")
+    return cut_off("the call")
 
 
 @contextmanager

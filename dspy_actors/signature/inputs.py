@@ -40,7 +40,7 @@ def validate_inputs(signature: type[Signature], values: Mapping[str, Any]) -> di
             checked[name] = _checked(signature, field, value)
     if given != len(values):
         extra = next(name for name in values if name not in signature.input_fields)
-        msg = f"{signature.__name__} has no input {extra!r}; it takes {', '.join(signature.input_fields) or 'none'}"
+        msg = f"{signature.label} has no input {extra!r}; it takes {', '.join(signature.input_fields) or 'none'}"
         raise InputError(msg, field=extra)
     return checked
 
@@ -48,7 +48,7 @@ def validate_inputs(signature: type[Signature], values: Mapping[str, Any]) -> di
 def _default(signature: type[Signature], field: Field) -> Any:
     if not field.required:
         return field.get_default()
-    msg = f"{signature.__name__} needs the input {field.name!r} ({python_name(field.annotation)})"
+    msg = f"{signature.label} needs the input {field.name!r} ({python_name(field.annotation)})"
     raise InputError(msg, field=field.name)
 
 
@@ -69,5 +69,5 @@ def _checked(signature: type[Signature], field: Field, value: Any) -> Any:
 
 def _ill_typed(signature: type[Signature], field: Field, value: Any, why: str) -> InputError:
     wanted = python_name(field.annotation)
-    msg = f"input {field.name!r} of {signature.__name__} is {wanted}, got {type(value).__name__}: {why}"
+    msg = f"input {field.name!r} of {signature.label} is {wanted}, got {type(value).__name__}: {why}"
     return InputError(msg, field=field.name)

@@ -29,6 +29,9 @@ from dspy_actors.signature.arrow import parse_arrow
 from dspy_actors.signature.fields import MISSING, Direction, Field
 from dspy_actors.types.python_names import python_name
 
+UNNAMED = "StringSignature"
+"""The name of the class behind an arrow form, as in DSPy."""
+
 _NOT_FIELDS = (FunctionType, classmethod, staticmethod, property)
 
 
@@ -63,7 +66,7 @@ class SignatureMeta(type):
         """`Signature("question -> answer")` is `make_signature`; a signature itself has no instances."""
         if cls is Signature:
             return make_signature(*args, **kwargs)
-        msg = f"{cls.__name__} is a description, not something to call; write Predict({cls.__name__})(...)"
+        msg = f"{cls.label} is a description, not something to call; write Predict({cls.label})(...)"
         raise TypeError(msg)
 
     @property
@@ -90,6 +93,11 @@ class SignatureMeta(type):
     def signature(cls) -> str:
         """The names in arrow form: `context, question -> answer`."""
         return f"{', '.join(cls._inputs)} -> {', '.join(cls._outputs)}"
+
+    @property
+    def label(cls) -> str:
+        """What messages call it: its name, or the arrow form in quotes where it was made without a name."""
+        return f"'{cls.signature}'" if cls.__name__ == UNNAMED else cls.__name__
 
     def __repr__(cls) -> str:
         sides = (
@@ -162,7 +170,7 @@ class Signature(metaclass=SignatureMeta):
     def with_updated_fields(cls, name: str, type_: Any = None, **changes: Any) -> type[Signature]:
         """The field `name` with another type, `desc` or `prefix`. Raises `SignatureError` for an unknown name."""
         if name not in cls.fields:
-            msg = f"{cls.__name__} has no field {name!r}; it has {', '.join(cls.fields) or 'none'}"
+            msg = f"{cls.label} has no field {name!r}; it has {', '.join(cls.fields) or 'none'}"
             raise SignatureError(msg, field=name)
         field = cls.fields[name].changed(**changes)
         fields = {**cls.fields, name: field if type_ is None else field.bound(name, type_)}
@@ -191,7 +199,7 @@ class Signature(metaclass=SignatureMeta):
         side = [item for item in section.items() if item[0] != name]
         place = index + len(side) + 1 if index < 0 else index
         if not 0 <= place <= len(side):
-            msg = f"cannot insert {name!r} at {index}: {cls.__name__} has {len(side)} {field.direction} fields"
+            msg = f"cannot insert {name!r} at {index}: {cls.label} has {len(side)} {field.direction} fields"
             raise SignatureError(msg, field=name)
         side.insert(place, (name, field.bound(name, MISSING if type_ is None else type_)))
         others = [item for item in cls.fields.items() if item[1].direction != field.direction and item[0] != name]
@@ -213,7 +221,7 @@ class Signature(metaclass=SignatureMeta):
 def make_signature(
     signature: str | Mapping[str, Any],
     instructions: str | None = None,
-    signature_name: str = "StringSignature",
+    signature_name: str = UNNAMED,
     custom_types: Mapping[str, Any] | None = None,
 ) -> type[Signature]:
     """A signature from its arrow form, or from a mapping of names to fields or `(type, field)` pairs.

@@ -171,6 +171,12 @@ def test_a_metric_that_raises_leaves_its_rows_unscored(error: type[BaseException
     assert isinstance(result.unscored[0].error, ProgramError)
 
 
+def test_an_incomplete_result_says_what_the_metric_raised() -> None:
+    with runtime():
+        result = evaluate(4, metric=lambda example, prediction: prediction.colour)(qa())
+    assert "4 x metric AttributeError; row 0: the metric failed on this row: AttributeError: " in str(result)
+
+
 @pytest.mark.parametrize("value", [None, "good", float("nan"), [1.0]])
 def test_a_metric_that_gives_no_number_leaves_its_rows_unscored(value: object) -> None:
     with runtime():
@@ -205,6 +211,12 @@ def test_an_empty_devset_is_refused() -> None:
 def test_an_example_that_does_not_know_its_inputs_is_named() -> None:
     with runtime(), pytest.raises(EvaluationError, match=r"devset\[0\].*with_inputs"):
         Evaluate(devset=[Example(question="q")], metric=right)(qa())
+
+
+@pytest.mark.parametrize("metric", [lambda example: 1.0, lambda example, prediction, trace: 1.0, "accuracy"])
+def test_a_metric_that_takes_no_example_and_prediction_is_refused(metric: Any) -> None:
+    with runtime(), pytest.raises(EvaluationError, match=r"metric\(example, prediction"):
+        evaluate(metric=metric)(qa())
 
 
 def test_an_evaluation_without_a_metric_is_refused() -> None:

@@ -64,7 +64,7 @@ def test_a_fitting_value_is_taken(arrow: str, value: object, result: object) -> 
     ],
 )
 def test_an_ill_typed_value_is_refused_by_name(arrow: str, value: object) -> None:
-    with pytest.raises(InputError, match="input 'a' of StringSignature is") as caught:
+    with pytest.raises(InputError, match="input 'a' of 'a -> z' is") as caught:
         checked(arrow, a=value)
 
     assert caught.value.field == "a"
@@ -75,7 +75,7 @@ def test_a_refusal_tells_the_place_but_not_the_value() -> None:
         checked("a: list[int]", a=[1, "a secret"])
 
     assert caught.value.message == (
-        "input 'a' of StringSignature is list[int], got list: 1: Input should be a valid integer, "
+        "input 'a' of 'a -> z' is list[int], got list: 1: Input should be a valid integer, "
         "unable to parse string as an integer"
     )
 

@@ -362,6 +362,35 @@ def test_a_forward_that_returns_no_prediction_is_told_what_to_return() -> None:
         rt.start(Wrong())()
 
 
+class Reads(Module):
+    def forward(self, letter: str, sender: str = "") -> Any:
+        return Prediction(kind=letter + sender)
+
+
+@pytest.mark.parametrize(
+    ("make", "write"),
+    [
+        (qa, r"program\(question=\.\.\.\)"),
+        (lambda: ChainOfThought("a, b -> c"), r"program\(a=\.\.\., b=\.\.\.\)"),
+        (Reads, r"program\(letter=\.\.\., sender=\.\.\.\)"),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda rt, module: module("blue"),
+        lambda rt, module: rt.start(module)("blue"),
+        lambda rt, module: rt.start(module).submit("blue").get(5),
+        lambda rt, module: rt.start(module).safe_call("blue").unwrap(),
+        lambda rt, module: asyncio.run(rt.start(module).acall("blue")),
+        lambda rt, module: asyncio.run(rt.start(module).asafe_call("blue")).unwrap(),
+    ],
+)
+def test_inputs_without_names_are_refused_with_what_to_write(make: Any, write: str, call: Any) -> None:
+    with runtime() as rt, pytest.raises(InputError, match=write):
+        call(rt, make())
+
+
 def test_a_module_without_forward_says_what_to_define() -> None:
     with runtime() as rt, pytest.raises(TypeError, match="neither forward"):
         rt.start(Module())()

@@ -208,8 +208,15 @@ def test_a_draining_runtime_takes_no_calls() -> None:
     with runtime() as rt:
         program = rt.start(qa())
         rt.drain(PATIENCE)
-        with pytest.raises(ShuttingDown, match="drains or has ended"):
+        with pytest.raises(ShuttingDown, match="was called while its runtime drains"):
             program(question="blue")
+
+
+def test_a_call_on_a_runtime_that_has_ended_is_told_so() -> None:
+    with runtime() as rt:
+        program = rt.start(qa())
+    with pytest.raises(ShuttingDown, match="was called after its runtime had ended"):
+        program(question="blue")
 
 
 def test_an_idle_runtime_drains_at_once() -> None:
@@ -227,7 +234,7 @@ def test_a_call_under_way_at_the_shutdown_ends_with_a_typed_error(make: Any, way
     waiting = begin(lambda: program(question="b")) if way == "run" else program.submit(question="b")
     gate.wait_for()
     rt.shutdown()
-    with pytest.raises(ShuttingDown):
+    with pytest.raises(ShuttingDown, match="runtime ended"):
         waiting.get(PATIENCE)
 
 
