@@ -44,7 +44,7 @@ def digest(request: LMRequest, *, provider: str, endpoint: str, tenant: str = ""
 
 def _message(message: Message) -> list[object]:
     """Role, then each part: text as a string, anything else as a tuple, so that no text can look like an image."""
-    return [message.role, *[_part(part) for part in message.parts]]
+    return [message.role, *[part.text if type(part) is TextPart else _part(part) for part in message.parts]]
 
 
 def _part(part: TurnPart) -> object:
@@ -62,9 +62,9 @@ def canonical(value: object) -> object:
     """Mappings as name-sorted pairs at every depth; what msgpack does not write as it stands is a `TypeError`."""
     if type(value) in _PLAIN:
         return value
-    if isinstance(value, Mapping):
-        return {"": [(name, canonical(value[name])) for name in sorted(value)]}
     if isinstance(value, (list, tuple)):
         return [canonical(one) for one in value]
+    if isinstance(value, Mapping):
+        return {"": [(name, canonical(value[name])) for name in sorted(value)]}
     msg = f"{type(value).__name__} has no canonical form"
     raise TypeError(msg)

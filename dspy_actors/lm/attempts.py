@@ -250,22 +250,42 @@ class Attempts:
         if work.shared:
             left = None
         allowed = left if limit is None else limit if left is None else min(left, limit)
+        progress = _Progress(self, passing)
         return Attempt(
             request_id=f"{work.call_id}.{number}",
             number=number,
             deadline=None if allowed is None else now + allowed,
-            on_sent=lambda: self._sent(passing),
-            on_ready=lambda: self._ready(passing),
+            on_sent=progress.sent,
+            on_ready=progress.ready,
         )
 
-    def _ready(self, passing: Passing) -> None:
-        """The server has loaded its model: the wait for that is nothing a breaker should call slow."""
-        passing.began = self._clock.now()
-
-    def _sent(self, passing: Passing) -> None:
+    def sent(self, passing: Passing) -> None:
+        """The whole request is on its way."""
         self.gates.sent(passing)
         self._counters.add("sent")
+
+    def ready(self, passing: Passing) -> None:
+        """The time that the attempt takes counts from now."""
+        passing.began = self._clock.now()
 
     def _left(self, work: Work) -> float | None:
         until = work.until()
         return None if until is None else max(0.0, until - self._clock.now())
+
+
+class _Progress:
+    """What a transport tells of an attempt, on the io loop; closures would be twice as many objects a call."""
+
+    __slots__ = ("_attempts", "_passing")
+
+    def __init__(self, attempts: Attempts, passing: Passing) -> None:
+        self._attempts = attempts
+        self._passing = passing
+
+    def sent(self) -> None:
+        """The whole request is on its way."""
+        self._attempts.sent(self._passing)
+
+    def ready(self) -> None:
+        """The server has loaded its model: the wait for that is nothing a breaker should call slow."""
+        self._attempts.ready(self._passing)

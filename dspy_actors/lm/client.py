@@ -102,14 +102,14 @@ class LMClient:
             raise
         reply = call.reply
         if call.flow is None and call.flight is None:
-            reply.add_done_callback(lambda settled: call.give_up() if settled.cancelled() else None)
+            reply.add_done_callback(call.left)
         self._open[reply] = call
         if call.flow is not None:
             self._tie(call, call.flow)
         if self._closed:  # then look: `close` may have missed it
             self._finish(call, None, _ended())
         else:  # in nobody's name: others may wait for this answer when the caller's actor is gone
-            Context().run(self._finder.find, call.lm.config, lambda ref, error: self._ask(call, ref, error))
+            Context().run(self._reach, call)
         return reply
 
     def phase_of(self, reply: Reply[Any]) -> str | None:
@@ -126,6 +126,14 @@ class LMClient:
     def reopen(self) -> None:
         """Let calls in again."""
         self._closed = False
+
+    def _reach(self, call: LMCall) -> None:
+        config = call.lm.config
+        ref = self._finder.here(config)
+        if ref is None:
+            self._finder.ask(config, lambda ref, error: self._ask(call, ref, error))
+        else:
+            self._ask(call, ref, None)
 
     def _ask(self, call: LMCall, ref: Ref[LMWorker] | None, error: BaseException | None) -> None:
         if ref is None:
@@ -147,7 +155,7 @@ class LMClient:
         call.upstream = upstream
         if call.is_given_up():  # then look: who gave it up may have found nobody to tell
             upstream.cancel()
-        upstream.add_done_callback(lambda settled: self._answered(call, settled))
+        upstream.add_done_callback(_Answered(self, call))
 
     @staticmethod
     def _work(call: LMCall) -> Work:
@@ -163,7 +171,8 @@ class LMClient:
             lm.hedge,
         )
 
-    def _answered(self, call: LMCall, settled: Reply[Answer]) -> None:
+    def answered(self, call: LMCall, settled: Reply[Answer]) -> None:
+        """The worker has settled its reply; in its thread, or in that of whoever cancelled it."""
         if settled.cancelled():
             self._finish(call, None, _given_up())
             return
@@ -234,6 +243,19 @@ class LMClient:
             call.reply.fail(error)
         if flow is not None and not flow.in_turn:
             flow.end(answer, error)
+
+
+class _Answered:
+    """Takes what a worker answers to the client. A class of its own, for it is kept as long as a call."""
+
+    __slots__ = ("_call", "_client")
+
+    def __init__(self, client: LMClient, call: LMCall) -> None:
+        self._client = client
+        self._call = call
+
+    def __call__(self, settled: Reply[Answer]) -> None:
+        self._client.answered(self._call, settled)
 
 
 class _Timed:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from dspy_actors.envelope import CLASSES, Priority
 from dspy_actors.errors import CircuitOpen, LMError, LMRateLimitError, LMTimeoutError
-from dspy_actors.lm.breaker import Breaker, Permit, Verdict
+from dspy_actors.lm.breaker import SLOW, SUCCESS, Breaker, Permit, Verdict
 from dspy_actors.lm.classify import is_provider_failure
 from dspy_actors.lm.estimate import Estimator
 from dspy_actors.lm.hedge import Lane
@@ -175,7 +175,7 @@ class Gates:
         took = now - passing.began - passing.held
         for breaker, permit in zip(self.breakers, passing.permits, strict=False):
             verdict = verdict_of(breaker, passing, response, error, took, now)
-            breaker.report(permit, verdict, now, None if verdict is Verdict.SUCCESS else _failure(verdict, error, took))
+            breaker.report(permit, verdict, now, None if verdict is SUCCESS else _failure(verdict, error, took))
         if response is not None:
             self.retries.answered()
         reservation = _taken(passing)
@@ -277,7 +277,7 @@ def verdict_of(
     has_begun = passing.first_token is not None
     if response is not None:
         waited = took if passing.first_token is None else passing.first_token - passing.began
-        return Verdict.SLOW if waited > settings.slow_seconds else Verdict.SUCCESS
+        return SLOW if waited > settings.slow_seconds else SUCCESS
     patience = min(settings.slow_seconds, settings.patience_seconds)
     was_patient = took >= patience
     if error is None:  # shared calls are cancelled when the last deadline of those who wait has passed

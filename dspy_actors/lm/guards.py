@@ -78,6 +78,11 @@ class LMCall:
         """Whether nobody waits for it any more."""
         return self.abandoned or (self.flow is not None and self.flow.dropped)
 
+    def left(self, reply: Reply[Answer]) -> None:
+        """The caller's reply is settled: where it was cancelled, nobody waits any more."""
+        if reply.cancelled():
+            self.give_up()
+
     def give_up(self) -> None:
         """Cancel the request that nobody waits for any more, also if it has not been sent yet."""
         self.abandoned = True  # then look: who sends looks the other way round

@@ -61,6 +61,11 @@ class LM:
     options: Mapping[str, object]
     fallbacks: tuple[Fallback, ...]
     hedge: Hedge | None
+    name: str = field(repr=False, compare=False)
+    """`"provider/model"`, as it was written."""
+
+    config: LMConfig = field(repr=False, compare=False)
+    """What a worker needs to know to ask this model. LMs with equal configs share a worker."""
 
     def __init__(
         self,
@@ -102,17 +107,9 @@ class LM:
         put(self, "timeout", timeout)
         put(self, "options", MappingProxyType(dict(options)) if options else _EMPTY)
         put(self, "hedge", _hedge(hedge))
+        put(self, "name", f"{provider}/{name}")
+        put(self, "config", LMConfig(provider, name, self.base_url, self.api_key, timeout))
         put(self, "fallbacks", _checked(self, fallbacks) if fallbacks else ())
-
-    @property
-    def name(self) -> str:
-        """`"provider/model"`, as it was written."""
-        return f"{self.provider}/{self.model}"
-
-    @property
-    def config(self) -> LMConfig:
-        """What a worker needs to know to ask this model. LMs with equal configs share a worker."""
-        return LMConfig(self.provider, self.model, self.base_url, self.api_key, self.timeout)
 
     def copy(self, **changes: Any) -> LM:
         """This LM with some arguments changed; option names are merged over the options it has."""
@@ -133,7 +130,7 @@ class LM:
         if not self.fallbacks:
             return self, options
         made = object.__new__(LM)
-        for name in ("provider", "model", "options", *_ARGUMENTS):
+        for name in ("provider", "model", "options", "name", "config", *_ARGUMENTS):
             object.__setattr__(made, name, getattr(self, name))
         object.__setattr__(made, "fallbacks", tuple(each.for_call(above, below) for each in self.fallbacks))
         return made, options

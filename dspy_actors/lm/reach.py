@@ -34,16 +34,16 @@ class WorkerFinder:
         self._registry = registry
         self._clock = clock
 
-    def find(self, config: LMConfig, then: Found) -> None:
-        """Call `then(ref, None)` or `then(None, error)`, at once where the worker is there."""
+    def here(self, config: LMConfig) -> Ref[LMWorker] | None:
+        """The worker, where it is there; else somebody has to `ask` for it."""
         ref = self._registry.whereis(worker_name(config))
-        if ref is not None and ref.is_alive():
-            then(ref, None)
-            return
-        self.ask(config, then)
+        return ref if ref is not None and ref.is_alive() else None
 
     def ask(self, config: LMConfig, then: Found) -> None:
-        """As `find`, but through the pool: after a death the name may still be free or still the dead one's."""
+        """Call `then(ref, None)` or `then(None, error)` once the pool has answered.
+
+        After a death the name may still be free or still the dead one's: the pool knows.
+        """
         _Search(self, config, then).step()
 
 
