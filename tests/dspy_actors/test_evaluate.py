@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
 from typing import Any
@@ -16,6 +17,7 @@ from dspy_actors.errors import (
     ProgramError,
 )
 from dspy_actors.evaluation.evaluate import Evaluate, Progress
+from dspy_actors.evaluation.result import Scored
 from dspy_actors.example import Example, Prediction
 from dspy_actors.modules.predict import Predict
 from supervisors.dynamic import DynamicSupervisor
@@ -108,6 +110,23 @@ def test_an_evaluation_leaves_no_actor_behind() -> None:
             ref = rt.registry.whereis(name)
             assert ref is not None
             wait_until(lambda ref=ref: not ref.call(DynamicSupervisor.which_children))  # type: ignore[misc]
+
+
+def test_what_an_evaluation_found_ends_with_its_result_and_waits_for_no_collection() -> None:
+    def found() -> int:
+        return sum(type(each) is Scored and each.example in devset for each in gc.get_objects())
+
+    devset = [example.copy(here=True) for example in examples(3)]
+    with runtime():
+        gc.collect()
+        gc.disable()
+        try:
+            result = Evaluate(devset=devset, metric=right)(qa())
+            assert found() == len(result.rows) == 3
+            del result
+            wait_until(lambda: found() == 0)
+        finally:
+            gc.enable()
 
 
 # -- metrics -------------------------------------------------------------------------------------------------------
