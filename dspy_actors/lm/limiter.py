@@ -105,6 +105,7 @@ class RateLimiter:
     __slots__ = (
         "_buckets",
         "_epoch",
+        "_is_limited",
         "_last_sent",
         "_learned_at",
         "_out",
@@ -133,6 +134,7 @@ class RateLimiter:
         self.input_tokens = Bucket(None, now)
         self.output_tokens = Bucket(None, now)
         self._buckets = (self.requests, self.tokens, self.input_tokens, self.output_tokens)
+        self._is_limited = any(bucket.limit is not None for bucket in self._buckets)
         follows = follow_latency if settings.follow_latency is None else settings.follow_latency
         self.in_flight = InFlight(settings.max_in_flight, follow_latency=follows)
         self.paused_until = -math.inf
@@ -158,6 +160,8 @@ class RateLimiter:
         wait = pause if pause > 0.0 else 0.0
         if self._ramp is not None:
             wait = max(wait, self._ramp_wait(now))
+        if not self._is_limited:
+            return wait
         if self.requests.limit is not None:
             wait = max(wait, self.requests.wait(1, now, kept))
         if self.tokens.limit is not None:
@@ -254,6 +258,7 @@ class RateLimiter:
         for bucket, quota, mark in zip(self._buckets, quotas, reservation.marks, strict=True):
             if quota:
                 bucket.learn(quota, mark, reservation.at, now, quiet)
+        self._is_limited = any(bucket.limit is not None for bucket in self._buckets)
 
     def refused(self, reservation: Reservation, after: float | None, now: float) -> None:
         """The provider called it too fast, and to come back `after` seconds: let nobody through until then.
@@ -261,7 +266,7 @@ class RateLimiter:
         Those refused together count as one. Call before `settle`.
         """
         if reservation.epoch == self._epoch:
-            if not self._knows_limits():
+            if not self._is_limited:
                 self.in_flight.refused()
             self._epoch += 1
             self._pauses += 1
@@ -285,9 +290,6 @@ class RateLimiter:
         found["paused_seconds"] = round(max(0.0, self.paused_until - now), 3)
         return found
 
-    def _knows_limits(self) -> bool:
-        return any(bucket.limit is not None for bucket in self._buckets)
-
     def _no_longer_unsent(self, reservation: Reservation) -> None:
         reservation.is_sent = True
         self._unsent -= 1
@@ -295,6 +297,12 @@ class RateLimiter:
         self._unsent_answer -= reservation.need.answer
 
     def _take(self, requests: int, prompt: int, answer: int, now: float) -> None:
+        if not self._is_limited:  # as the buckets would do it, without asking each
+            self.requests.taken += requests
+            self.tokens.taken += prompt + answer
+            self.input_tokens.taken += prompt
+            self.output_tokens.taken += answer
+            return
         if requests:
             self.requests.take(requests, now)
         if prompt or answer:

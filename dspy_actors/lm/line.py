@@ -17,7 +17,7 @@ from dspy_actors.errors import DeadlineExceeded, LMRateLimitError
 from dspy_actors.lm.fair_queue import FairQueue
 from dspy_actors.lm.fairness import Fairness
 from dspy_actors.lm.limiter import Need, RateLimiter, Reservation
-from dspy_actors.lm.rate_headers import RateReading
+from dspy_actors.lm.rate_headers import SILENT, RateReading
 from supervisors.clock import Clock
 from supervisors.reply import Reply
 
@@ -48,7 +48,7 @@ class Ending:
     seconds: float = 0.0
     retry_after: float | None = None
     used: Need | None = None
-    limits: RateReading | None = None
+    limits: RateReading = SILENT
 
 
 class Line:
@@ -159,7 +159,7 @@ class Line:
         with self._lock:
             if reservation.settled:
                 return
-            if ending.limits:
+            if ending.limits is not SILENT:
                 limiter.learn(reservation, ending.limits, now)
             if ending.answered:
                 limiter.answered(reservation, ending.seconds)

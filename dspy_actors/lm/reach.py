@@ -36,8 +36,7 @@ class WorkerFinder:
 
     def here(self, config: LMConfig) -> Ref[LMWorker] | None:
         """The worker, where it is there; else somebody has to `ask` for it."""
-        ref = self._registry.whereis(worker_name(config))
-        return ref if ref is not None and ref.is_alive() else None
+        return self._registry.whereis(worker_name(config))
 
     def ask(self, config: LMConfig, then: Found) -> None:
         """Call `then(ref, None)` or `then(None, error)` once the pool has answered.

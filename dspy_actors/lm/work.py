@@ -34,9 +34,9 @@ class Work:
     hedge: Hedge | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as above
 class Answer:
-    """A model's answer and where it came from.
+    """A model's answer and where it came from; nobody changes it, for others may have the same one.
 
     `attempts` is how many requests were sent for it: 0 from the cache, and for those who joined an equal call; those
     to models that failed before it are counted. `model` names who gave it, where the LM asked has fallbacks, and `met`
