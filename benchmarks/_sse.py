@@ -3,9 +3,9 @@
 What a stream does is in the model's name: `fast-N` writes N pieces as fast as the client reads; `chat-N` and `json-N`
 write them as the output `answer` in the layout of an adapter; `paced-N-R` writes N pieces at R a second, and so does
 `paced-N-R-M`, but all M streams of that name begin together, once the last of them was asked for; one piece more is
-there at once. Every piece is an event of about 230 bytes; a paced one is a chunk and a write of its own, and says when
-it was written, by the clock that all processes of a machine share. `GET /closed` gives the instants at which clients
-left in the middle.
+there at once. `chatpaced-N-R` is paced, and begins as an output in the layout of the chat adapter. Every piece is an
+event of about 230 bytes; a paced one is a chunk and a write of its own, and says when it was written, by the clock that
+all processes of a machine share. `GET /closed` gives the instants at which clients left in the middle.
 """
 
 from __future__ import annotations
@@ -98,6 +98,8 @@ class Peer(asyncio.Protocol):
         if kind in AROUND:
             self.task = asyncio.get_running_loop().create_task(self.fast(int(numbers[0]), *AROUND[kind]))
         else:
+            if kind == "chatpaced":
+                self.transport.write(framed(event(AROUND["chat"][0])))
             self.left, *pace = map(int, numbers)
             key = tuple(pace)
             if key not in self.pacers:

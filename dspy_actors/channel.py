@@ -180,12 +180,12 @@ class Channel(Generic[T]):
             taker, self._taker = self._taker, None
             room, self._room = self._room, None
             told, self._on_close = self._on_close, []
+        for then in told:  # first: who is woken below wants the interpreter, and the connection is to be closed now
+            then()
         if taker is not None:
             taker.set(None)
         if room is not None:
             room.set(None)
-        for then in told:
-            then()
         return True
 
     # -- within -------------------------------------------------------------------------------------------------

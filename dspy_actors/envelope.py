@@ -78,7 +78,7 @@ class Scope:
         self, trace: list[tuple[object, dict[str, object], object]] | None = None, parent: Scope | None = None
     ) -> None:
         self._lock = threading.Lock()
-        self._open: set[Cancellable] = set()
+        self._open: dict[Cancellable, None] = {}  # in order: a request comes before the wait for it
         self.cancelled = False
         self.fault: BaseException | None = None
         self.lm_calls = 0
@@ -100,13 +100,13 @@ class Scope:
         """Note what the call waits for; a scope that is cancelled already cancels it at once."""
         with self._lock:
             if not self.cancelled:
-                self._open.add(reply)
+                self._open[reply] = None
                 return
         reply.cancel()
 
     def leave(self, reply: Cancellable) -> None:
         """The wait is over."""
-        self._open.discard(reply)
+        self._open.pop(reply, None)
 
     def cancel(self) -> bool:
         """Cancel every wait of the call, now and to come; False where that was done before."""

@@ -47,7 +47,7 @@ class ProgramStream(StreamReader[Shown]):
         if not self._reply.done():
             msg = "the stream is not over; its prediction is there after the last piece"
             raise StreamError(msg)
-        if self._reply.cancelled():
+        if self._reply.cancelled() or self.channel.closed:
             raise _closed()
         return self._reply.take()
 
@@ -75,8 +75,8 @@ def open_stream(
         return await call(sink)
 
     reply = runner.run_on_loop(body())
+    channel.on_close(sink.leave)  # first: it reaches the request itself, the other only wakes the program
     channel.on_close(reply.cancel)
-    channel.on_close(sink.leave)
     reply.add_done_callback(lambda settled: _end(channel, settled))
     owner = CURRENT.get()
     if owner is not None:
