@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from random import Random
 from typing import Any
 
-from dspy_actors.envelope import Priority
 from dspy_actors.errors import BudgetExceeded, DeadlineExceeded, DspyActorsError, LMError
 from dspy_actors.lm.exchange import Exchange
 from dspy_actors.lm.gates import Gates, Passing
@@ -40,20 +40,6 @@ class Tries:
         """The number of the next request, from 1."""
         self.sent += 1
         return self.sent
-
-
-class _Hurry:
-    """Tells the gates that an attempt has become more urgent; as small as may be, for it is kept as long as a call."""
-
-    __slots__ = ("_gates", "_passing")
-
-    def __init__(self, gates: Gates, passing: Passing) -> None:
-        self._gates = gates
-        self._passing = passing
-
-    def __call__(self, priority: Priority) -> None:
-        """Any thread."""
-        self._gates.hurry(self._passing, priority)
 
 
 class Attempts:
@@ -158,7 +144,7 @@ class Attempts:
         work.account.phase = "limiter"
         passing = self._passing(work)
         account = work.account
-        account.hurried = _Hurry(self.gates, passing)
+        account.hurried = partial(self.gates.hurry, passing)
         passing.priority = account.priority  # then look: it may have become more urgent meanwhile
         try:
             await self.gates.enter(passing)
@@ -169,6 +155,7 @@ class Attempts:
             config = self._config
             refusal.provider, refusal.model, refusal.attempts = config.provider, config.model, sent
             raise
+        account.hurried = None  # it waits for nobody here any more
         return passing
 
     async def _back_off(self, work: Work, number: int, error: LMError) -> None:
