@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, TypeAlias
 
 from dspy_actors.errors import DspyActorsError, LMConfigurationError, LMTransportError, ShuttingDown
@@ -33,10 +33,20 @@ class WorkerFinder:
     def __init__(self, registry: Registry, clock: Clock) -> None:
         self._registry = registry
         self._clock = clock
+        self._found: dict[Hashable, Ref[LMWorker]] = {}  # the last of each name, perhaps dead by now
 
     def here(self, config: LMConfig) -> Ref[LMWorker] | None:
         """The worker, where it is there; else somebody has to `ask` for it."""
-        return self._registry.whereis(worker_name(config))
+        name = worker_name(config)
+        ref = self._found.get(name)
+        if ref is not None and ref.is_alive():
+            return ref
+        ref = self._registry.whereis(name)
+        if ref is None:
+            self._found.pop(name, None)
+        else:
+            self._found[name] = ref
+        return ref
 
     def ask(self, config: LMConfig, then: Found) -> None:
         """Call `then(ref, None)` or `then(None, error)` once the pool has answered.
