@@ -46,7 +46,8 @@ class Bucket:
         if limit is None:
             return math.inf
         if now > self._at:
-            self._level = min(limit, self._level + (now - self._at) * limit / self.period)
+            level = self._level + (now - self._at) * limit / self.period
+            self._level = limit if level > limit else level
             self._at = now
         if now >= self._full_at:
             self._full_at = math.inf
@@ -58,7 +59,9 @@ class Bucket:
         limit = self.limit
         if limit is None:
             return 0.0
-        wanted = min(amount + kept * limit, limit)
+        wanted = amount + kept * limit
+        if wanted > limit:
+            wanted = limit
         level = self.level(now)
         if level >= wanted:
             return 0.0

@@ -52,27 +52,27 @@ class LMNumbers:
 class LMCounters:
     """Counts, safe from any thread. One lock for all: a count costs about 0.2 µs."""
 
-    __slots__ = ("_lock", *LMNumbers.__slots__)
+    __slots__ = ("_counts", "_lock")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        for item in fields(LMNumbers):
-            setattr(self, item.name, 0)
+        self._counts = {item.name: 0 for item in fields(LMNumbers)}
 
     def add(self, name: str, amount: int = 1) -> None:
         """Add `amount` to the count called `name`."""
         with self._lock:
-            setattr(self, name, getattr(self, name) + amount)
+            self._counts[name] += amount
 
     def add_usage(self, usage: Usage | None) -> None:
         """Add the tokens of one answer."""
         if usage is None:
             return
+        counts = self._counts
         with self._lock:
-            self.prompt_tokens: int = self.prompt_tokens + usage.prompt_tokens
-            self.completion_tokens: int = self.completion_tokens + usage.completion_tokens
+            counts["prompt_tokens"] += usage.prompt_tokens
+            counts["completion_tokens"] += usage.completion_tokens
 
     def read(self) -> LMNumbers:
         """All numbers of one instant."""
         with self._lock:
-            return LMNumbers(**{item.name: getattr(self, item.name) for item in fields(LMNumbers)})
+            return LMNumbers(**self._counts)

@@ -17,8 +17,10 @@ class Window:
         """Count one call."""
         counts = self._turn(now)
         counts[0] += 1
-        counts[1] += failed
-        counts[2] += slow
+        if failed:
+            counts[1] += 1
+        if slow:
+            counts[2] += 1
 
     def totals(self, now: float) -> tuple[int, int, int]:
         """Calls, failures and slow calls."""
