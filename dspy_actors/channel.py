@@ -84,7 +84,7 @@ class Channel(Generic[T]):
             if taker is None or tell is not None:
                 self._items.extend(items)
                 self._size += size
-                room = self._has_room()
+                room = len(self._items) < self.max_items and self._size < self.max_size
                 if taker is None or self._told:
                     return room
                 self._told = True

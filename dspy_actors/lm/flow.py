@@ -105,7 +105,12 @@ class Flow:
         """Hand pieces to the reader, `size` characters together; whether it has room for more. The worker only."""
         if self.channel.over:  # it has a text already
             return True
-        self._said.append("".join([p.text for p in pieces if type(p) is TextPiece and p.choice == 0]))
+        if len(pieces) == 1:  # as most come
+            piece = pieces[0]
+            if type(piece) is TextPiece and piece.choice == 0:
+                self._said.append(piece.text)
+        else:
+            self._said.append("".join([p.text for p in pieces if type(p) is TextPiece and p.choice == 0]))
         return self.channel.put(pieces, size, None if self._outbox is None else self._outbox.add)
 
     def replay(self, answer: Answer) -> None:

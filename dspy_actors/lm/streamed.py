@@ -122,7 +122,7 @@ class Streamed:
 
     def _written(self, pieces: Sequence[Piece]) -> bool:
         """Write to the flow; whether there is room for more."""
-        size = sum(map(size_of, pieces))
+        size = size_of(pieces[0]) if len(pieces) == 1 else sum(map(size_of, pieces))
         self._size += size
         return self._turn.flow.write(pieces, size)
 

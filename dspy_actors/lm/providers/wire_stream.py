@@ -165,7 +165,7 @@ class WireStream:
             self._some = True
             assert self._write is not None
             self._full = not self._write(pieces)
-        return not self._full and self._failure is None and not self._said_all()
+        return not self._full and self._failure is None and not self._assembler.done
 
     async def _next(self) -> Sequence[Piece]:
         while self._response is None:
