@@ -6,7 +6,7 @@ any client in Python pays; `bare` is our transport, its lines cut and their JSON
 `async for piece in rt.stream(...)`, a task a stream. The server is a process of its own on the same machine: its
 processor's time stands beside the client's.
 
-    python benchmarks/stream_many.py [--streams 1000] [--rate 50] [--seconds 10] [--transports aiohttp,h11]
+    python benchmarks/stream_many.py [--streams 1000] [--rate 50] [--seconds 10] [--transports aiohttp,httpx,h11]
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     arguments.add_argument("--streams", type=int, default=1000)
     arguments.add_argument("--rate", type=int, default=50)
     arguments.add_argument("--seconds", type=int, default=10)
-    arguments.add_argument("--transports", default=transports()[-1])
+    arguments.add_argument("--transports", default=",".join(dict.fromkeys([transports()[-1], "h11"])))
     options = arguments.parse_args()
     raise_file_limit()
     names = options.transports.split(",")
