@@ -154,7 +154,8 @@ def test_the_short_deadline_of_one_does_not_end_the_wait_of_another_for_the_same
         program = rt.start(qa())
         first = program.submit(question="first")
         gate.wait_for()
-        hasty = program.using(deadline=SOON).submit(question="shared")
+        hasty = program.using(deadline=10 * SOON).submit(question="shared")  # time for the other one to join
+        wait_until(lambda: any(each["waiting"] for each in rt.health()["limiters"].values()))  # in its name alone
         patient = program.submit(question="shared")
         wait_until(lambda: rt.numbers().coalesced == 1)
         with pytest.raises(DeadlineExceeded):
