@@ -139,6 +139,7 @@ class Runtime:
         servers = Servers() if clock is None else Servers(clock.now)
         self._layer_settings = LayerSettings(
             open_provider=open_provider or opener(transport, set_aside, servers),
+            knows_keys=open_provider is None,
             set_aside=set_aside,
             servers=servers,
             guarding=guarding,
@@ -198,7 +199,9 @@ class Runtime:
         return host.close_door().wait(seconds, host.clock)
 
     def ready(self) -> bool:
-        """Whether calls are let in, the tree stands, the io loop is prompt and the default model's breaker not open."""
+        """Whether a call would be sent: calls are let in, the tree stands, the io loop is prompt, and the default model
+        or a fallback has a key that is not set aside and no open breaker. Asks nobody.
+        """
         host = self._host
         if host is None or host.closing or not all(self._registry.whereis(name) for name in ("tasks", "modules")):
             return False
@@ -356,8 +359,13 @@ class Runtime:
         return self._counters.read()
 
     def health(self) -> dict[str, object]:
-        """Every number of the way to the models in one reading: counts, cache, breakers, limiters, budgets."""
-        return self._running_layer().health()
+        """Every number of the way to the models in one reading: counts, cache, breakers, limiters, budgets.
+
+        `keys` is the state of the default model's and its fallbacks' keys, by model: `given`, `not needed`, `unknown`
+        (a callable's, or those of a provider of your own), or what fails each call: `missing`, `unusable`, `set aside`.
+        """
+        layer = self._running_layer()
+        return {**layer.health(), "keys": layer.keys(self.settings.lm)}
 
     def usage(self, *, tenant: str | None = None, session: str | None = None) -> UsageTotals:
         """Attempts, tokens and cost so far: of a tenant, a session, or everything."""

@@ -25,6 +25,7 @@ from dspy_actors.lm.lm import LM
 from dspy_actors.lm.pools import PoolPlan
 from dspy_actors.lm.prices import Price
 from dspy_actors.lm.providers.base import LMConfig, Provider
+from dspy_actors.lm.providers.key_state import HOPELESS, KeyState, key_state
 from dspy_actors.lm.providers.servers import Servers
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.pulse import Pulse
@@ -48,9 +49,13 @@ LATE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class LayerSettings:
-    """How one runtime asks its models. `budgets` are by tenant, `session_budgets` by session, `prices` by model."""
+    """How one runtime asks its models. `budgets` are by tenant, `session_budgets` by session, `prices` by model.
+
+    `knows_keys` says whether `open_provider` opens our own providers, so that what they do with keys is known.
+    """
 
     open_provider: Callable[[LMConfig], Provider]
+    knows_keys: bool = False
     set_aside: SetAside = field(default_factory=SetAside)
     servers: Servers = field(default_factory=Servers)
     guarding: Guarding = field(default_factory=Guarding)
@@ -83,6 +88,7 @@ class LMLayer:
     ) -> None:
         clock = kernel.clock
         self._clock = clock
+        self._knows_keys = settings.knows_keys
         self.set_aside = settings.set_aside
         self.servers = settings.servers
         self.counters = counters
@@ -161,10 +167,20 @@ class LMLayer:
         """Whether every breaker that a call to `lm` meets is closed: what fails then is not the provider's bad day."""
         return lm is None or all(each.state is State.CLOSED for each in self.gatehouse.breakers_of(lm.config))
 
+    def keys(self, lm: LM | None) -> dict[str, KeyState]:
+        """The state of the keys of `lm` and of its fallbacks, by the models' names."""
+        models = () if lm is None else (lm, *(each.lm for each in lm.fallbacks))
+        return {each.name: self._key_state(each) for each in models}
+
+    def _key_state(self, lm: LM) -> KeyState:
+        return key_state(lm.config, self.set_aside) if self._knows_keys else "unknown"
+
     def lets_through(self, lm: LM | None) -> bool:
-        """Whether the breakers of `lm` would let a call through now, or those of a fallback."""
+        """Whether a call to `lm` or to a fallback would be sent now: it has a key, and its breakers are not open."""
         if lm is None or any(self.lets_through(each.lm) for each in lm.fallbacks):
             return True
+        if self._key_state(lm) in HOPELESS:
+            return False
         now = self._clock.now()  # a breaker that waits for its probe counts as closed: else nobody would send one
         return all(
             breaker.reading(now).state is State.HALF_OPEN or breaker.reading(now).retry_after == 0.0

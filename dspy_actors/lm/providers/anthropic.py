@@ -74,9 +74,10 @@ class AnthropicProvider:
     """`Provider` for the messages API. Lives on the io loop."""
 
     name = "anthropic"
+    key_variable = _VARIABLE
 
     def __init__(self, config: LMConfig, opening: Opening) -> None:
-        self.endpoint = checked_base_url(config, _HOME)
+        self.endpoint = self.endpoint_of(config)
         self._model = config.model
         keys = KeyRing(
             config, self.endpoint, opening.set_aside, variable=_VARIABLE, required=not is_loopback(self.endpoint)
@@ -85,6 +86,11 @@ class AnthropicProvider:
         transport = opening.transport(self.endpoint)
         self._wire = Wire(self.name, self.endpoint, transport, keys, lambda key: {"x-api-key": key}, headers)
         self._dialect = Messages()
+
+    @staticmethod
+    def endpoint_of(config: LMConfig) -> str:
+        """Where a provider for `config` sends its requests. Raises `LMConfigurationError`."""
+        return checked_base_url(config, _HOME)
 
     def complete(self, request: LMRequest, attempt: Attempt) -> Coroutine[Any, Any, LMResponse]:
         """See `base.Provider.complete`."""

@@ -36,7 +36,7 @@ class KeyRing:
         self._variable = variable
         self._required = required
         self._reading = asyncio.Lock()
-        self._known = _given(config)
+        self._known = given_keys(config)
         self._doubted = False
         self._changes = not isinstance(self._source, (Secret, tuple))
         self.tries = max(2, len(self._known))
@@ -132,7 +132,8 @@ class KeyRing:
         return LMNotConfiguredError(msg, provider=self._config.provider, model=self._config.model)
 
 
-def _given(config: LMConfig) -> tuple[Secret, ...]:
+def given_keys(config: LMConfig) -> tuple[Secret, ...]:
+    """The keys that stand in `config` itself. Raises `LMConfigurationError` for one that cannot be sent."""
     source = config.api_key
     given = (source,) if isinstance(source, Secret) else source if isinstance(source, tuple) else ()
     return tuple(key for one in given if (key := _sendable(one.reveal(), config)) is not None)

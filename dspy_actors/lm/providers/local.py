@@ -49,14 +49,19 @@ class LocalProvider:
     name = "local"
 
     def __init__(self, config: LMConfig, opening: Opening) -> None:
-        url = SERVERS.get((config.base_url or "").lower(), config.base_url)
-        self.endpoint = checked_base_url(replace(config, base_url=url), _HOME)
+        self.endpoint = self.endpoint_of(config)
         self._wire = bearer_wire(self.name, config, opening, self.endpoint, variable=None, required=False)
         self._model = config.model
         self._ollama = ":11434" in self.endpoint
         self._waiting = asyncio.Lock()
         self._seen_ready = -1.0
         self._servers = opening.servers
+
+    @staticmethod
+    def endpoint_of(config: LMConfig) -> str:
+        """Where a provider for `config` sends its requests. Raises `LMConfigurationError`."""
+        url = SERVERS.get((config.base_url or "").lower(), config.base_url)
+        return checked_base_url(replace(config, base_url=url), _HOME)
 
     async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
         """See `base.Provider.complete`; waits while the server loads its model."""

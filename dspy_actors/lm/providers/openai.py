@@ -26,13 +26,19 @@ class OpenAIProvider:
     """`Provider` for chat completions; the option `model_type` makes it `responses` or `embeddings`."""
 
     name = "openai"
+    key_variable = _VARIABLE
 
     def __init__(self, config: LMConfig, opening: Opening) -> None:
-        self.endpoint = checked_base_url(config, _HOME)
+        self.endpoint = self.endpoint_of(config)
         self._model = config.model
         self._wire = bearer_wire(
             self.name, config, opening, self.endpoint, variable=_VARIABLE, required=not is_loopback(self.endpoint)
         )
+
+    @staticmethod
+    def endpoint_of(config: LMConfig) -> str:
+        """Where a provider for `config` sends its requests. Raises `LMConfigurationError`."""
+        return checked_base_url(config, _HOME)
 
     def complete(self, request: LMRequest, attempt: Attempt) -> Coroutine[Any, Any, LMResponse]:
         """See `base.Provider.complete`."""
