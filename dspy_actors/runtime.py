@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from dspy_actors.adapters.base import Adapter
 from dspy_actors.adapters.chat_adapter import ChatAdapter
-from dspy_actors.arguments import a, named, names_of, numbers, tables_of, wholes
+from dspy_actors.arguments import a, named, names_of, number, tables_of, wholes
 from dspy_actors.batch import Mapped, map_rows
 from dspy_actors.direct_stream import Prompt, stream_prompt
 from dspy_actors.envelope import Priority
@@ -62,8 +62,7 @@ class Runtime:
         deadline: seconds a call may take, everything included.
         tenant: whose calls these are; part of the cache's key.
         tenants: all there are; a budget, a weight or `using(tenant=...)` that names another is then refused.
-        priority: the class of all calls; else calls are `interactive`, `map` and `Evaluate` run as `batch`, an
-            optimizer's calls as `optimizer`.
+        priority: the class of all calls; else `interactive`, `batch` (`map`, `Evaluate`) or `optimizer` (optimizers').
         transport: `"httpx"`, `"aiohttp"` (the extra `[fast]`), or `"auto"`: aiohttp where it is installed.
         cache_seconds, cache_bytes, cache_entries: bounds of the memory cache.
         cache_path: a file that keeps answers across restarts, each for `cache_disk_seconds`; none if left out.
@@ -72,8 +71,7 @@ class Runtime:
         parse_retries: how often an unreadable answer is asked for again.
         guarding: breakers, rate limits and the retry budget; `Guarding()` if left out.
         streaming: clocks and buffer of streams; `StreamSettings()` if left out.
-        prices: what tokens cost, by `provider/model`; without one the cost of an answer is `None`, never 0, and calls
-            under a budget of money are refused.
+        prices: what tokens cost, by `provider/model`; without one a cost is `None` and budgets of money refuse calls.
         budgets, session_budgets: what each tenant, each session may spend; refused before anything is sent.
         quarantine: when inputs that break things are set aside, and where that is kept; `QuarantineSettings()` if left
             out. It holds for `safe_call`, and for every call of programs started with `quarantine=True`.
@@ -110,12 +108,13 @@ class Runtime:
         name: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        numbers("Runtime", above=0, deadline=deadline, cache_seconds=cache_seconds)
-        wholes("Runtime", least=1, cache_bytes=cache_bytes, cache_entries=cache_entries, max_inflight=max_inflight)
+        number("Runtime", "deadline", deadline, above=0)
+        wholes("Runtime", least=1, max_inflight=max_inflight)
         wholes("Runtime", least=0, max_queue=max_queue, max_zombies=max_zombies)
         tables_of(Price, "Runtime", prices=prices)
         tables_of(Budget, "Runtime", budgets=budgets, session_budgets=session_budgets)
         a((Guarding, type(None)), "Runtime", "guarding", guarding, "a Guarding")
+        a((Clock, type(None)), "Runtime", "clock", clock, "a Clock, or None")
         named("Runtime", "name", name)
         self.name = name or f"dspy-actors-{next(_NUMBERS)}"
         self.settings = Settings(
@@ -150,7 +149,7 @@ class Runtime:
             cache_entries=cache_entries,
             cache_bytes=cache_bytes,
             cache_seconds=cache_seconds,
-            cache_path=None if cache_path is None else Path(cache_path),
+            cache_path=cache_path,
             cache_disk_seconds=cache_disk_seconds,
             quarantine=quarantine or QuarantineSettings(),
         )
@@ -199,9 +198,7 @@ class Runtime:
         return host.close_door().wait(seconds, host.clock)
 
     def ready(self) -> bool:
-        """Whether a call would be sent: calls are let in, the tree stands, the io loop is prompt, and the default model
-        or a fallback has a key that is not set aside and no open breaker. Asks nobody.
-        """
+        """Whether a call would be sent now, as far as can be told: see the README. Asks nobody."""
         host = self._host
         if host is None or host.closing or not all(self._registry.whereis(name) for name in ("tasks", "modules")):
             return False
@@ -359,13 +356,8 @@ class Runtime:
         return self._counters.read()
 
     def health(self) -> dict[str, object]:
-        """Every number of the way to the models in one reading: counts, cache, breakers, limiters, budgets.
-
-        `keys` is the state of the default model's and its fallbacks' keys, by model: `given`, `not needed`, `unknown`
-        (a callable's, or those of a provider of your own), or what fails each call: `missing`, `unusable`, `set aside`.
-        """
-        layer = self._running_layer()
-        return {**layer.health(), "keys": layer.keys(self.settings.lm)}
+        """Every number of the way to the models in one reading: counts, cache, keys, breakers, limiters, budgets."""
+        return self._running_layer().health(self.settings.lm)
 
     def usage(self, *, tenant: str | None = None, session: str | None = None) -> UsageTotals:
         """Attempts, tokens and cost so far: of a tenant, a session, or everything."""

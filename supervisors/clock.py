@@ -15,7 +15,7 @@ from _thread import LockType
 from collections.abc import Callable
 from itertools import count
 from threading import Condition, Lock, Thread
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from supervisors.errors import check_seconds
 
@@ -34,6 +34,7 @@ class Timer(Protocol):
         """Take the call back: the seconds that were left, or None if it was made (or taken back) already."""
 
 
+@runtime_checkable
 class Clock(Protocol):
     """What the package needs of time."""
 

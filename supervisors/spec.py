@@ -123,7 +123,7 @@ class ChildSpec:
             self.name is None or hasattr(self.name, "claim"),
             "name",
             self.name,
-            'a Via, as system.via("name") gives it, or None',
+            'None or a Via: system.via("name") of a running system, else names.via("name") of your own Registry()',
         )
         _need(_is_hashable(self.budget_key), "budget_key", self.budget_key, "anything hashable, or None")
         if self.type is ChildType.SUPERVISOR and self.shutdown != INFINITY:

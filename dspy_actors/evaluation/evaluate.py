@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -151,9 +152,7 @@ class Evaluate:
             msg = "Evaluate needs a metric: a function metric(example, prediction, trace=None) -> number or bool"
             raise EvaluationError(msg)
         check_metric(metric)
-        if num_threads < 1:
-            msg = f"num_threads={num_threads}: at least 1 row must be under way"
-            raise EvaluationError(msg)
+        _check_numbers(self, num_threads)
         rows = _rows(devset)
         host, found = host_of(program)
         settings = found.of_class("batch")
@@ -309,7 +308,29 @@ def passes(fault: DspyActorsError) -> bool:
     return isinstance(fault, (Busy, CallCancelled))
 
 
+def _check_numbers(plan: Evaluate, num_threads: object) -> None:
+    whole, number = (int,), (int, float)
+    for name, value, kinds, least, what in (
+        ("num_threads", num_threads, whole, 1, "a whole number, 1 row under way or more"),
+        ("failure_score", plan.failure_score, number, -math.inf, "a number"),
+        ("coverage_floor", plan.coverage_floor, number, 0, "a share from 0 to 1"),
+        (
+            "max_errors",
+            1 if plan.max_errors is None else plan.max_errors,
+            whole,
+            1,
+            "a whole number or None",
+        ),
+    ):
+        if not isinstance(value, kinds) or isinstance(value, bool) or value < least:
+            msg = f"{name}={value!r}: {what}"
+            raise EvaluationError(msg)
+
+
 def _rows(devset: Sequence[Example]) -> list[Row]:
+    if not isinstance(devset, Sized) or isinstance(devset, (str, Mapping)):
+        msg = f"devset is a list of examples, not {type(devset).__name__}"
+        raise EvaluationError(msg)
     if len(devset) == 0:
         msg = "the devset is empty: there is nothing to evaluate on"
         raise EvaluationError(msg)

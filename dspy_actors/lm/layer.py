@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dspy_actors.arguments import a
+from dspy_actors.arguments import a, numbers, wholes
 from dspy_actors.cache.disk import DiskCache
 from dspy_actors.cache.flight import SingleFlight
 from dspy_actors.cache.table import Table
@@ -66,11 +66,14 @@ class LayerSettings:
     cache_entries: int = 100_000
     cache_bytes: int = 64 * 1024 * 1024
     cache_seconds: float = 1800.0
-    cache_path: Path | None = None
+    cache_path: str | Path | None = None
     cache_disk_seconds: float = 7 * 86_400.0
     quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
 
     def __post_init__(self) -> None:
+        numbers("Runtime", above=0, cache_seconds=self.cache_seconds, cache_disk_seconds=self.cache_disk_seconds)
+        wholes("Runtime", least=1, cache_entries=self.cache_entries, cache_bytes=self.cache_bytes)
+        a((str, Path, type(None)), "Runtime", "cache_path", self.cache_path, "a path, or None")
         a(StreamSettings, "Runtime", "streaming", self.streaming, "a StreamSettings")
         a(QuarantineSettings, "Runtime", "quarantine", self.quarantine, "a QuarantineSettings")
         a(Callable, "Runtime", "open_provider", self.open_provider, "a function of a config that gives a provider")  # type: ignore[arg-type]
@@ -99,7 +102,7 @@ class LMLayer:
         refusals: Table[bytes, LMError] = Table(clock, max_entries=10_000)
         disk = None
         if settings.cache_path is not None:
-            disk = DiskCache(settings.cache_path, seconds=settings.cache_disk_seconds, telemetry=kernel.telemetry)
+            disk = DiskCache(Path(settings.cache_path), seconds=settings.cache_disk_seconds, telemetry=kernel.telemetry)
         self.cache = AnswerCache(table, refusals, disk, registry, kernel.telemetry)
         self.usage = UsageLog(settings.prices)
         self.book = BudgetBook(settings.budgets, settings.session_budgets)
@@ -125,8 +128,8 @@ class LMLayer:
         quarantine = QuarantinePlan(self.quarantine, kernel.telemetry, file)
         self.plan = LMPlan(io_loop, self.pulse, pools, self.cache, self.beside, quarantine)
 
-    def health(self) -> dict[str, object]:
-        """Every number of the layer in one reading, as plain data; asks no actor."""
+    def health(self, lm: LM | None = None) -> dict[str, object]:
+        """Every number of the layer in one reading, as plain data; asks no actor. `keys` are those of `lm`."""
         now = self._clock.now()
         gatehouse = self.gatehouse
         return {
@@ -143,6 +146,7 @@ class LMLayer:
             "latencies": {name: lane.reading() for name, lane in list(gatehouse.lanes.items())},
             "retry_budgets": {name: budget.left for name, budget in list(gatehouse.retry_budgets.items())},
             "budgets": self.book.readings(),
+            "keys": self._keys(lm),
             "keys_set_aside": self.set_aside.snapshot(),
             "servers": self.servers.snapshot(),
             "quarantine": asdict(self.quarantine.stats()),
@@ -167,7 +171,7 @@ class LMLayer:
         """Whether every breaker that a call to `lm` meets is closed: what fails then is not the provider's bad day."""
         return lm is None or all(each.state is State.CLOSED for each in self.gatehouse.breakers_of(lm.config))
 
-    def keys(self, lm: LM | None) -> dict[str, KeyState]:
+    def _keys(self, lm: LM | None) -> dict[str, KeyState]:
         """The state of the keys of `lm` and of its fallbacks, by the models' names."""
         models = () if lm is None else (lm, *(each.lm for each in lm.fallbacks))
         return {each.name: self._key_state(each) for each in models}

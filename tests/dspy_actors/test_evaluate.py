@@ -232,6 +232,16 @@ def test_an_example_that_does_not_know_its_inputs_is_named() -> None:
         Evaluate(devset=[Example(question="q")], metric=right)(qa())
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"devset": 5}, {"num_threads": "8"}, {"failure_score": "0"}, {"coverage_floor": None}, {"max_errors": 0}],
+    ids=str,
+)
+def test_an_evaluation_with_a_wrong_argument_is_refused_by_its_name(wrong: dict[str, Any]) -> None:
+    with runtime(), pytest.raises(EvaluationError, match=next(iter(wrong))):
+        Evaluate(**{"devset": examples(1), "metric": right, **wrong})(qa())
+
+
 @pytest.mark.parametrize("metric", [lambda example: 1.0, lambda example, prediction, trace: 1.0, "accuracy"])
 def test_a_metric_that_takes_no_example_and_prediction_is_refused(metric: Any) -> None:
     with runtime(), pytest.raises(EvaluationError, match=r"metric\(example, prediction"):

@@ -14,7 +14,7 @@ from dspy_actors.lm.transports.base import is_loopback
 from dspy_actors.secret import Secret
 
 KeyState: TypeAlias = Literal["given", "not needed", "unknown", "missing", "unusable", "set aside"]
-"""`unknown` is what a callable will give, and whether a provider of one's own needs a key."""
+"""`unknown`: what a callable will give, and whether a provider of one's own needs a key."""
 
 HOPELESS: frozenset[KeyState] = frozenset({"missing", "unusable", "set aside"})
 """A call with such keys fails before anything is sent."""
