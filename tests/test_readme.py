@@ -43,6 +43,7 @@ def output_of(program: str, folder: Path) -> str:
         "class Reader",
         "prices = {",
         "for piece in stream",
+        "def told",
     ],
 )
 def test_a_program_prints_what_the_readme_says(words: str, tmp_path: Path) -> None:
