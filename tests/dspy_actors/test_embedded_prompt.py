@@ -83,6 +83,15 @@ def test_the_options_of_a_literal_are_read_whatever_they_hold(options: list[str]
     assert layout(Pick).outputs[0].options == tuple(options)
 
 
+@pytest.mark.parametrize("option", ["[\\", "{\\x", "[\\]", '["\\', "[1]"])
+def test_an_option_may_begin_like_a_schema_and_hold_a_backslash(option: str) -> None:
+    class Pick(Signature):
+        text: str = InputField()
+        label: Literal[(option, "b")] = OutputField()  # type: ignore[valid-type]
+
+    assert layout(Pick).outputs[0].options == (option, "b")
+
+
 def test_an_optional_literal_has_the_literals_options() -> None:
     assert layout("text -> label: Literal['a', 'b'] | None").outputs[0].options == ("a", "b")
 

@@ -247,7 +247,9 @@ def _instructions(text: str) -> str:
 
 def _field_note(name: str, annotation: str, desc: str, note: str) -> FieldNote:
     bare = _bare(annotation)
-    options = _literal_options(bare, _listed_options(name, note)) if bare.startswith("Literal[") else None
+    options = None
+    if bare.startswith("Literal["):
+        options = _literal_options(bare, _listed_options(name, note, is_list=annotation == bare))
     if options is None and bare == "bool":
         options = ("True", "False")
     if options is None and bare not in ("str", "int", "float"):
@@ -281,12 +283,15 @@ def _literal_options(bare: str, listed: tuple[str, ...] | None) -> tuple[str, ..
     return tuple(dict.fromkeys(str(option) for option in value))
 
 
-def _listed_options(name: str, note: str) -> tuple[str, ...] | None:
-    """The options of an enum or a `Literal`: the only notes that end in a list and not in a schema."""
+def _listed_options(name: str, note: str, *, is_list: bool = False) -> tuple[str, ...] | None:
+    """The options of an enum or a `Literal`: the only notes that end in a list and not in a schema.
+
+    With `is_list` it cannot be a schema, even if its first option begins like one.
+    """
     _, placeholder, rest = note.partition("{" + name + "}")
     _, colon, listed = rest.partition(": ")
     listed = listed.strip("\n")
-    if not placeholder or not colon or not listed or listed.startswith(("{", "[")):
+    if not placeholder or not colon or not listed or (listed.startswith(("{", "[")) and not is_list):
         return None
     return tuple(dict.fromkeys(option for option in listed.split(OPTION_BREAK) if option))
 
