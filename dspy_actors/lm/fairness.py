@@ -27,8 +27,8 @@ class Fairness:
     finds room at once: of the requests and tokens at hand, and of the requests that may be under way. It is kept while
     interactive calls come at least every `reserve_seconds`; without any, a batch job has all of the limit.
 
-    Raises `LMConfigurationError` for a weight that is not a number above 0, a class that there is not, a reserve
-    outside of 0 up to but not including 1.
+    Raises `LMConfigurationError` for a weight that is not a number above 0, a name that is no text, a class that there
+    is not, a reserve outside of 0 up to but not including 1.
     """
 
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -40,6 +40,9 @@ class Fairness:
         for name, weights in (("weights", self.weights), ("class_weights", self.class_weights)):
             a(Mapping, "Fairness", name, weights, "a mapping from names to numbers")
             for key, weight in weights.items():
+                if not _is_name(key):  # no call is in such a name: the weight would say nothing
+                    msg = f"Fairness({name}={{{key!r}: {weight!r}}}): a tenant or a class has a text for a name"
+                    raise LMConfigurationError(msg)
                 if not _is_number(weight) or not 0 < weight < math.inf:
                     msg = f"Fairness({name}={{{key!r}: {weight!r}}}): a weight is a number above 0"
                     raise LMConfigurationError(msg)
@@ -55,6 +58,10 @@ class Fairness:
             raise LMConfigurationError(msg)
         object.__setattr__(self, "weights", MappingProxyType(dict(self.weights)))
         object.__setattr__(self, "class_weights", MappingProxyType({**CLASS_WEIGHTS, **self.class_weights}))
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _is_number(value: object) -> bool:

@@ -316,6 +316,8 @@ def test_only_a_class_that_was_left_less_than_its_share_may_use_the_reserve() ->
         ({"weights": {"a": True}}, "weights={'a': True}"),
         ({"weights": {"a": "2"}}, "weights={'a': '2'}"),
         ({"weights": ["a"]}, "weights=['a']"),
+        ({"weights": {3: 1.0}}, "weights={3: 1.0}"),
+        ({"weights": {None: 1.0}}, "weights={None: 1.0}"),
         ({"class_weights": {"batch": 0.0}}, "class_weights={'batch': 0.0}"),
         ({"class_weights": {"urgent": 1.0}}, "interactive, batch, optimizer"),
         ({"interactive_reserve": 1.0}, "interactive_reserve=1.0"),
