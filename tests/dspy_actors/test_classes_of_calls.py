@@ -116,6 +116,37 @@ def test_a_limiter_tells_how_many_of_each_class_wait() -> None:
         assert [reply.get(PATIENCE).answer for reply in (first, *others)] == ["first", "second", "third", "fourth"]
 
 
+# -- tenants -----------------------------------------------------------------------------------------------------------
+
+
+def served(fairness: Fairness, asked: str) -> str:
+    """The tenants, a letter each, in the order in which they are served who ask in the order of `asked`."""
+    gate = Gate()
+    guarding = Guarding(limiter=LimiterSettings(max_in_flight=1), fairness=fairness)
+    with runtime(gate, guarding=guarding) as rt:
+        program = rt.start(qa())
+        first = program.submit(question="first")
+        gate.wait_for()
+        others = []
+        for number, name in enumerate(asked, 1):
+            others.append(program.using(tenant=name).submit(question=f"{name} {number}"))
+            wait_until(lambda: sum(waits_for_room(rt).values()) == len(others))
+        gate.open()
+        for reply in (first, *others):
+            reply.get(PATIENCE)
+        store = rt.registry.whereis("usage")
+        assert store is not None
+        return "".join(record.tenant for record in store.call(UsageStore.records))
+
+
+def test_a_tenant_is_not_buried_by_the_calls_of_another_that_came_first() -> None:
+    assert served(Fairness(), "aaaabb") == "ababaa"
+
+
+def test_a_runtime_s_tenants_share_by_the_weights_that_it_was_given() -> None:
+    assert served(Fairness(weights={"b": 2.0}), "aaaabbbb") == "abbabbaa"
+
+
 # -- calls that share a request ----------------------------------------------------------------------------------------
 
 

@@ -181,6 +181,27 @@ def test_the_reserve_is_not_kept_for_interactive_calls_of_long_ago(clock: Manual
     assert up(turn)
 
 
+def test_the_reserve_is_kept_as_long_as_the_settings_say(clock: ManualClock) -> None:
+    found = line(clock, Fairness(reserve_seconds=5.0), max_in_flight=2)
+    found.settle(room(found), Ending())
+    room(found, priority="batch")
+    turn = waits(found, priority="batch")
+    clock.advance(4.0)
+    assert not turn.done()
+    clock.advance(1.0)
+    assert up(turn)
+
+
+def test_who_becomes_interactive_has_the_reserve_kept_from_then_on(clock: ManualClock) -> None:
+    found = line(clock, max_in_flight=2)
+    held = [room(found, priority="batch") for _ in range(2)]
+    turn = waits(found, priority="batch")
+    found.hurry(turn, "interactive")
+    found.settle(held[0], Ending())
+    found.settle(turn.take(), Ending())
+    waits(found, priority="batch")
+
+
 def test_others_wait_until_the_reserve_is_full_again(clock: ManualClock) -> None:
     found = line(clock, Fairness(interactive_reserve=0.5), requests_per_minute=60)
     for _ in range(40):

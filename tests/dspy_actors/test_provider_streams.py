@@ -26,6 +26,7 @@ from dspy_actors.errors import (
 )
 from dspy_actors.lm.providers.base import Attempt, LMConfig
 from dspy_actors.lm.providers.table import provider_for
+from dspy_actors.lm.providers.wire_stream import MAX_ANSWER
 from dspy_actors.lm.transports.choose import choose
 from dspy_actors.messages import LMRequest, Message, ToolCall
 from dspy_actors.pieces import TextPiece, ToolCallPiece
@@ -318,6 +319,16 @@ def test_an_event_above_the_bound_is_refused_before_it_ends() -> None:
     assert isinstance(went.error, LMUnexpectedError)
     assert "1048576" in went.error.message
     assert went.error.partial == "a"
+
+
+def test_an_answer_without_an_end_is_refused_above_the_bound_and_carries_what_had_come() -> None:
+    piece = "x" * 1_000_000
+    went = streamed_from("chat", chat(*[said(piece)] * 40, done=False))
+    assert isinstance(went.error, LMTransportError)
+    assert went.error.provider_code == "too_large"
+    bound = len(went.text)
+    assert MAX_ANSWER < bound <= MAX_ANSWER + 2 * len(piece)
+    assert went.error.partial == went.text
 
 
 def test_vectors_are_not_streamed(stub: StubServer) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dspy_actors import Evaluate, Module, Predict, Prediction
+from dspy_actors.adapters.json_adapter import JSONAdapter
 from dspy_actors.errors import (
     AdapterParseError,
     BlockingCall,
@@ -36,7 +37,7 @@ from dspy_actors.runtime import Runtime
 from dspy_actors.testing.providers import Scripted
 from supervisors.clock import ManualClock
 from supervisors.testing import wait_until
-from tests.dspy_actors.programs import AskLater, Gate, begin, examples, qa, right, runtime
+from tests.dspy_actors.programs import PATIENCE, AskLater, Gate, begin, examples, qa, right, runtime
 from tests.dspy_actors.quarantining import MODEL, Sick, ended, filtered, kinds
 
 HOUR = 3600.0
@@ -199,6 +200,11 @@ def test_another_model_is_a_clean_slate(program: Program, changes: dict[str, Any
     assert kinds(program.using(**changes), "bad") == ["content_filter"]
 
 
+def test_another_adapter_is_a_clean_slate(program: Program) -> None:
+    kinds(program, "bad", 3)
+    assert kinds(program.using(adapter=JSONAdapter()), "bad") == ["content_filter"]
+
+
 def test_another_sample_or_deadline_is_not(program: Program) -> None:
     kinds(program, "bad", 3)
     assert kinds(program.using(sample=3, deadline=7.0), "bad") == ["quarantined"]
@@ -330,6 +336,28 @@ def test_100_callers_at_expiry_send_exactly_one_request(clock: ManualClock) -> N
         assert rt.numbers().sent == 4
 
 
+def test_a_probe_that_takes_its_time_keeps_the_others_out_until_its_deadline(clock: ManualClock) -> None:
+    gate = Gate()
+    answers: list[Any] = [filtered()] * 3
+
+    async def model(request: Any) -> Any:
+        return answers.pop() if answers else await gate(request)
+
+    with runtime(model, lm=MODEL, clock=clock, deadline=600.0) as rt:
+        program = rt.start(qa(), quarantine=True)
+        kinds(program, "q", 3)
+        clock.advance(HOUR)
+        probe = program.submit(question="q")
+        gate.wait_for()
+        clock.advance(500.0)
+        other = program.submit(question="q")
+        wait_until(other.done)
+        assert isinstance(other.exception(), QuarantinedInput)
+        gate.open()
+        assert probe.get(PATIENCE).answer == "q"
+        assert kinds(program, "q") == ["ok"]
+
+
 def test_blocking_callers_from_many_threads_send_exactly_one_request_too(clock: ManualClock) -> None:
     gate = Gate()
     answers: list[Any] = [filtered()] * 3
@@ -408,6 +436,16 @@ def test_nothing_counts_while_a_breaker_is_open(sick: Sick, clock: ManualClock) 
 
         assert kinds(rt.start(Both(), name="both"), "bad", 6) == ["content_filter"] * 6
         assert kinds(rt.start(qa(), name="good"), "bad", 4)[-1] == "quarantined"
+
+
+def test_nothing_counts_while_the_breaker_of_a_fallback_is_open(sick: Sick, clock: ManualClock) -> None:
+    down = LM("scripted/down", cache=False, num_retries=0)
+    with sick.runtime(clock, lm=MODEL.copy(fallbacks=[down]), guarding=Guarding(breaker=FIVE_IN_A_ROW)) as rt:
+        program = rt.start(qa())
+        sick.down = OUTAGES["503"]
+        kinds(rt.start(Predict("question -> answer", lm=down)), "q", 5)
+        sick.down = None
+        assert kinds(program, "bad", 6) == ["content_filter"] * 6
 
 
 # -- ordinary calls -----------------------------------------------------------------------------------------------
