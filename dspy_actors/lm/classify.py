@@ -19,7 +19,6 @@ from dspy_actors.errors import (
     LMAuthError,
     LMBillingError,
     LMConfigurationError,
-    LMContentFilterError,
     LMError,
     LMInvalidRequestError,
     LMRateLimitError,
@@ -31,65 +30,7 @@ from dspy_actors.errors import (
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
 )
-
-_BY_CODE: Mapping[str, type[LMError]] = {
-    "insufficient_quota": LMBillingError,
-    "billing_error": LMBillingError,
-    "billing_hard_limit_reached": LMBillingError,
-    "billing_not_active": LMBillingError,
-    "credit_balance_exhausted": LMBillingError,
-    "contract_spend_limit_reached": LMBillingError,
-    "enforced_spend_limit_reached": LMBillingError,
-    "linked_organization_billing_unavailable": LMBillingError,
-    "linked_organization_spend_limit_reached": LMBillingError,
-    "organization_spend_limit_exceeded": LMBillingError,
-    "organization_usage_limit_exceeded": LMBillingError,
-    "project_spend_limit_exceeded": LMBillingError,
-    "authentication_error": LMAuthError,
-    "invalid_api_key": LMAuthError,
-    "account_deactivated": LMAuthError,
-    "organization_on_hold": LMAuthError,
-    "permission_error": LMAuthError,
-    "unsupported_country_region_territory": LMAuthError,
-    "context_length_exceeded": ContextWindowExceededError,
-    "exceed_context_size_error": ContextWindowExceededError,
-    "string_above_max_length": ContextWindowExceededError,
-    "content_filter": LMContentFilterError,
-    "content_policy_violation": LMContentFilterError,
-    "moderation_blocked": LMContentFilterError,
-    "model_not_found": LMUnsupportedModelError,
-    "unsupported_parameter": LMUnsupportedFeatureError,
-    "unsupported_value": LMUnsupportedFeatureError,
-    "server_is_overloaded": LMServerError,
-    "overloaded_error": LMServerError,
-    "rate_limit_exceeded": LMRateLimitError,
-    "rate_limit_error": LMRateLimitError,
-    "timeout_error": LMTimeoutError,
-    "ramp_limit_exceeded": LMRateLimitError,
-    "data_residency_mismatch": LMConfigurationError,
-    "bio_policy": LMContentFilterError,
-    "misalignment_policy_violation": LMContentFilterError,
-    "image_content_policy_violation": LMContentFilterError,
-    **dict.fromkeys(
-        (
-            "invalid_prompt",
-            "invalid_image",
-            "invalid_image_format",
-            "invalid_base64_image",
-            "invalid_image_url",
-            "invalid_image_mode",
-            "image_too_large",
-            "image_too_small",
-            "image_parse_error",
-            "image_file_too_large",
-            "unsupported_image_media_type",
-            "empty_image_file",
-            "failed_to_download_image",
-            "image_file_not_found",
-        ),
-        LMInvalidRequestError,
-    ),
-}
+from dspy_actors.lm.error_codes import BY_CODE, STATUSES
 
 _BY_STATUS: Mapping[int, type[LMError]] = {
     401: LMAuthError,
@@ -156,10 +97,14 @@ def classify(
 ) -> LMError:
     """The error that an answer with `status` (or an error object inside a 200) stands for. Pure.
 
-    `headers` have lower-case names. The error holds the provider's message, at most 500 characters, with anything
-    that looks like a key blotted out, and no header but the request id and `retry_after` in seconds.
+    An error inside a 200, of a whole answer or of a stream, is read as if it had come with the status that it names or
+    that its code or type comes with elsewhere. `headers` have lower-case names. The error holds the provider's message,
+    at most 500 characters, with anything that looks like a key blotted out, and no header but the request id and
+    `retry_after` in seconds.
     """
     refusal = read_refusal(body)
+    if status == 200:
+        status = _meant(refusal)
     found = _class_of(status, refusal)
     code = refusal.code or refusal.type or None
     if status == 503 and _NOT_READY.search(refusal.message):
@@ -275,9 +220,21 @@ def key_effect(error: BaseException) -> KeyEffect:
     return "refused" if isinstance(error, LMAuthError) and error.status != 403 else "none"
 
 
+def _meant(refusal: Refusal) -> int:
+    """The status that an error inside a 200 stands for; 200 where it does not say."""
+    for word in (refusal.code, refusal.type):
+        if len(word) == 3 and word.isascii() and word.isdecimal() and "400" <= word < "600":
+            return int(word)
+        if word in STATUSES:
+            return STATUSES[word]
+        if word in BY_CODE:
+            return 200  # it says what it is, and the word after it is less exact
+    return 200
+
+
 def _class_of(status: int, refusal: Refusal) -> type[LMError]:
     for word in (refusal.code, refusal.type):
-        named = _BY_CODE.get(word)
+        named = BY_CODE.get(word)
         if named is not None:
             return _fitting(named, status)
     if status == 400 or status == 413:

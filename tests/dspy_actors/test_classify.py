@@ -207,7 +207,55 @@ ROWS: list[tuple[LMError, type[LMError], bool, bool]] = [
     (plain(200, b"<html>"), LMUnexpectedError, False, True),
     (plain(200, b'{"error":{"message":"boom"}}'), LMServerError, True, True),
     (plain(200, b'{"type":"error","error":{"type":"overloaded_error"}}'), LMServerError, True, True),
+    (plain(200, b'{"error":"server busy, please try again"}'), LMServerError, True, True),
 ]
+
+INSIDE_200: list[tuple[dict[str, Any], int]] = [
+    # an error object, and the status that it comes with elsewhere
+    ({"type": "invalid_request_error"}, 400),
+    ({"type": "invalid_request_error", "message": "maximum context length is 5"}, 400),
+    ({"type": "authentication_error"}, 401),
+    ({"code": "invalid_api_key", "type": "invalid_request_error"}, 401),
+    ({"type": "billing_error"}, 402),
+    ({"type": "permission_error"}, 403),
+    ({"type": "not_found_error", "message": "model: claude-9"}, 404),
+    ({"code": "model_not_found", "type": "invalid_request_error"}, 404),
+    ({"type": "conflict_error"}, 409),
+    ({"type": "request_too_large"}, 413),
+    ({"code": "rate_limit_exceeded"}, 429),
+    ({"code": "rate_limit_exceeded", "type": "server_error"}, 429),
+    ({"type": "rate_limit_error"}, 429),
+    ({"code": "slow_down"}, 429),
+    ({"code": "insufficient_quota"}, 429),
+    ({"type": "insufficient_quota"}, 429),
+    ({"type": "server_error"}, 500),
+    ({"type": "api_error"}, 500),
+    ({"code": "server_is_overloaded"}, 503),
+    ({"code": 503, "message": "Loading model", "type": "unavailable_error"}, 503),
+    ({"type": "timeout_error"}, 504),
+    ({"type": "overloaded_error"}, 529),
+    ({"code": 429, "message": "slow"}, 429),
+    ({"code": "502", "message": "bad gateway"}, 502),
+]
+
+
+@pytest.mark.parametrize(("error", "status"), INSIDE_200, ids=lambda value: str(value)[:60])
+def test_an_error_inside_a_200_has_the_consequences_that_it_has_with_its_status(
+    error: dict[str, Any], status: int
+) -> None:
+    body = json.dumps({"error": error}).encode()
+    inside, outside = judge(200, {}, body), judge(status, {}, body)
+    assert (type(inside.error), inside.error.status) == (type(outside.error), status)
+    assert (inside.retryable, inside.provider_failure, inside.key) == (
+        outside.retryable,
+        outside.provider_failure,
+        outside.key,
+    )
+
+
+@pytest.mark.parametrize("code", ["0429", "99999999", "399", "600", "-429", "4e2", "\u0664\u0662\u0669"])
+def test_a_number_that_is_no_status_of_an_error_is_none(code: str) -> None:
+    assert classify(200, {}, json.dumps({"error": {"code": code, "message": "x"}}).encode()).status == 200
 
 
 @pytest.mark.parametrize(("error", "kind", "retried", "failure"), ROWS, ids=lambda value: str(value)[:60])

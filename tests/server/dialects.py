@@ -86,7 +86,7 @@ def anthropic_error(status: int, error: dict[str, Any]) -> dict[str, Any]:
         504: "timeout_error",
         529: "overloaded_error",
     }
-    kind = kinds.get(status, "invalid_request_error" if status < 500 else "api_error")
+    kind = kinds.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
     made: dict[str, Any] = {"type": kind, "message": error["message"]}
     if error.get("code"):
         made["details"] = {"error_code": error["code"]}

@@ -133,22 +133,6 @@ def withheld(what: str, code: str) -> LMContentFilterError:
     return LMContentFilterError(what, provider_code=code)
 
 
-_STATUSES: Mapping[str, int] = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "server_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
-"""What a type of error has for a status where it comes with one."""
-
-
 _decode = JSONDecoder().raw_decode
 """`loads` without the search for white space around the object, which costs a third of it for a small one."""
 
@@ -168,18 +152,9 @@ def event_data(event: Event) -> dict[str, object]:
 
 
 def refusal_in(event: Event, error: object) -> LMError:
-    """The error that a server sent in an event, after its 200: with the status that its code or type stands for."""
-    status = 200
-    if isinstance(error, dict):
-        code, kind = error.get("code"), error.get("type")
-        if isinstance(code, str) and code.isdecimal():
-            code = int(code)
-        if isinstance(code, int) and 400 <= code < 600:
-            status = code
-        else:
-            status = _STATUSES.get(kind if isinstance(kind, str) else "", 200)
+    """The error that a server sent in an event, after its 200."""
     said = event.data if error is None else dumps({"error": error})
-    return classify(status, {}, said.encode("utf-8", "replace"))
+    return classify(200, {}, said.encode("utf-8", "replace"))
 
 
 def objects(value: object) -> Sequence[Mapping[str, object]] | None:

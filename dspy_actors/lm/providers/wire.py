@@ -167,10 +167,8 @@ class Wire:
         status = answer.status
         if key is not None:  # some servers repeat the key they refuse
             answer = _blotted(answer, key.reveal())
-        if status == 200:
-            if not isinstance(data, dict):
-                return self.placed(LMUnexpectedError("something that is no JSON object"), model, answer)
-            status = _status_in(data["error"]) or 200
+        if status == 200 and not isinstance(data, dict):
+            return self.placed(LMUnexpectedError("something that is no JSON object"), model, answer)
         return classify(status, answer.headers, answer.body, provider=self.name, model=model)
 
     def placed(self, error: LMError, model: str, answer: HTTPResponse | Incoming | None = None) -> LMError:
@@ -237,11 +235,3 @@ def _is_json(value: object) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _status_in(error: object) -> int | None:
-    """The status that some gateways put into an error object they send with a 200."""
-    code = error.get("code") if isinstance(error, dict) else None
-    if isinstance(code, str) and code.isdecimal():
-        code = int(code)
-    return code if isinstance(code, int) and 400 <= code < 600 else None
