@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, Protocol, TypeAlias
 
 from dspy_actors.messages import Usage
@@ -30,7 +32,8 @@ class Envelope:
 
     `path` names the modules from the outermost inwards. `deadline` is an instant of the runtime's clock, in seconds,
     never a duration: queueing, backoff and attempts all use up the same time. `sample` tells repeated sampling of
-    one input apart (DSPy's `rollout_id`).
+    one input apart (DSPy's `rollout_id`). `numbers` counts the requests made for the call, whichever model they go to,
+    so that no two have one id; a copy on another machine counts anew.
     """
 
     call_id: str
@@ -40,6 +43,7 @@ class Envelope:
     priority: Priority = "interactive"
     sample: int = 0
     session: str = ""
+    numbers: Iterator[int] = field(default_factory=partial(itertools.count, 1), compare=False, repr=False)
 
 
 class Cancellable(Protocol):

@@ -16,7 +16,7 @@ from dspy_actors.lm.race import first_answer
 from dspy_actors.lm.retry import RetryPolicy
 from dspy_actors.lm.transports.observed import HEARD
 from dspy_actors.lm.usage import LMCounters
-from dspy_actors.lm.usage_log import UsageLog, UsageRecord
+from dspy_actors.lm.usage_log import Status, UsageLog, UsageRecord
 from dspy_actors.lm.work import Answer, Work
 from dspy_actors.messages import LMResponse, Usage
 from supervisors.clock import Clock
@@ -175,7 +175,8 @@ class Attempts:
 
     async def _once(self, work: Work, exchange: Exchange, tries: Tries, passing: Passing) -> LMResponse:
         """One attempt, which has passed the gates: to the provider, and out again whatever came of it."""
-        number = tries.next()
+        is_first = tries.next() == 1
+        number = next(work.numbers)
         response: LMResponse | None = None
         failure: LMError | None = None
         work.account.phase = exchange.phase
@@ -190,12 +191,14 @@ class Attempts:
             self._counters.add("unanswered", int(passing.was_sent))
             raise
         finally:
-            overtaken = tries.answered and failure is None and number == 1  # a second one was begun too late to say
+            overtaken = tries.answered and failure is None and is_first  # a second one was begun too late to say
             if exchange.whole and (response is not None or overtaken):
                 self.gates.lane.learn(self._clock.now() - passing.began)
             self.gates.leave(passing, response, failure)
             if passing.was_sent:
-                self._book(work, number, passing, response, failure, exchange.usage(work, response, failure))
+                status: Status = "ok" if response is not None else "error" if failure is not None else "cancelled"
+                kind = None if failure is None else failure.kind
+                self._book(work, number, passing, status, kind, exchange.usage(work, response, failure))
         return response
 
     def _book(
@@ -203,8 +206,8 @@ class Attempts:
         work: Work,
         number: int,
         passing: Passing,
-        response: LMResponse | None,
-        failure: LMError | None,
+        status: Status,
+        kind: str | None,
         usage: Usage | None,
     ) -> None:
         """Record a request that was sent, and charge it to the call's account, whatever came of it."""
@@ -218,11 +221,11 @@ class Attempts:
                 tenant=account.tenant,
                 session=account.session,
                 model=name,
-                status="ok" if response is not None else "error" if failure is not None else "cancelled",
+                status=status,
                 seconds=self._clock.now() - passing.began,
                 usage=usage,
                 cost=cost,
-                kind=None if failure is None else failure.kind,
+                kind=kind,
                 priority=account.priority,
             )
         )
@@ -237,7 +240,7 @@ class Attempts:
         if work.shared:
             left = None
         allowed = left if limit is None else limit if left is None else min(left, limit)
-        progress = _Progress(self, passing)
+        progress = _Progress(self, work, number, passing)
         return Attempt(
             request_id=f"{work.call_id}.{number}",
             number=number,
@@ -246,8 +249,10 @@ class Attempts:
             on_ready=progress.ready,
         )
 
-    def sent(self, passing: Passing) -> None:
-        """The whole request is on its way."""
+    def sent(self, work: Work, number: int, passing: Passing) -> None:
+        """The whole request is on its way; where it was before, that one came to nothing and is booked by itself."""
+        if passing.was_sent:
+            self._book(work, number, passing, "error", None, None)
         self.gates.sent(passing)
         self._counters.add("sent")
 
@@ -263,15 +268,17 @@ class Attempts:
 class _Progress:
     """What a transport tells of an attempt, on the io loop; closures would be twice as many objects a call."""
 
-    __slots__ = ("_attempts", "_passing")
+    __slots__ = ("_attempts", "_number", "_passing", "_work")
 
-    def __init__(self, attempts: Attempts, passing: Passing) -> None:
+    def __init__(self, attempts: Attempts, work: Work, number: int, passing: Passing) -> None:
         self._attempts = attempts
+        self._work = work
+        self._number = number
         self._passing = passing
 
     def sent(self) -> None:
         """The whole request is on its way."""
-        self._attempts.sent(self._passing)
+        self._attempts.sent(self._work, self._number, self._passing)
 
     def ready(self) -> None:
         """The server has loaded its model: the wait for that is nothing a breaker should call slow."""

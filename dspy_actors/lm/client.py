@@ -169,6 +169,7 @@ class LMClient:
             lm.timeout,
             call.account,
             lm.hedge,
+            call.envelope.numbers,
         )
 
     def answered(self, call: LMCall, settled: Reply[Answer]) -> None:

@@ -1,4 +1,4 @@
-"""`UsageLog`: a record of every attempt at a model, whatever came of it, and totals by tenant."""
+"""`UsageLog`: a record of every request to a model, whatever came of it, and totals by tenant."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ Status: TypeAlias = Literal["ok", "error", "cancelled"]
 
 
 class UsageRecord(NamedTuple):
-    """One attempt. `cost` is `None` where the price is not known; `kind` names the error of a failed one.
+    """One request that was sent. `cost` is `None` where the price is not known; `kind` names the error of a failed one.
 
-    An attempt that was sent and not answered has its prompt estimated (`usage.estimated`): providers bill what they
+    `call_id` and `attempt`, which counts over all models that a call asks, are the `X-Request-Id` it went out with. Two
+    records have the same where a request went out twice within an attempt: over a connection that the server had
+    dropped, with a key that it refused, to a model that was still loading. The earlier is an error without a `kind`.
+
+    One that was not answered has its prompt estimated (`usage.estimated`): providers bill what they
     have worked for.
     """
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
 from typing import Literal, TypeAlias
 
 from dspy_actors.errors import LMError
@@ -21,7 +23,7 @@ class Work:
 
     `until` says how long somebody waits for the answer, an instant of the runtime's clock in seconds. It changes while
     callers come and go, so it does not bound the attempts of a `shared` question: when nobody waits they are cancelled.
-    A stream's attempts are cancelled too when its time is over, so it counts as shared.
+    A stream's attempts are cancelled too when its time is over, so it counts as shared. `numbers` are the call's.
     """
 
     request: LMRequest
@@ -32,6 +34,7 @@ class Work:
     timeout: float | None
     account: Account = field(default_factory=Account)
     hedge: Hedge | None = None
+    numbers: Iterator[int] = field(default_factory=partial(count, 1))
 
 
 @dataclass(slots=True)  # as above
