@@ -69,7 +69,10 @@ class Ref(pykka.ActorRef[A], Generic[A]):
 
     @property
     def actor_stopped(self) -> Event:  # type: ignore[override]
-        """An event that is set at the official death. Made on demand."""
+        """An event that is set at the official death. Made on demand; as a rule there is one for all who ask."""
+        for known in list(self.mailbox.watchers):
+            if type(known) is Event:
+                return known
         stopped = Event()
         if not self.mailbox.watch(stopped, lambda _: stopped.set()):
             stopped.set()
@@ -200,10 +203,16 @@ class Ref(pykka.ActorRef[A], Generic[A]):
         return super().stop(block=block, timeout=timeout)
 
     def down(self) -> Reply[Exit]:
-        """A reply that settles with the exit at the official death; at once if that has been."""
+        """A reply that settles with the exit at the official death; at once if that has been.
+
+        The actor remembers it until then, or until it is cancelled, as awaiting it in a task that is cancelled does.
+        Whoever has waited with a timeout and asks again later should cancel it, or keep it and wait for the same one.
+        """
         reply: Reply[Exit] = Reply()
         cell = self.mailbox
-        if not cell.watch(reply, lambda life: reply.set(life.exit)):
+        if cell.watch(reply, lambda life: reply.set(life.exit)):
+            reply.on_settled(lambda: cell.unwatch(reply))
+        else:
             reply.set(cell.exit)
         return reply
 

@@ -16,6 +16,7 @@ from supervisors.errors import ActorDied, AlreadyStarted, BlockingCallOnLoop, Ca
 from supervisors.exits import Crash, Exit, Killed, Normal, Shutdown
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
+from supervisors.reply import Reply
 from supervisors.stopping import stop
 from tests.supervisors.actors import FATAL, KINDS, Background, Counter, Ignored, Inline, OnLoop, in_thread, spawn
 
@@ -406,6 +407,39 @@ def test_down_of_a_dead_actor_is_its_exit(kernel: Kernel) -> None:
     ref = spawn(kernel)
     ref.stop()
     assert ref.down().get(0) == Normal()
+
+
+def test_a_living_actor_forgets_those_who_wait_for_its_end_no_longer(kernel: Kernel) -> None:
+    ref = spawn(kernel)
+    kept = ref.down()
+    for _ in range(100):
+        assert ref.down().cancel()
+
+    async def impatient() -> None:
+        waiting = asyncio.create_task(_awaited(ref.down()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+    asyncio.run(impatient())
+    assert list(ref.mailbox.watchers) == [kept]
+    ref.stop()
+    assert kept.get(5) == Normal()
+
+
+async def _awaited(reply: Reply[Exit]) -> Exit:
+    return await reply
+
+
+def test_all_who_ask_for_the_event_of_an_actors_end_get_one(kernel: Kernel) -> None:
+    ref = spawn(kernel)
+    stopped = ref.actor_stopped
+    assert all(ref.actor_stopped is stopped for _ in range(100))
+    assert len(ref.mailbox.watchers) == 1
+    assert not stopped.is_set()
+    ref.stop()
+    assert stopped.wait(5)
+    assert ref.actor_stopped.is_set()
 
 
 def test_a_child_ends_with_its_parent(kernel: Kernel) -> None:
