@@ -220,6 +220,18 @@ async def it_refuses_a_packing_it_does_not_know(factory: TransportFactory) -> No
             assert error.provider_code == "encoding"
 
 
+async def it_refuses_a_packed_answer_that_is_cut_short(factory: TransportFactory) -> None:
+    packed = gzip.compress(b"hello, all of you")
+    async with (
+        Peer(reply(200, packed[:20], "Content-Encoding: gzip")) as peer,
+        opened(factory, peer) as transport,
+    ):
+        answer = await transport.open(request_to(peer))
+        error = await read_failure(answer)
+        assert (error.provider_code, "ends before" in error.message) == ("encoding", True)
+        assert (await read_failure(answer)).provider_code != "encoding"
+
+
 INCOMING_CHECKS: tuple[Check, ...] = tuple(found for name, found in list(globals().items()) if name.startswith("it_"))
 
 

@@ -285,6 +285,14 @@ async def it_decompresses_within_the_bound(factory: TransportFactory) -> None:
     assert error.provider_code == "too_large"
 
 
+async def it_refuses_a_packed_body_that_is_cut_short(factory: TransportFactory) -> None:
+    cut = reply(200, gzip.compress(b"hello, all of you")[:20], "Content-Encoding: gzip")
+    async with Peer(cut, reply(200, b"", "Content-Encoding: gzip")) as peer, opened(factory, peer) as transport:
+        error = await failure(transport, request_to(peer))
+        nothing = await transport.send(request_to(peer))
+    assert (error.provider_code, nothing.body) == ("encoding", b"")
+
+
 async def it_follows_no_redirect(factory: TransportFactory) -> None:
     async with Peer() as other, Peer(reply(307, b"", f"Location: {other.url}/elsewhere")) as peer:
         async with opened(factory, peer) as transport:

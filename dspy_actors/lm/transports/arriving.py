@@ -103,7 +103,7 @@ class Arriving:
         while True:
             data = b"" if inflater.pending else await self._watched(self._source.next)
             if not data and not inflater.pending:
-                return b""
+                return self._inflated_whole(inflater)
             plain = await self._inflated(inflater, data)
             if plain:
                 return plain
@@ -182,6 +182,14 @@ class Arriving:
         except LMTransportError:
             await self._leave("closed")
             raise
+
+    def _inflated_whole(self, inflater: Inflater) -> bytes:
+        try:
+            inflater.finish()
+        except LMTransportError:
+            self._end = "closed"  # what is asked for again is no whole answer either
+            raise
+        return b""
 
     async def _leave(self, end: str) -> None:
         """The one end: timer, slot and connection are given back."""

@@ -215,7 +215,10 @@ def check_headers(request: HTTPRequest) -> None:
 
 
 def decoded(body: bytes, encoding: str, bound: int, url: str) -> bytes:
-    """`body` without its `Content-Encoding` (`gzip`, `deflate` or none), at most `bound` bytes."""
+    """`body` without its `Content-Encoding` (`gzip`, `deflate` or none), at most `bound` bytes.
+
+    Raises `LMTransportError`: `encoding` where it is not readable to its own end, `too_large`.
+    """
     if encoding in ("", "identity"):
         return body
     if encoding not in ("gzip", "x-gzip", "deflate"):
@@ -227,6 +230,8 @@ def decoded(body: bytes, encoding: str, bound: int, url: str) -> bytes:
         raise _unreadable(encoding, url) from None
     if engine.unconsumed_tail:
         raise too_large(bound, url)
+    if body and not engine.eof:
+        raise _cut_short(encoding, url)
     return plain
 
 
@@ -235,13 +240,14 @@ class Inflater:
 
     STEP = 256 * 1024
 
-    __slots__ = ("_encoding", "_engine", "_rest", "_url")
+    __slots__ = ("_begun", "_encoding", "_engine", "_rest", "_url")
 
     def __init__(self, encoding: str, url: str) -> None:
         self._encoding = encoding
         self._url = url
         self._engine = zlib.decompressobj(zlib.MAX_WBITS | 32)
         self._rest = b""
+        self._begun = False
 
     @property
     def pending(self) -> bool:
@@ -257,7 +263,13 @@ class Inflater:
         except zlib.error:
             raise _unreadable(self._encoding, self._url) from None
         self._rest = self._engine.unconsumed_tail
+        self._begun = True
         return plain
+
+    def finish(self) -> None:
+        """No more will go in. Raises `LMTransportError` (`encoding`) where the packed body is not at its own end."""
+        if self._begun and not self._engine.eof:
+            raise _cut_short(self._encoding, self._url)
 
 
 def too_large(bound: int, url: str) -> LMTransportError:
@@ -276,3 +288,7 @@ def _not_asked_for(encoding: str, url: str) -> LMTransportError:
 
 def _unreadable(encoding: str, url: str) -> LMTransportError:
     return transport_error(f"the server's {encoding} body cannot be read", url, "encoding")
+
+
+def _cut_short(encoding: str, url: str) -> LMTransportError:
+    return transport_error(f"the server's {encoding} body ends before its own end", url, "encoding")
