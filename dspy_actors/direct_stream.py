@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias, cast, get_args
 
-from dspy_actors.envelope import Envelope, Scope, new_call_id
+from dspy_actors.envelope import Scope
 from dspy_actors.errors import DspyActorsError, InputError, LMNotConfiguredError
 from dspy_actors.hosting import RuntimeHost
 from dspy_actors.lm.lm import LM
@@ -13,7 +13,7 @@ from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.options import check_options
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest, Message, Role
-from dspy_actors.runner import Settings, checkpoint, current_frame
+from dspy_actors.runner import Settings, checkpoint, current_frame, new_envelope
 from supervisors.reply import Reply
 
 Prompt: TypeAlias = str | Sequence[Message | Mapping[str, object]]
@@ -38,22 +38,10 @@ def stream_prompt(
     outer = current_frame()
     if outer is not None:
         checkpoint(outer)
-    inside = outer.envelope if outer is not None and outer.runner is host else None
-    deadline = host.clock.now() + settings.deadline
-    if inside is not None and inside.deadline is not None:
-        deadline = min(deadline, inside.deadline)
-    host.begin_call(_NAME)
-    envelope = Envelope(
-        call_id=new_call_id(),
-        path=(_NAME,) if inside is None else (*inside.path, _NAME),
-        deadline=deadline,
-        tenant=settings.tenant,
-        priority=settings.priority or "interactive",
-        sample=settings.sample,
-        session=settings.session,
-    )
     model, asked = found.for_call({**settings.options, **options})
     request = LMRequest(model.model, turns, asked, settings.sample)
+    host.begin_call(_NAME)
+    envelope = new_envelope(_NAME, settings, host.clock, outer)
     scope = Scope(None, None if outer is None else outer.scope)
     try:
         stream = host.stream(model, request, envelope)

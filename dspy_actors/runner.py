@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from dspy_actors.adapters.base import Adapter
 from dspy_actors.arguments import a, number, whole
-from dspy_actors.envelope import CLASSES, Envelope, Priority, Scope
+from dspy_actors.envelope import CLASSES, Envelope, Priority, Scope, new_call_id
 from dspy_actors.errors import (
     BlockingCall,
     CallCancelled,
@@ -208,6 +208,23 @@ def checkpoint(frame: Frame) -> None:
     """Raise `CallCancelled` where the call of `frame` was cancelled: code of a call that is over asks no model."""
     if frame.scope is not None and frame.scope.cancelled:
         raise _cancelled(frame)
+
+
+def new_envelope(name: str, settings: Settings, clock: Clock, outer: Frame | None) -> Envelope:
+    """The envelope of a new call. One made from inside of another call, `outer`, ends with that one at the latest."""
+    inside = outer.envelope if outer is not None else None
+    deadline = clock.now() + settings.deadline
+    if outer is not None and inside is not None and inside.deadline is not None and outer.runner.clock is clock:
+        deadline = min(deadline, inside.deadline)
+    return Envelope(
+        call_id=new_call_id(),
+        path=(name,) if inside is None else (*inside.path, name),
+        deadline=deadline,
+        tenant=settings.tenant,
+        priority=settings.priority or "interactive",
+        sample=settings.sample,
+        session=settings.session,
+    )
 
 
 def _cancelled(frame: Frame) -> CallCancelled:

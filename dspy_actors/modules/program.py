@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any, Never
 
-from dspy_actors.envelope import Envelope, Scope, new_call_id
+from dspy_actors.envelope import Scope
 from dspy_actors.errors import InputError
 from dspy_actors.example import Prediction
 from dspy_actors.modules.execution import execute, executed
@@ -33,6 +33,7 @@ from dspy_actors.runner import (
     current_frame,
     drive,
     fault_of,
+    new_envelope,
     refuse_on_loop,
     settle_in,
 )
@@ -286,19 +287,7 @@ class Program:
             checkpoint(outer)
         name = self._plan.name
         self._host.begin_call(name)
-        inside = outer.envelope if outer is not None else None
-        deadline = self._host.clock.now() + settings.deadline
-        if outer is not None and inside is not None and outer.runner.clock is self._host.clock:
-            deadline = deadline if inside.deadline is None else min(deadline, inside.deadline)
-        envelope = Envelope(
-            call_id=new_call_id(),
-            path=(name,) if inside is None else (*inside.path, name),
-            deadline=deadline,
-            tenant=settings.tenant,
-            priority=settings.priority or "interactive",
-            sample=settings.sample,
-            session=settings.session,
-        )
+        envelope = new_envelope(name, settings, self._host.clock, outer)
         return Frame(self._host, settings, envelope, Scope(trace, None if outer is None else outer.scope), sink)
 
     def _end(self, frame: Frame) -> None:
