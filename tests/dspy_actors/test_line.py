@@ -170,23 +170,15 @@ def test_without_interactive_calls_others_have_all_of_a_limit(clock: ManualClock
     assert taken(found, priority="batch") == 10
 
 
-def test_the_reserve_is_not_kept_for_interactive_calls_of_long_ago(clock: ManualClock) -> None:
-    found = line(clock, Fairness(reserve_seconds=60.0), max_in_flight=2)
+@pytest.mark.parametrize("seconds", [60.0, 5.0])
+def test_the_reserve_is_kept_after_the_last_interactive_call_as_long_as_the_settings_say(
+    clock: ManualClock, seconds: float
+) -> None:
+    found = line(clock, Fairness(reserve_seconds=seconds), max_in_flight=2)
     found.settle(room(found), Ending())
     room(found, priority="batch")
     turn = waits(found, priority="batch")
-    clock.advance(59.0)
-    assert not turn.done()
-    clock.advance(1.0)
-    assert up(turn)
-
-
-def test_the_reserve_is_kept_as_long_as_the_settings_say(clock: ManualClock) -> None:
-    found = line(clock, Fairness(reserve_seconds=5.0), max_in_flight=2)
-    found.settle(room(found), Ending())
-    room(found, priority="batch")
-    turn = waits(found, priority="batch")
-    clock.advance(4.0)
+    clock.advance(seconds - 1.0)
     assert not turn.done()
     clock.advance(1.0)
     assert up(turn)
