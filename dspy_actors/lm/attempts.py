@@ -181,8 +181,9 @@ class Attempts:
         failure: LMError | None = None
         work.account.phase = exchange.phase
         HEARD.set(passing.heard)  # and left there: the task asks for nobody but this call
+        progress = _Progress(self, work, number, passing)
         try:
-            response = await exchange.ask(work, self._attempt(work, number, passing), passing)
+            response = await exchange.ask(work, self._attempt(work, number, progress), passing)
             tries.answered = True
         except LMError as error:
             failure = error
@@ -191,6 +192,7 @@ class Attempts:
             self._counters.add("unanswered", int(passing.was_sent))
             raise
         finally:
+            progress.over()
             overtaken = tries.answered and failure is None and is_first  # a second one was begun too late to say
             if exchange.whole and (response is not None or overtaken):
                 self.gates.lane.learn(self._clock.now() - passing.began)
@@ -230,7 +232,7 @@ class Attempts:
             )
         )
 
-    def _attempt(self, work: Work, number: int, passing: Passing) -> Attempt:
+    def _attempt(self, work: Work, number: int, progress: _Progress) -> Attempt:
         now = asyncio.get_running_loop().time()
         left = self._left(work)
         if left == 0.0:
@@ -240,7 +242,6 @@ class Attempts:
         if work.shared:
             left = None
         allowed = left if limit is None else limit if left is None else min(left, limit)
-        progress = _Progress(self, work, number, passing)
         return Attempt(
             request_id=f"{work.call_id}.{number}",
             number=number,
@@ -249,9 +250,9 @@ class Attempts:
             on_ready=progress.ready,
         )
 
-    def sent(self, work: Work, number: int, passing: Passing) -> None:
+    def sent(self, work: Work | None, number: int, passing: Passing) -> None:
         """The whole request is on its way; where it was before, that one came to nothing and is booked by itself."""
-        if passing.was_sent:
+        if passing.was_sent and work is not None:
             self._book(work, number, passing, "error", None, None)
         self.gates.sent(passing)
         self._counters.add("sent")
@@ -272,13 +273,17 @@ class _Progress:
 
     def __init__(self, attempts: Attempts, work: Work, number: int, passing: Passing) -> None:
         self._attempts = attempts
-        self._work = work
+        self._work: Work | None = work
         self._number = number
         self._passing = passing
 
     def sent(self) -> None:
         """The whole request is on its way."""
         self._attempts.sent(self._work, self._number, self._passing)
+
+    def over(self) -> None:
+        """The attempt has ended: a provider that keeps what it was given keeps no call with it."""
+        self._work = None
 
     def ready(self) -> None:
         """The server has loaded its model: the wait for that is nothing a breaker should call slow."""
