@@ -71,8 +71,9 @@ class Settings:
         a(Mapping, "settings", "options", self.options, "a mapping from names to values")
         check_options("settings", self.options)
         a(str, "settings", "session", self.session, "a name")
-        if not hasattr(self.adapter, "format") or not hasattr(self.adapter, "parse"):
-            raise LMConfigurationError(f"settings(adapter={self.adapter!r:.80}): an adapter, with format and parse")
+        if not all(hasattr(self.adapter, name) for name in ("format", "parse", "listener", "options")):
+            msg = f"settings(adapter={self.adapter!r:.80}): an adapter; derive from Adapter and write format and parse"
+            raise LMConfigurationError(msg)
         self.check_tenants("tenant", self.tenant)
         if self.priority is not None and self.priority not in CLASSES:
             msg = f"settings(priority={self.priority!r:.80}): one of {', '.join(CLASSES)}"

@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dspy_actors.adapters.base import Demo
+from dspy_actors.adapters.base import Adapter, Demo
 from dspy_actors.errors import LMAuthError, LMError, LMInvalidRequestError
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import Attempt
@@ -206,7 +206,7 @@ CHECKS: tuple[Callable[[Server], None], ...] = (
 )
 
 
-class Verbatim:
+class Verbatim(Adapter):
     """An adapter for servers that do not follow prompts: the question is the prompt, all text is the answer."""
 
     name = "verbatim"

@@ -210,3 +210,21 @@ def test_only_a_started_program_can_replay_what_is_set_aside() -> None:
 def test_a_cache_that_cannot_be_is_refused_as_a_wrong_argument(tmp_path: Path) -> None:
     with pytest.raises(LMConfigurationError, match="cache_path"):
         Runtime(cache_path=tmp_path / "missing" / "answers.sqlite").start_up()
+
+
+class FormatAndParseOnly:
+    """What was an adapter's whole interface once, not derived from `Adapter`."""
+
+    name = "short"
+
+    def format(self, *_: Any) -> tuple[()]:
+        return ()
+
+    def parse(self, *_: Any) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize("adapter", [FormatAndParseOnly(), "chat", object()], ids=["short", "name", "object"])
+def test_what_is_no_whole_adapter_is_refused_before_any_call(adapter: Any) -> None:
+    with pytest.raises(LMConfigurationError, match="derive from Adapter"):
+        Runtime(adapter=adapter)
