@@ -256,8 +256,9 @@ class Cell(Ending):
             if value is not None:
                 said = f"{self.kind.__qualname__}.init gave {type(value).__qualname__}; it may give nothing, or IGNORE"
                 return self.die(Crash(TypeError(said)), reply)
-            if self.sysq and self._stops_itself():  # OTP's {stop, Reason}: a start that failed, whatever the exit
-                return self.die(self._requested_exit() or Normal(), reply)
+            asked = self._requested_exit() if self.sysq else None
+            if asked is not None:  # OTP's {stop, Reason}, or a signal meanwhile: a start that failed, whatever the exit
+                return self.die(asked, reply)
             self.started = True
             value = self.ref
             self.home.telemetry.execute(("actor", "start"), {}, {"name": self.name, "ref": value, "class": self.kind})

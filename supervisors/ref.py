@@ -173,6 +173,7 @@ class Ref(pykka.ActorRef[A], Generic[A]):
     def exit(self, exit: Exit) -> None:
         """Ask the actor to end at its next message boundary, before what is queued. Does not wait.
 
+        While it is in `init` that fails its start, whatever the exit.
         Raises Fenced, and SpecError for what is no exit.
         """
         refuse_fenced()

@@ -123,9 +123,9 @@ def test_s04_an_exit_sent_during_init_is_a_failed_start_too(kernel: Kernel) -> N
             return super().init(*args, **kwargs)
 
     sup = supervise(kernel)
-    api(sup, Supervisor.start_child, spec("a", Log(), Told, restart=Restart.TEMPORARY))
+    told = api(sup, Supervisor.start_child, spec("a", Log(), Told, restart=Restart.TEMPORARY))
 
-    assert ids(sup) == []
+    assert (told, ids(sup)) == ("start_failed", [])
 
 
 def test_s05_the_failure_is_the_exception_with_its_traceback(kernel: Kernel) -> None:
