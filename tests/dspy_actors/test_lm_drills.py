@@ -165,7 +165,8 @@ def test_a_cache_hit_needs_no_breaker(stub: StubServer) -> None:
 
 
 def test_fifty_callers_wait_out_a_rate_limit_together_and_all_finish(stub: StubServer) -> None:
-    stub.control(plan=[{"times": 10, "fault": "status=429,retry_after=1"}])
+    refusal = "status=429,retry_after=1,delay=300"  # all are under way by then; one by one they would take ten pauses
+    stub.control(plan=[{"times": 10, "fault": refusal}])
     with guarded(stub, retries=3) as rt:
         assert ends(submit(rt.start(qa()), 50)) == ["ok"] * 50
         stats = stub.stats()
@@ -176,7 +177,7 @@ def test_fifty_callers_wait_out_a_rate_limit_together_and_all_finish(stub: StubS
 
 
 def test_after_a_pause_one_goes_ahead_and_the_others_follow_its_answer(stub: StubServer) -> None:
-    stub.control(plan=[{"times": 20, "fault": "status=429,retry_after=0.3"}, {"fault": "delay=150"}])
+    stub.control(plan=[{"times": 20, "fault": "status=429,retry_after=0.3,delay=300"}, {"fault": "delay=150"}])
     with guarded(stub, retries=3) as rt:
         assert ends(submit(rt.start(qa()), 20)) == ["ok"] * 20
     arrivals = stub.stats()["arrivals"]
