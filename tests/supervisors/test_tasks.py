@@ -22,7 +22,7 @@ from supervisors.ref import Ref
 from supervisors.reply import Reply
 from supervisors.spec import BRUTAL_KILL
 from supervisors.task_stream import async_stream
-from supervisors.tasks import TIMEOUT, Failed, Ok, Tasks, TaskSupervisor
+from supervisors.tasks import TIMEOUT, Failed, Ok, Task, Tasks, TaskSupervisor
 from supervisors.testing import Log, wait_until
 from tests.supervisors.actors import Background
 from tests.supervisors.workers import BOOM, gone
@@ -235,8 +235,21 @@ def test_shutdown_of_a_finished_task_gives_its_outcome(tasks: Tasks) -> None:
     assert task.shutdown() == Ok(8)
 
 
+def stuck(tasks: Tasks, gate: threading.Event) -> Task[bool]:
+    """A task whose function has begun, and waits at the gate: before that nobody's thread is in it."""
+    begun = threading.Event()
+
+    def wait() -> bool:
+        begun.set()
+        return gate.wait(10)
+
+    task = tasks.async_nolink(wait)
+    assert begun.wait(10)
+    return task
+
+
 def test_shutdown_of_a_stuck_function_fences_it(kernel: Kernel, tasks: Tasks, gate: threading.Event) -> None:
-    task = tasks.async_nolink(gate.wait, 10)
+    task = stuck(tasks, gate)
 
     assert (task.shutdown(0.001), kernel.zombies) == (Failed(Killed()), 1)
     gate.set()
@@ -244,7 +257,7 @@ def test_shutdown_of_a_stuck_function_fences_it(kernel: Kernel, tasks: Tasks, ga
 
 
 def test_a_brutal_shutdown_does_not_wait(kernel: Kernel, tasks: Tasks, gate: threading.Event) -> None:
-    task = tasks.async_nolink(gate.wait, 10)
+    task = stuck(tasks, gate)
 
     assert (task.shutdown(BRUTAL_KILL), kernel.zombies) == (None, 1)
 
