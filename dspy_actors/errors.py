@@ -293,7 +293,10 @@ class CircuitOpen(LMError):
 
 
 class BudgetExceeded(LMError):
-    """The call would spend more than its tenant or its session may; nothing was sent. `scope` names the budget."""
+    """The call would spend more than its tenant or its session may: what would have was not sent.
+
+    `scope` names the budget, `left` is what it has.
+    """
 
     kind = "budget_exceeded"
     fields = (*LMError.fields, "scope", "left")

@@ -13,6 +13,7 @@ _LOCK = Lock()
 """One for all accounts, as it is held for a sum at most and there are thousands of them at once."""
 
 _NOTHING = Amount()
+_A_REQUEST = Amount(requests=1)
 
 
 class Account:
@@ -64,6 +65,14 @@ class Account:
         """
         if self.hold is not None:
             self.hold.cover(self.spent, requests)
+
+    def again(self) -> None:
+        """A request came to nothing and is booked: have set aside what another one in its place may cost.
+
+        Raises `BudgetExceeded` where that is too much.
+        """
+        if self.hold is not None:
+            self.hold.again(_A_REQUEST)
 
     def settle(self, late: Callable[[Amount], object]) -> Amount:
         """The call is over: what it has spent. What its last attempt turns out to have cost later goes to `late`."""

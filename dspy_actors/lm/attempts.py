@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from random import Random
 from typing import Any
@@ -14,7 +14,7 @@ from dspy_actors.lm.gates import Gates, Passing
 from dspy_actors.lm.providers.base import Attempt, LMConfig
 from dspy_actors.lm.race import first_answer
 from dspy_actors.lm.retry import RetryPolicy
-from dspy_actors.lm.transports.observed import HEARD
+from dspy_actors.lm.transports.observed import OBSERVER
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import Status, UsageLog, UsageRecord
 from dspy_actors.lm.work import Answer, Work
@@ -180,8 +180,8 @@ class Attempts:
         response: LMResponse | None = None
         failure: LMError | None = None
         work.account.phase = exchange.phase
-        HEARD.set(passing.heard)  # and left there: the task asks for nobody but this call
         progress = _Progress(self, work, number, passing)
+        OBSERVER.set(progress)  # and left there: the task asks for nobody but this call
         try:
             response = await exchange.ask(work, self._attempt(work, number, progress), passing)
             tries.answered = True
@@ -197,13 +197,13 @@ class Attempts:
             if exchange.whole and (response is not None or overtaken):
                 self.gates.lane.learn(self._clock.now() - passing.began)
             self.gates.leave(passing, response, failure)
-            if passing.was_sent:
+            if passing.was_sent and not progress.booked:
                 status: Status = "ok" if response is not None else "error" if failure is not None else "cancelled"
                 kind = None if failure is None else failure.kind
-                self._book(work, number, passing, status, kind, exchange.usage(work, response, failure))
+                self.book(work, number, passing, status, kind, exchange.usage(work, response, failure))
         return response
 
-    def _book(
+    def book(
         self,
         work: Work,
         number: int,
@@ -250,10 +250,8 @@ class Attempts:
             on_ready=progress.ready,
         )
 
-    def sent(self, work: Work | None, number: int, passing: Passing) -> None:
-        """The whole request is on its way; where it was before, that one came to nothing and is booked by itself."""
-        if passing.was_sent and work is not None:
-            self._book(work, number, passing, "error", None, None)
+    def sent(self, passing: Passing) -> None:
+        """The whole request is on its way."""
         self.gates.sent(passing)
         self._counters.add("sent")
 
@@ -267,19 +265,43 @@ class Attempts:
 
 
 class _Progress:
-    """What a transport tells of an attempt, on the io loop; closures would be twice as many objects a call."""
+    """What a transport tells of an attempt, on the io loop; closures would be twice as many objects a call.
 
-    __slots__ = ("_attempts", "_number", "_passing", "_work")
+    `booked` says that the request sent last has its record, as none may take its place.
+    """
+
+    __slots__ = ("_attempts", "_number", "_passing", "_work", "booked")
 
     def __init__(self, attempts: Attempts, work: Work, number: int, passing: Passing) -> None:
         self._attempts = attempts
         self._work: Work | None = work
         self._number = number
         self._passing = passing
+        self.booked = False
 
     def sent(self) -> None:
-        """The whole request is on its way."""
-        self._attempts.sent(self._work, self._number, self._passing)
+        """The whole request is on its way; where one was before, that came to nothing."""
+        if self._passing.was_sent:
+            self._came_to_nothing()
+            self.booked = False
+        self._attempts.sent(self._passing)
+
+    def heard(self, status: int, headers: Mapping[str, str]) -> None:
+        """See `Observer.heard`."""
+        self._passing.headers = headers
+
+    def again(self) -> None:
+        """See `Observer.again`: the budgets are asked. Raises `BudgetExceeded`."""
+        work = self._work
+        if self._passing.was_sent and work is not None:
+            self._came_to_nothing()
+            work.account.again()
+
+    def _came_to_nothing(self) -> None:
+        """Book the request that was sent last by itself."""
+        if self._work is not None and not self.booked:
+            self._attempts.book(self._work, self._number, self._passing, "error", None, None)
+            self.booked = True
 
     def over(self) -> None:
         """The attempt has ended: a provider that keeps what it was given keeps no call with it."""

@@ -204,6 +204,16 @@ class Hold:
                     ledger.reserved = ledger.reserved + more
             self._reserved = wanted
 
+    def again(self, spent: Amount) -> None:
+        """A request came to nothing and has `spent` that: set as much aside once more, for one in its place.
+
+        Raises `BudgetExceeded` where that is more than can be had; then all is as it was.
+        """
+        with self._book._lock:
+            if not self._is_over:
+                self._book._reserve(self._ledgers, spent)
+                self._reserved = self._reserved + spent
+
     def settle(self, spent: Amount) -> None:
         """The call is over and has `spent` so much."""
         with self._book._lock:

@@ -39,7 +39,7 @@ class Passing:
 
     `deadline` is an instant; `timeout` the seconds that the LM's owner gives each attempt, whatever the deadline. Of a
     stream `first_token` is the instant of its first piece, and `held` the seconds that its reader made it wait. It has
-    `permits` of the gates' breakers, in their order, as far as it got.
+    `permits` of the gates' breakers, in their order, as far as it got, and the `headers` of the answer that came last.
     """
 
     __slots__ = (
@@ -86,10 +86,6 @@ class Passing:
         self.turn: Reply[Reservation] | None = None
         self.reservation: Reservation | None = None
         self.permits: list[Permit] = []
-
-    def heard(self, status: int, headers: Mapping[str, str]) -> None:
-        """The answer's headers have come."""
-        self.headers = headers
 
 
 class Gates:

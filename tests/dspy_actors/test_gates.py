@@ -275,7 +275,7 @@ def test_an_attempt_cancelled_after_it_was_sent_has_cost_what_was_reserved() -> 
 def test_headers_of_a_refusal_teach_the_limiter_too() -> None:
     house = House()
     made = house.passing()
-    made.heard(429, {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "0"})
+    made.headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "0"}
     house.gates.leave(made, None, LMRateLimitError("slow", status=429, retry_after=0.5))
     assert (house.limits["requests_per_minute"], house.limits["requests_left"]) == (60.0, 0.0)
 

@@ -43,9 +43,9 @@ class Attempt:
     """One try at one request.
 
     `request_id` goes out as `X-Request-Id`; `number` counts from 1; `deadline` is an instant of `loop.time()`;
-    `on_sent` is called on the loop when the whole request is on its way, and again for a second try on a new
-    connection. `on_ready` is called where the server turned out to be still loading its model and is ready now: the
-    time the attempt took counts from then.
+    `on_sent` is called on the loop when the whole request is on its way, and again where it is sent once more; whoever
+    would do that asks first (`observed.ask_again`): the budget may be spent. `on_ready` is called where the server
+    turned out to be still loading its model and is ready now: the time the attempt took counts from then.
 
     Two bounds are for streams only, in seconds, `None` for the transport's own: `first_byte` is how long the server may
     take to begin its answer, `idle` the longest silence in it while somebody reads.

@@ -18,6 +18,7 @@ from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, ProviderSt
 from dspy_actors.lm.providers.dialect import Dialect
 from dspy_actors.lm.providers.listing import Listing, list_models
 from dspy_actors.lm.providers.openai import bearer_wire, dialect_of
+from dspy_actors.lm.transports.observed import ask_again
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse
 
 T = TypeVar("T")
@@ -123,6 +124,7 @@ class LocalProvider:
             else:
                 self._servers.note(self.endpoint, "ready")
                 return answer
+            ask_again()
             if attempt.on_ready is not None:
                 attempt.on_ready()
 

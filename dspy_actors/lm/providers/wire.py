@@ -21,6 +21,7 @@ from dspy_actors.lm.providers.dialect import Dialect, JSONObject
 from dspy_actors.lm.providers.keys import KeyRing
 from dspy_actors.lm.providers.wire_stream import WireStream, request_id_of, whole_body
 from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, Incoming, Transport
+from dspy_actors.lm.transports.observed import ask_again
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse
 from dspy_actors.secret import Secret
 
@@ -92,6 +93,7 @@ class Wire:
             refusal = self.refusal(answer, data, model, key)
             if not await keys.refused(key, refusal) or tries <= 0:
                 raise refusal
+            ask_again()
 
     async def stream(self, dialect: Dialect, request: LMRequest, attempt: Attempt) -> WireStream:
         """Ask in `dialect` for an answer in pieces; returns when it has begun. Raises as `complete` does."""
@@ -111,6 +113,7 @@ class Wire:
             refusal = await self._refused(incoming, attempt, request.model, key)
             if not await self.keys.refused(key, refusal) or tries <= 0:
                 raise refusal
+            ask_again()
 
     async def get(self, url: str, deadline: float | None, model: str) -> HTTPResponse:
         """Fetch `url`, whatever the status of the answer. No key that is set aside is sent."""

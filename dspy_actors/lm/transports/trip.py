@@ -8,6 +8,7 @@ from typing import Self
 
 from dspy_actors.errors import LMTimeoutError
 from dspy_actors.lm.transports.base import OnSent, TransportSettings, bare
+from dspy_actors.lm.transports.observed import ask_again
 
 _WORDS = {
     "queue": "no connection became free",
@@ -105,7 +106,12 @@ class Trip:
             self._arm()
 
     def attempt(self) -> None:
-        """The request tries its luck on a connection; a second try is sent, and told, once more."""
+        """The request tries its luck on a connection; a second try is sent, and told, once more.
+
+        Where the first one was sent too, raises what the attempt's observer has against another.
+        """
+        if self.sent:
+            ask_again()
         self.fresh = False
         self.sent = False
         self.enter("connect")
