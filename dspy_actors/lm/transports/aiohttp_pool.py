@@ -5,13 +5,14 @@ About a third of httpx's CPU a request. The `[fast]` extra installs aiohttp.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.helpers import TimerNoop
 from multidict import istr
 from yarl import URL
 
@@ -20,21 +21,16 @@ from dspy_actors.lm.transports.aiohttp_protocol import ChunkedHandler
 from dspy_actors.lm.transports.arriving import poured
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
-    HTTPResponse,
     Take,
     TransportSettings,
-    decoded,
     keep_alive_options,
     proxy_from_environment,
     tls_context,
-    too_large,
     transport_error,
 )
 from dspy_actors.lm.transports.broken import Broken
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
-
-T = TypeVar("T")
 
 _SKIPPED = ("User-Agent", "Accept", "Content-Type")
 """What aiohttp would add to a request that lacks it; `None` in its place spares every other request the search."""
@@ -42,97 +38,98 @@ _SKIPPED = ("User-Agent", "Accept", "Content-Type")
 _GIVEN = frozenset(name.lower() for name in _SKIPPED)
 _PLAIN = istr("accept-encoding")
 
+_UNTIMED = TimerNoop()
+_NO_LIMITS = aiohttp.ClientTimeout(total=None, sock_connect=None)
+"""`Trip` times all phases."""
+
+_UNTRACED: list[Any] = []
+
 
 class AiohttpTransport(SlottedTransport):
-    """`Transport` on aiohttp. See `base.Transport` for the contract."""
+    """`Transport` on aiohttp. See `base.Transport` for the contract.
+
+    It is aiohttp's client but for `ClientSession`: cookies, redirects, retries and timeouts of its own, none of which
+    may happen here, would cost twenty objects and as many calls a request.
+    """
 
     def __init__(self, base_url: str, settings: TransportSettings | None = None) -> None:
         super().__init__(settings)
-        self._proxy = proxy_from_environment(base_url, self._settings)
-        self._urls: dict[str, URL] = {}
+        proxy = proxy_from_environment(base_url, self._settings)
+        self._proxy = None if proxy is None else URL(proxy)
+        self._urls = _URLs()
         self._names = _Names()
-        connector = _Connector(
+        self._connector = _Connector(
             limit=0,
             ssl=tls_context(base_url),
             keepalive_timeout=self._settings.keepalive,
             resolver=aiohttp.ThreadedResolver(),
         )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            trust_env=False,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-        )
 
     async def aclose(self) -> None:
         """See `base.Transport.aclose`."""
-        await self._close_arriving()
-        await self._session.close()
-
-    def _whole(self, request: HTTPRequest, trip: Trip) -> Awaitable[HTTPResponse]:
-        return self._try(request, trip, self._exchange)
+        await self._end_all()
+        await self._connector.close()
 
     async def _begun(self, request: HTTPRequest, trip: Trip) -> Head:
-        answer = await self._try(request, trip, partial(self._begin, streamed=True))
-        trip.phase = "body"
-        return Head(_Source(answer, trip), answer.status, _headers(answer))
-
-    async def _try(self, request: HTTPRequest, trip: Trip, once: Callable[[HTTPRequest, Trip], Awaitable[T]]) -> T:
-        """`once`, or twice: a connection that the server had dropped while it was idle costs one free second try.
+        """See `SlottedTransport`. A connection that the server had dropped while it was idle costs one second try.
 
         Errors of aiohttp hold the request's headers, so ours are raised where no `__context__` keeps them.
         """
-        try:
-            return await once(request, trip)
-        except aiohttp.ClientError as error:
-            dropped = not trip.fresh and trip.phase in ("write", "first_byte") and _is_dropped(error)
-            failure = _mapped(error, trip)
-        if dropped and not self._closed:
+        tried = False
+        while True:
             try:
-                return await once(request, trip)
-            except aiohttp.ClientError as error:
+                asked = self._asked(request, trip)
+                connection = await self._connector.connected(asked, trip)
+                try:
+                    answer = await asked.send(connection)
+                    try:
+                        await answer.start(connection)
+                    except BaseException:
+                        answer.close()
+                        raise
+                except BaseException:
+                    connection.close()
+                    raise
+                return Head(_Source(answer, trip), answer.status, _headers(answer))
+            except (aiohttp.ClientError, OSError, Broken) as error:
+                again = not tried and not trip.fresh and trip.phase in ("write", "first_byte") and _is_dropped(error)
                 failure = _mapped(error, trip)
-        raise failure
+            if not again or self._closed:
+                raise failure
+            tried = True
 
-    async def _exchange(self, request: HTTPRequest, trip: Trip) -> HTTPResponse:
-        bound = self._settings.max_body
-        async with await self._begin(request, trip) as answer:
-            trip.enter("body")
-            source = _Source(answer, trip)
-            pieces: list[bytes] = []
-            size = 0
-            while piece := await source.piece():
-                pieces.append(piece)
-                size += len(piece)
-                if size > bound:
-                    raise too_large(bound, request.url)
-                trip.enter("body")
-        headers = _headers(answer)
-        encoding = headers.get("content-encoding", "").strip().lower()
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return HTTPResponse(answer.status, headers, decoded(body, encoding, bound, request.url))
-
-    def _begin(self, request: HTTPRequest, trip: Trip, streamed: bool = False) -> Awaitable[aiohttp.ClientResponse]:
-        """Send one request; its answer, with only the head read. `streamed`: it will come bit by bit."""
-        url = self._urls.get(request.url)
-        if url is None:
-            if len(self._urls) > 64:
-                self._urls.clear()
-            url = self._urls[request.url] = URL(request.url)
+    def _asked(self, request: HTTPRequest, trip: Trip) -> aiohttp.ClientRequest:
+        trip.attempt()
         headers = {_PLAIN: "identity"}
         for name, value in request.headers.items():
             headers[self._names[name]] = value
-        trip.attempt()
-        return self._session.request(
+        return aiohttp.ClientRequest(
             request.method,
-            url,
-            data=_Body(request.body, trip, streamed),
+            self._urls[request.url],
+            data=_Body(request.body, trip),
             headers=headers,
             skip_auto_headers=None if headers.keys() >= _GIVEN else _SKIPPED,
-            allow_redirects=False,
+            loop=self._trips.loop,
+            timer=_UNTIMED,
+            traces=_UNTRACED,
             proxy=self._proxy,
         )
+
+
+class _URLs(dict[str, URL]):
+    """URLs as aiohttp keeps them, parsed once and not for every request."""
+
+    def __missing__(self, text: str) -> URL:
+        try:
+            url = URL(text)
+        except ValueError:
+            url = URL()
+        if url.scheme not in ("http", "https") or not url.raw_host:
+            raise Broken("this is no http(s) URL", "url")
+        if len(self) > 64:
+            self.clear()
+        made = self[text] = url.with_user(None)  # a name and password there would become a header
+        return made
 
 
 class _Names(dict[str, istr]):
@@ -159,8 +156,8 @@ class _Source:
 
     async def next(self) -> bytes:
         try:
-            return await self.piece()
-        except (aiohttp.ClientError, Broken) as error:
+            return await (self._piece() if self._body is None else self._body.next())
+        except (aiohttp.ClientError, OSError, Broken) as error:
             failure = _mapped(error, self._trip)
         raise failure
 
@@ -173,10 +170,8 @@ class _Source:
             failure = _mapped(error, self._trip)
         raise failure
 
-    async def piece(self) -> bytes:
-        """`next` with aiohttp's own errors. What had arrived before a connection broke comes first."""
-        if self._body is not None:
-            return await self._body.next()
+    async def _piece(self) -> bytes:
+        """`next` by aiohttp's own reader. What had arrived before a connection broke comes first."""
         content = self._answer.content
         while not content.at_eof():
             if content.exception() is not None and content._buffer:
@@ -198,16 +193,16 @@ class _Source:
             self._answer.release()
         else:
             self._answer.close()
+        await self._answer.wait_for_close()  # an answer may come before the request was read to its end
 
 
 class _Body(aiohttp.Payload):
     """The request's bytes; tells the trip when the socket has taken the last of them."""
 
-    def __init__(self, value: bytes, trip: Trip, streamed: bool) -> None:
+    def __init__(self, value: bytes, trip: Trip) -> None:
         super().__init__(value)
         self._size = len(value)
-        self.trip = trip
-        self.streamed = streamed
+        self._trip = trip
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return str(self._value, encoding, errors)
@@ -215,7 +210,7 @@ class _Body(aiohttp.Payload):
     async def write(self, writer: Any) -> None:
         await writer.write(self._value)
         await writer.drain()
-        self.trip.written()
+        self._trip.written()
 
     async def write_with_length(self, writer: Any, content_length: int | None) -> None:
         await self.write(writer)
@@ -231,22 +226,26 @@ class _Connector(aiohttp.TCPConnector):
         protocol: type[ResponseHandler] = ChunkedHandler
         self._factory = partial(protocol, loop=self._loop)
 
-    async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
-        connection = await super().connect(req, traces, timeout)
+    async def connected(self, asked: aiohttp.ClientRequest, trip: Trip) -> Connection:
+        """A connection that is ready for this request."""
+        connection = await self.connect(asked, _UNTRACED, _NO_LIMITS)
         while connection.protocol is not None and connection.protocol.should_close:
             # The server said something while the connection was idle; aiohttp would take it for the next answer.
             connection.close()
-            connection = await super().connect(req, traces, timeout)
-        trip: Trip = req.body.trip
-        if connection.protocol not in self._known:
-            self._known.add(connection.protocol)
+            connection = await self.connect(asked, _UNTRACED, _NO_LIMITS)
+        protocol = connection.protocol
+        assert isinstance(protocol, ChunkedHandler)
+        if protocol not in self._known:
+            self._known.add(protocol)
             trip.fresh = True
             if connection.transport is not None:
                 socket = connection.transport.get_extra_info("socket")
                 for option in self._socket_options:
                     socket.setsockopt(*option)
-        if req.body.streamed and isinstance(connection.protocol, ChunkedHandler):
-            connection.protocol.expect()
+        protocol.set_response_params(
+            timer=_UNTIMED, skip_payload=asked.method == "HEAD", read_until_eof=True, auto_decompress=False
+        )
+        protocol.expect()
         trip.enter("write")
         return connection
 
@@ -255,14 +254,14 @@ def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
     return {name.lower(): value for name, value in answer.headers.items()}
 
 
-def _is_dropped(error: aiohttp.ClientError) -> bool:
+def _is_dropped(error: Exception) -> bool:
     """Whether the connection ended with no byte of an answer; part of one stands where the message would be."""
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return isinstance(error.message, str)
-    return isinstance(error, aiohttp.ClientOSError)
+    return isinstance(error, OSError)
 
 
-def _mapped(error: aiohttp.ClientError | Broken, trip: Trip) -> LMTransportError:
+def _mapped(error: Exception, trip: Trip) -> LMTransportError:
     """The same fault in our words; of aiohttp's texts only those without headers are repeated."""
     if isinstance(error, Broken):
         return transport_error(str(error), trip.url, error.code)
@@ -275,7 +274,5 @@ def _mapped(error: aiohttp.ClientError | Broken, trip: Trip) -> LMTransportError
     if isinstance(error, aiohttp.ClientConnectorError):
         code = "refused" if isinstance(error.os_error, ConnectionRefusedError) else "connect"
         return transport_error(f"no connection: {error.os_error}", trip.url, code)
-    if isinstance(error, aiohttp.InvalidURL):
-        return transport_error("this is no http(s) URL", trip.url, "url")
     where = "before it answered" if trip.phase != "body" else "in the middle of its answer"
     return transport_error(f"the connection broke {where}: {type(error).__name__}", trip.url, "cut")

@@ -11,8 +11,6 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 import h11
@@ -21,20 +19,15 @@ from dspy_actors.errors import LMTransportError
 from dspy_actors.lm.transports.arriving import poured
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
-    HTTPResponse,
     Take,
     TransportSettings,
-    decoded,
     tls_context,
-    too_large,
     transport_error,
 )
 from dspy_actors.lm.transports.broken import Broken, broken
 from dspy_actors.lm.transports.h11_connection import Connection, serialised
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
-
-T = TypeVar("T")
 
 
 class DirectTransport(SlottedTransport):
@@ -51,7 +44,7 @@ class DirectTransport(SlottedTransport):
 
     async def aclose(self) -> None:
         """See `base.Transport.aclose`."""
-        await self._close_arriving()
+        await self._end_all()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in [*self._idle, *self._busy]:
@@ -60,28 +53,20 @@ class DirectTransport(SlottedTransport):
         self._names.close()
         await asyncio.sleep(0)  # asyncio closes the sockets in its next turn
 
-    def _whole(self, request: HTTPRequest, trip: Trip) -> Awaitable[HTTPResponse]:
-        return self._with_connection(request, trip, self._exchange)
-
     async def _begun(self, request: HTTPRequest, trip: Trip) -> Head:
-        source = await self._with_connection(request, trip, self._begin)
-        return Head(source, source.head.status_code, _headers(source.head))
-
-    async def _with_connection(
-        self, request: HTTPRequest, trip: Trip, once: Callable[[Connection, HTTPRequest, Trip], Awaitable[T]]
-    ) -> T:
-        """`once` on an idle connection; one that the server had dropped meanwhile costs one free second try."""
+        """See `SlottedTransport`. A connection that the server had dropped while it was idle costs one second try."""
         connection = self._reusable()
-        if connection is not None:
-            try:
-                return await once(connection, request, trip)
-            except Broken as broken:
-                if connection.received or self._closed:
-                    raise self._mapped(broken, trip) from None
         try:
-            return await once(await self._connected(request, trip), request, trip)
-        except Broken as broken:
-            raise self._mapped(broken, trip) from None
+            if connection is not None:
+                try:
+                    return await self._begin(connection, request, trip)
+                except Broken:
+                    if connection.received or self._closed:
+                        raise
+            return await self._begin(await self._connected(request, trip), request, trip)
+        except Broken as error:
+            failure = self._mapped(error, trip)
+        raise failure
 
     def _mapped(self, broken: Broken, trip: Trip) -> LMTransportError:
         return transport_error(str(broken), trip.url, broken.code)
@@ -122,30 +107,8 @@ class DirectTransport(SlottedTransport):
             raise Broken(f"no connection: {error}", code) from None
         return made[1]
 
-    async def _exchange(self, connection: Connection, request: HTTPRequest, trip: Trip) -> HTTPResponse:
-        source = await self._begin(connection, request, trip)
-        bound = self._settings.max_body
-        pieces: list[bytes] = []
-        size = 0
-        clean = False
-        try:
-            trip.enter("body")
-            while piece := await source.piece():
-                pieces.append(piece)
-                size += len(piece)
-                if size > bound:
-                    raise too_large(bound, trip.url)
-                trip.enter("body")
-            clean = True
-        finally:
-            await source.release(clean)
-        headers = _headers(source.head)
-        encoding = headers.get("content-encoding", "").strip().lower()
-        body = decoded(b"".join(pieces), encoding, bound, request.url)
-        return HTTPResponse(source.head.status_code, headers, body)
-
-    async def _begin(self, connection: Connection, request: HTTPRequest, trip: Trip) -> _Source:
-        """Send one request; its answer, with only the head read."""
+    async def _begin(self, connection: Connection, request: HTTPRequest, trip: Trip) -> Head:
+        """Ask on this connection. Raises `Broken`."""
         connection.busy, connection.received = True, 0
         self._busy.add(connection)
         try:
@@ -157,7 +120,7 @@ class DirectTransport(SlottedTransport):
                 trip.written()
             head = await _head(connection)
             connection.read_chunks(head)
-            return _Source(self, connection, head, trip)
+            return Head(_Source(self, connection, head, trip), head.status_code, _headers(head))
         except BaseException:
             self._busy.discard(connection)
             connection.close()
@@ -181,7 +144,7 @@ class DirectTransport(SlottedTransport):
 class _Source:
     """`arriving.Source` on one connection."""
 
-    __slots__ = ("_connection", "_last", "_owner", "_trip", "head")
+    __slots__ = ("_connection", "_head", "_last", "_owner", "_trip")
 
     def __init__(self, owner: DirectTransport, connection: Connection, head: h11.Response, trip: Trip) -> None:
         self._owner = owner
@@ -189,11 +152,12 @@ class _Source:
         self._trip = trip
         self._last: object = None
         """What ends the body: an event, or a `Broken`; kept while what came before it is handed out."""
-        self.head = head
+        self._head = head
 
     async def next(self) -> bytes:
         try:
-            return await self.piece()
+            body = self._connection.body
+            return await (self._piece() if body is None else body.next())
         except Broken as error:
             raise self._owner._mapped(error, self._trip) from None
 
@@ -206,11 +170,9 @@ class _Source:
         except Broken as error:
             raise self._owner._mapped(error, self._trip) from None
 
-    async def piece(self) -> bytes:
-        """`next` with the connection's own errors."""
+    async def _piece(self) -> bytes:
+        """`next` by h11's reader. Raises `Broken`."""
         connection = self._connection
-        if connection.body is not None:
-            return await connection.body.next()
         while self._last is None:
             data = self._parsed()
             if data:
@@ -219,7 +181,7 @@ class _Source:
                 if connection.alive:
                     await connection.turn()
                 else:
-                    self._last = broken(self.head, "it was reset or closed")
+                    self._last = broken(self._head, "it was reset or closed")
         if isinstance(self._last, Broken):
             raise self._last
         return b""
@@ -228,11 +190,11 @@ class _Source:
         """All of the body that has arrived; notes in `_last` what comes after it."""
         pieces: list[bytes] = []
         try:
-            while (event := self._connection.event(self.head)) is not h11.NEED_DATA:
+            while (event := self._connection.event(self._head)) is not h11.NEED_DATA:
                 if type(event) is h11.Data:
                     pieces.append(bytes(event.data))
                 else:
-                    self._last = event if type(event) is h11.EndOfMessage else broken(self.head, "it was closed")
+                    self._last = event if type(event) is h11.EndOfMessage else broken(self._head, "it was closed")
                     break
         except Broken as error:
             self._last = error

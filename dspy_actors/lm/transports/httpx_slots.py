@@ -9,28 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import httpx
 
 from dspy_actors.lm.transports.arriving import poured
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
-    HTTPResponse,
     Take,
     TransportSettings,
-    decoded,
     keep_alive_options,
     proxy_from_environment,
     tls_context,
-    too_large,
 )
 from dspy_actors.lm.transports.httpx_errors import is_dropped, mapped
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
-
-T = TypeVar("T")
 
 _ONE_WRITE = 64 * 1024
 """asyncio takes so many bytes without waiting. httpx writes, then lets the loop turn once; cancelled in that turn, it
@@ -61,7 +56,7 @@ class HttpxTransport(SlottedTransport):
 
     async def aclose(self) -> None:
         """See `base.Transport.aclose`."""
-        await self._close_arriving()
+        await self._end_all()
         if self._sweeper is not None:
             self._sweeper.cancel()
         while self._idle:
@@ -71,54 +66,27 @@ class HttpxTransport(SlottedTransport):
         if self._closing:
             await asyncio.wait(self._closing)
 
-    def _whole(self, request: HTTPRequest, trip: Trip) -> Awaitable[HTTPResponse]:
-        return self._with_connection(request, trip, self._exchange)
-
     async def _begun(self, request: HTTPRequest, trip: Trip) -> Head:
-        source = await self._with_connection(request, trip, self._begin)
-        return Head(source, source.answer.status_code, _headers(source.answer))
-
-    async def _with_connection(
-        self,
-        request: HTTPRequest,
-        trip: Trip,
-        once: Callable[[httpx.AsyncHTTPTransport, HTTPRequest, Trip], Awaitable[T]],
-    ) -> T:
-        """`once` on an idle connection; one that the server had dropped meanwhile costs one free second try.
+        """See `SlottedTransport`. A connection that the server had dropped while it was idle costs one second try.
 
         httpx does not say whether a part of the answer's head had arrived; it is taken for nothing. Its errors hold the
         request with its headers, so ours are raised where no `__context__` keeps them.
         """
         connection = self._idle.pop()[0] if self._idle else self._connection()
         try:
-            return await once(connection, request, trip)
+            return await self._begin(connection, request, trip)
         except httpx.TransportError as error:
             dropped = not trip.fresh and trip.phase in ("write", "first_byte") and is_dropped(error)
             failure = mapped(error, trip)
         if dropped and not self._closed:
             try:
-                return await once(self._connection(), request, trip)
+                return await self._begin(self._connection(), request, trip)
             except httpx.TransportError as error:
                 failure = mapped(error, trip)
         raise failure
 
-    async def _exchange(self, connection: httpx.AsyncHTTPTransport, request: HTTPRequest, trip: Trip) -> HTTPResponse:
-        """One request on one connection, which is kept only if the exchange ended cleanly."""
-        source = await self._begin(connection, request, trip)
-        clean = False
-        try:
-            trip.enter("body")
-            body = await self._body(source, trip)
-            clean = True
-        finally:
-            await source.release(clean)
-        headers = _headers(source.answer)
-        encoding = headers.get("content-encoding", "").strip().lower()
-        body = decoded(body, encoding, self._settings.max_body, request.url)
-        return HTTPResponse(source.answer.status_code, headers, body)
-
-    async def _begin(self, connection: httpx.AsyncHTTPTransport, request: HTTPRequest, trip: Trip) -> _Source:
-        """Send one request on one connection; its answer, with only the head read."""
+    async def _begin(self, connection: httpx.AsyncHTTPTransport, request: HTTPRequest, trip: Trip) -> Head:
+        """Ask on this connection. Raises httpx's errors."""
         made: list[Any] = []
         self._busy.add(connection)
         try:
@@ -127,7 +95,7 @@ class HttpxTransport(SlottedTransport):
         except BaseException:
             await self._drop(connection, made)
             raise
-        return _Source(self, connection, answer, made, trip)
+        return Head(_Source(self, connection, answer, made, trip), answer.status_code, _headers(answer))
 
     async def _drop(self, connection: httpx.AsyncHTTPTransport, made: list[Any]) -> None:
         """Close a connection, in a task of its own: whoever waits for it may be cancelled a second time."""
@@ -166,18 +134,6 @@ class HttpxTransport(SlottedTransport):
             extensions={"timeout": _NO_TIMEOUTS, "trace": trace},
         )
 
-    async def _body(self, source: _Source, trip: Trip) -> bytes:
-        bound = self._settings.max_body
-        pieces: list[bytes] = []
-        size = 0
-        while piece := await source.piece():
-            pieces.append(piece)
-            size += len(piece)
-            if size > bound:
-                raise too_large(bound, trip.url)
-            trip.enter("body")
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
     def _connection(self) -> httpx.AsyncHTTPTransport:
         return httpx.AsyncHTTPTransport(
             verify=self._tls,
@@ -210,7 +166,7 @@ class HttpxTransport(SlottedTransport):
 class _Source:
     """`arriving.Source` on one connection."""
 
-    __slots__ = ("_connection", "_made", "_owner", "_pieces", "_stream", "_trip", "answer")
+    __slots__ = ("_connection", "_made", "_owner", "_pieces", "_stream", "_trip")
 
     def __init__(
         self,
@@ -227,26 +183,20 @@ class _Source:
         self._trip = trip
         self._stream = answer.stream
         self._pieces: Any = answer.stream.__aiter__()
-        self.answer = answer
 
     async def next(self) -> bytes:
-        self._trip.phase = "body"
         try:
-            return await self.piece()
+            async for piece in self._pieces:
+                if piece:
+                    assert isinstance(piece, bytes)
+                    return piece
+            return b""
         except httpx.TransportError as error:
             failure = mapped(error, self._trip)
         raise failure
 
     async def pour(self, take: Take) -> bool:
         return await poured(self.next, take)
-
-    async def piece(self) -> bytes:
-        """`next` with httpx's own errors."""
-        async for piece in self._pieces:
-            if piece:
-                assert isinstance(piece, bytes)
-                return piece
-        return b""
 
     async def release(self, clean: bool) -> None:
         owner = self._owner

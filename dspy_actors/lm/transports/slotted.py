@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+import asyncio
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from dspy_actors.lm.transports.arriving import Arriving, Source
@@ -12,11 +13,13 @@ from dspy_actors.lm.transports.base import (
     OnSent,
     TransportSettings,
     check_headers,
+    decoded,
+    too_large,
     transport_error,
 )
 from dspy_actors.lm.transports.observed import tell
 from dspy_actors.lm.transports.slots import Slots
-from dspy_actors.lm.transports.trip import Trip
+from dspy_actors.lm.transports.trip import Trip, Trips
 
 
 class Head(NamedTuple):
@@ -28,11 +31,12 @@ class Head(NamedTuple):
 
 
 class SlottedTransport:
-    """`base.Transport` but for the connections: a kind of transport says how it asks on one (`_whole`, `_begun`)."""
+    """`base.Transport` but for the connections: a kind of transport says how it asks on one (`_begun`)."""
 
     def __init__(self, settings: TransportSettings | None) -> None:
         self._settings = settings or TransportSettings()
         self._slots = Slots(self._settings.connections)
+        self._trips = Trips(self._settings)
         self._arriving: set[Arriving] = set()
         self._closed = False
 
@@ -41,16 +45,22 @@ class SlottedTransport:
     ) -> HTTPResponse:
         """See `base.Transport.send`."""
         self._check(request)
-        with Trip(request.url, self._settings, deadline, on_sent) as trip:
+        trip = Trip(self._trips, request.url, deadline, on_sent)
+        try:
             if not self._slots.take():
                 trip.queue()
                 await self._slots.wait()
             try:
-                answer = await self._whole(request, trip)
+                head = await self._begun(request, trip)
+                body = await self._body(head, trip)
             finally:
                 self._slots.give_back()
-        tell(answer.status, answer.headers)
-        return answer
+        except asyncio.CancelledError as cancelled:
+            raise trip.reason(cancelled) from None
+        finally:
+            trip.stop()
+        tell(head.status, head.headers)
+        return HTTPResponse(head.status, head.headers, body)
 
     async def open(
         self,
@@ -63,7 +73,8 @@ class SlottedTransport:
     ) -> Arriving:
         """See `base.Transport.open`."""
         self._check(request)
-        with Trip(request.url, self._settings, deadline, on_sent, first_byte) as trip:
+        trip = Trip(self._trips, request.url, deadline, on_sent, first_byte)
+        try:
             if not self._slots.take():
                 trip.queue()
                 await self._slots.wait()
@@ -72,28 +83,54 @@ class SlottedTransport:
             except BaseException:
                 self._slots.give_back()
                 raise
-        arriving = Arriving(
-            *head,
-            url=request.url,
-            deadline=deadline,
-            idle=self._settings.body if idle is None else idle,
-            on_end=self._ended,
-        )
-        self._arriving.add(arriving)
-        tell(arriving.status, arriving.headers)
+            arriving = self._arrives(head, trip, deadline, idle)
+        except asyncio.CancelledError as cancelled:
+            raise trip.reason(cancelled) from None
+        finally:
+            trip.stop()
+        tell(head.status, head.headers)
         return arriving
-
-    def _whole(self, request: HTTPRequest, trip: Trip) -> Awaitable[HTTPResponse]:
-        """Ask, and read the whole answer. A plain method that gives a coroutine: each frame of a call costs memory."""
-        raise NotImplementedError
 
     async def _begun(self, request: HTTPRequest, trip: Trip) -> Head:
         """Ask, and read only the head of the answer."""
         raise NotImplementedError
 
-    async def _close_arriving(self) -> None:
-        """For `aclose`: no more requests, and no more of the answers under way."""
+    async def _body(self, head: Head, trip: Trip) -> bytes:
+        """The whole body, decompressed. The connection is kept only where its end was read."""
+        source, bound = head.source, self._settings.max_body
+        pieces: list[bytes] = []
+        size = 0
+        clean = False
+        try:
+            trip.enter("body")
+            while piece := await source.next():
+                pieces.append(piece)
+                size += len(piece)
+                if size > bound:
+                    raise too_large(bound, trip.url)
+                trip.enter("body")
+            clean = True
+        finally:
+            await source.release(clean)
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return decoded(body, head.headers.get("content-encoding", "").strip().lower(), bound, trip.url)
+
+    def _arrives(self, head: Head, trip: Trip, deadline: float | None, idle: float | None) -> Arriving:
+        trip.phase = "body"
+        arriving = Arriving(
+            *head,
+            url=trip.url,
+            deadline=deadline,
+            idle=self._settings.body if idle is None else idle,
+            on_end=self._ended,
+        )
+        self._arriving.add(arriving)
+        return arriving
+
+    async def _end_all(self) -> None:
+        """For `aclose`: no more requests; those under way, and the answers under way, end with an error."""
         self._closed = True
+        await self._trips.end()
         for arriving in list(self._arriving):
             await arriving.aclose()
 

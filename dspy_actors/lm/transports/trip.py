@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
-from typing import Self
+from contextvars import Context
 
-from dspy_actors.errors import LMTimeoutError
-from dspy_actors.lm.transports.base import OnSent, TransportSettings, bare
+from dspy_actors.errors import LMError, LMTimeoutError
+from dspy_actors.lm.transports.base import OnSent, TransportSettings, bare, transport_error
 from dspy_actors.lm.transports.observed import ask_again
 
 _WORDS = {
@@ -20,26 +19,65 @@ _WORDS = {
 _NEVER = float("inf")
 
 
-class Trip:
-    """The phase a request is in, whether it was sent, and its timer. `with` it around all the request waits for.
+class Trips:
+    """The trips of one transport that are under way, and what they share. Belongs to one loop's thread."""
 
-    A limit that passes cancels the task that stands inside and comes out as `LMTimeoutError`. The timer is armed once
-    for most requests: a later limit is only written down, and the timer looks at it when it goes off.
+    __slots__ = ("_over", "context", "loop", "settings", "under_way")
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.settings = settings
+        self.context = Context()
+        """What the timers run in: they read no variable, and a copy of the task's own for each would be one more."""
+        self.under_way: set[Trip] = set()
+        self._over: asyncio.Future[None] | None = None
+
+    async def end(self) -> None:
+        """The transport was closed: end each trip with an error that says so, and wait until it has left."""
+        while self.under_way:
+            for trip in list(self.under_way):
+                trip.interrupt(transport_error("the transport was closed", trip.url, "closed"))
+            self._over = self._over or self.loop.create_future()
+            await asyncio.shield(self._over)
+
+    def left(self, trip: Trip) -> None:
+        """`trip` is over."""
+        self.under_way.discard(trip)
+        if self._over is not None and not self.under_way:
+            over, self._over = self._over, None
+            over.set_result(None)
+
+
+class Trip:
+    """The phase a request is in, whether it was sent, and its timer. Made and used by the task that waits for it.
+
+    A limit that passes, and `interrupt`, cancel that task; `reason` turns the cancellation into the error that says
+    why. The timer is armed once for most requests: a later limit is only written down, and the timer looks at it when
+    it goes off.
+
+    ```python
+    trip = Trip(trips, url, deadline, on_sent)
+    try:
+        ...
+    except asyncio.CancelledError as cancelled:
+        raise trip.reason(cancelled) from None
+    finally:
+        trip.stop()
+    ```
     """
 
     __slots__ = (
         "_armed",
         "_cancelling",
         "_deadline",
-        "_expired",
         "_first_byte",
-        "_loop",
         "_on_sent",
-        "_settings",
         "_since",
         "_task",
         "_timer",
+        "_trips",
         "_until",
+        "_why",
         "fresh",
         "phase",
         "sent",
@@ -48,48 +86,56 @@ class Trip:
 
     def __init__(
         self,
+        trips: Trips,
         url: str,
-        settings: TransportSettings,
         deadline: float | None,
         on_sent: OnSent | None,
         first_byte: float | None = None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._settings = settings
+        """Raises `LMTimeoutError` where the deadline has passed."""
+        self._trips = trips
         self._deadline = _NEVER if deadline is None else deadline
         self._on_sent = on_sent
-        self._first_byte = settings.first_byte if first_byte is None else first_byte
-        self._since = self._loop.time()
-        self._task: asyncio.Task[object] | None = None
-        self._cancelling = 0
-        self._expired = False
+        self._first_byte = trips.settings.first_byte if first_byte is None else first_byte
+        self._since = trips.loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._armed = self._until = _NEVER
+        self._why: LMError | None = None
         self.url = url
         self.phase = "queue"
         self.sent = False
         self.fresh = False
         """Whether the attempt under way made its own connection."""
-
-    def __enter__(self) -> Self:
         if self._deadline <= self._since:
             raise self._late()
-        self._task = task = asyncio.current_task()
+        task = asyncio.current_task()
         assert task is not None
+        self._task = task
         self._cancelling = task.cancelling()
-        return self
+        trips.under_way.add(self)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        task, self._task = self._task, None
+    def interrupt(self, why: LMError) -> None:
+        """End the trip with this error. The first reason counts."""
+        if self._why is None:
+            self._why = why
+            self._task.cancel()
+
+    def reason(self, cancelled: asyncio.CancelledError) -> BaseException:
+        """What the cancelled task raises: who cancelled it beside us is to hear of that, and not of our error."""
+        why, self._why = self._why, None
+        if why is None or self._task.uncancel() > self._cancelling:
+            return cancelled
+        return why
+
+    def stop(self) -> None:
+        """The trip is over, however it went."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._expired:  # who cancelled the task beside us is to hear of it, and not of the limit
-            assert task is not None
-            if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-                raise self._late()
+        if self._why is not None:  # it came to its end although it was to be cancelled
+            self._why = None
+            self._task.uncancel()
+        self._trips.left(self)
 
     def queue(self) -> None:
         """The request waits for a connection as long as its deadline lets it."""
@@ -100,8 +146,8 @@ class Trip:
     def enter(self, phase: str) -> None:
         """The request is in `phase` from now on and may stay there as long as the settings say."""
         self.phase = phase
-        limit: float = self._first_byte if phase == "first_byte" else getattr(self._settings, phase)
-        self._until = until = min(self._loop.time() + limit, self._deadline)
+        limit: float = self._first_byte if phase == "first_byte" else getattr(self._trips.settings, phase)
+        self._until = until = min(self._trips.loop.time() + limit, self._deadline)
         if until < self._armed:
             self._arm()
 
@@ -131,22 +177,21 @@ class Trip:
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._armed = self._until
-        self._timer = self._loop.call_at(self._until, self._look)
+        self._armed = until = self._until
+        self._timer = self._trips.loop.call_at(until, self, context=self._trips.context)
 
-    def _look(self) -> None:
+    def __call__(self) -> None:
         """The timer went off: has the limit passed, or was it moved?"""
         self._timer = None
-        if self._loop.time() < self._until:
+        if self._trips.loop.time() < self._until:
             self._arm()
-        elif self._task is not None:
-            self._expired = True
+        else:
             self._armed = -_NEVER  # no other one: the cancellation is on its way
-            self._task.cancel()
+            self.interrupt(self._late())
 
     def _late(self) -> LMTimeoutError:
         """The error for a limit that passed now: of the phase, or `total` where it was the caller's deadline."""
-        now = self._loop.time()
+        now = self._trips.loop.time()
         total = self._deadline <= now
         text = f"{bare(self.url)}: {_WORDS[self.phase]}; gave up after {now - self._since:.3g} s"
         if total:
