@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
-from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.helpers import TimerNoop
-from multidict import istr
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from dspy_actors.errors import LMTransportError
@@ -23,7 +22,6 @@ from dspy_actors.lm.transports.base import (
     HTTPRequest,
     Take,
     TransportSettings,
-    keep_alive_options,
     proxy_from_environment,
     tls_context,
     transport_error,
@@ -199,8 +197,11 @@ class _Source:
 class _Body(aiohttp.Payload):
     """The request's bytes; tells the trip when the socket has taken the last of them."""
 
-    def __init__(self, value: bytes, trip: Trip) -> None:
-        super().__init__(value)
+    _encoding = _filename = None
+    _headers = CIMultiDict({"content-type": "application/octet-stream"})
+
+    def __init__(self, value: bytes, trip: Trip) -> None:  # `Payload`'s would make such headers for each request
+        self._value = value
         self._size = len(value)
         self._trip = trip
 
@@ -221,8 +222,6 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._known: WeakSet[object] = WeakSet()
-        self._socket_options = keep_alive_options()
         protocol: type[ResponseHandler] = ChunkedHandler
         self._factory = partial(protocol, loop=self._loop)
 
@@ -235,13 +234,7 @@ class _Connector(aiohttp.TCPConnector):
             connection = await self.connect(asked, _UNTRACED, _NO_LIMITS)
         protocol = connection.protocol
         assert isinstance(protocol, ChunkedHandler)
-        if protocol not in self._known:
-            self._known.add(protocol)
-            trip.fresh = True
-            if connection.transport is not None:
-                socket = connection.transport.get_extra_info("socket")
-                for option in self._socket_options:
-                    socket.setsockopt(*option)
+        trip.fresh, protocol.fresh = protocol.fresh, False
         protocol.set_response_params(
             timer=_UNTIMED, skip_payload=asked.method == "HEAD", read_until_eof=True, auto_decompress=False
         )

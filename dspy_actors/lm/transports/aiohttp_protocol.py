@@ -1,4 +1,4 @@
-"""`ChunkedHandler`: aiohttp's protocol, but for the chunks of an answer that is streamed."""
+"""`ChunkedHandler`: aiohttp's protocol, but for the chunks of an answer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 
 from aiohttp.client_proto import ResponseHandler
 
+from dspy_actors.lm.transports.base import keep_alive_options
 from dspy_actors.lm.transports.chunked_body import ChunkedBody
 
 _HEAD = 64 * 1024
@@ -31,13 +32,21 @@ class ChunkedHandler(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
+        self.fresh = True
+        """Whether the connection carried no request yet."""
         self.body: ChunkedBody | None = None
         """The body of the answer under way, where it comes in chunks that were expected."""
         self._expects = False
         self._begun = b""
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        socket = transport.get_extra_info("socket")
+        for option in keep_alive_options() if socket is not None else ():
+            socket.setsockopt(*option)
+
     def expect(self) -> None:
-        """The answer to the request that is about to be sent will be streamed."""
+        """A request is about to be sent."""
         self.body, self._expects, self._begun = None, True, b""
 
     def end(self, clean: bool) -> None:
