@@ -7,6 +7,7 @@ from supervisors.actor import Actor
 from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.errors import SpecError
 from supervisors.exits import Exit
+from supervisors.kernel import Kernel
 
 STOP_SECONDS = 5.0
 
@@ -14,32 +15,34 @@ STOP_SECONDS = 5.0
 class IOLoop(Actor):
     """Owns one thread with one asyncio loop, installed in the kernel as the dispatcher called `name`.
 
-    Only our own code runs on it: workers, transports, providers. It ends with its loop and its loop ends with it; its
-    supervisor is rest_for_one, so the workers that lived on the old loop are started again on the new one. Each
-    runtime has a loop of its own name, so two of them live in one system.
+    Only our own code runs on it: workers, transports, providers. Its supervisor is rest_for_one, so the workers are
+    started again on the loop of its successor. Each runtime has a loop of its own name, so two of them live in one
+    system.
+
+    The loop outlives the actor until those that lean on it were stopped, in order: then its successor ends it, or its
+    supervisor that ends (`end_loop`). Were it gone before, each worker would die of that by itself, and their pools
+    would start them again where there is no loop.
 
     Messages: none.
     """
 
     def init(self, name: str, pulse: Pulse) -> None:
-        self.loop_name = name
-        self._bury_predecessor()
-        self.loop = LoopDispatcher(name)
-        self.kernel.install(name, self.loop)
-        self.loop.start()
+        end_loop(self.kernel, name)
+        loop = LoopDispatcher(name)
+        self.kernel.install(name, loop)
+        loop.start()
         pulse.begin()
-        self.beating = self.loop.run(pulse.beat())
+        self.beating = loop.run(pulse.beat())
 
     def terminate(self, exit: Exit) -> None:
         self.beating.cancel()
-        self.kernel.uninstall(self.loop_name, self.loop)
-        self.loop.stop(STOP_SECONDS)
 
-    def _bury_predecessor(self) -> None:
-        """End the loop of one that was fenced, so could not end it itself."""
-        try:
-            left = self.kernel.dispatcher(self.loop_name)
-        except SpecError:
-            return
-        self.kernel.uninstall(self.loop_name, left)
-        left.stop(STOP_SECONDS)
+
+def end_loop(kernel: Kernel, name: str) -> None:
+    """End the loop called `name`, if there is one; what still lives on it is fenced. Blocks, 5 seconds at most."""
+    try:
+        left = kernel.dispatcher(name)
+    except SpecError:
+        return
+    kernel.uninstall(name, left)
+    left.stop(STOP_SECONDS)

@@ -11,10 +11,11 @@ from dspy_actors.cache.manager import CacheManager
 from dspy_actors.cache.table import Table
 from dspy_actors.cache.tiers import DISK_WRITER, AnswerCache
 from dspy_actors.lm.guard_actors import BreakerManager, BudgetManager, LimiterManager, UsageStore
-from dspy_actors.lm.io_loop import IOLoop
+from dspy_actors.lm.io_loop import IOLoop, end_loop
 from dspy_actors.lm.pools import POOLS, LMPools, PoolPlan
 from dspy_actors.lm.pulse import Pulse
 from dspy_actors.quarantine.manager import QUARANTINE, QuarantinePlan
+from supervisors.exits import Exit
 from supervisors.spec import ChildSpec
 from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
@@ -40,6 +41,7 @@ class LMSupervisor(Supervisor):
 
     def init(self, plan: LMPlan) -> None:  # type: ignore[override]
         via = plan.pools.registry.via
+        self._io_loop = plan.io_loop
         super().init(
             [
                 ChildSpec("guards", GuardSupervisor, args=(plan,), shutdown=10.0),
@@ -50,6 +52,11 @@ class LMSupervisor(Supervisor):
             max_restarts=3,
             max_seconds=30.0,
         )
+
+    def terminate(self, exit: Exit) -> None:
+        """Stop the children, then the loop, on which nobody is left."""
+        super().terminate(exit)
+        end_loop(self.kernel, self._io_loop)
 
 
 class GuardSupervisor(Supervisor):

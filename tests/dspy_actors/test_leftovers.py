@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
 
 from dspy_actors.envelope import Envelope
 from dspy_actors.lm.guards import LMCall
+from supervisors.supervisor import Supervisor
+from supervisors.system import System
 from supervisors.testing import wait_until
 from tests.dspy_actors.programs import PATIENCE, Ask, AskLater, qa, runtime
 
@@ -40,3 +43,18 @@ def test_nothing_is_kept_of_a_runtime_that_has_ended() -> None:
     there = weakref.ref(rt)
     del rt
     wait_until(lambda: gc.collect() >= 0 and there() is None)
+
+
+def io_loops() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("supervisors-io of")]
+
+
+def test_the_io_loop_ends_with_a_runtime_in_a_system_that_goes_on() -> None:
+    rt = runtime()
+    with System() as system:
+        child = rt.child_spec()
+        system.start_child(child)
+        rt.start(qa())(question="blue")
+        assert len(io_loops()) == 1
+        system.root.call(Supervisor.terminate_child, child.id)
+        assert io_loops() == []

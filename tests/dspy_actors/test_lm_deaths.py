@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from structlog.testing import capture_logs
+
 from dspy_actors.cache.manager import CacheManager
 from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.io_loop import IOLoop
 from dspy_actors.runtime import Runtime
+from supervisors.exits import Exit, Normal, Shutdown
+from supervisors.testing import wait_until
 from tests.dspy_actors.drilling import guarded
 from tests.dspy_actors.over_http import KILLED, ends, of_class, submit, worker
 from tests.dspy_actors.programs import PATIENCE, SOON, Ask, Gate, qa, runtime
@@ -102,8 +107,31 @@ def test_a_crash_of_the_io_loop_restarts_it_and_what_leans_on_it_and_nothing_els
     loop = of_class(fast, IOLoop)
     loop.exit(KILLED)
     loop.down().get(PATIENCE)
+    program(question="meanwhile")
+    wait_until(lambda: fast.system.restarts >= 2)
     program(question="after")
     assert fast.system.restarts == 2
+
+
+@pytest.mark.parametrize("exit", [KILLED, Shutdown("by hand"), Normal()], ids=str)
+def test_the_end_of_the_io_loop_is_the_only_one_that_is_reported(fast: Runtime, stub: StubServer, exit: Exit) -> None:
+    stub.control(plan=[{"times": 4, "fault": "hold"}])
+    replies = submit(fast.start(qa()), 4)
+    stub.wait("held>=4")
+    loop = of_class(fast, IOLoop)
+    with capture_logs() as written:
+        loop.exit(exit)
+        assert ends(replies) == ["ok"] * 4
+        wait_until(lambda: bool(written))
+    assert [(each["error_context"], each["offender"]["id"]) for each in written] == [("child_terminated", "io loop")]
+
+
+def test_nothing_is_reported_at_the_end_of_a_runtime_with_calls_under_way(stub: StubServer) -> None:
+    stub.control(fault="hold")
+    with capture_logs() as written, guarded(stub) as rt:
+        submit(rt.start(qa()), 4)
+        stub.wait("held>=4")
+    assert written == []
 
 
 def test_new_calls_work_after_the_io_loop_crashed(rt: Runtime, stub: StubServer) -> None:
