@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dspy_actors.cache.codec import UnreadableEntry, decode, encode
 from dspy_actors.errors import LMConfigurationError
@@ -20,6 +21,7 @@ from dspy_actors.sqlite_file import SqliteFile
 from supervisors.actor import Actor
 from supervisors.errors import MailboxFull, SystemStopped
 from supervisors.exits import Exit
+from supervisors.ref import Ref
 from supervisors.telemetry import Telemetry
 
 SCHEMA_VERSION = 1
@@ -130,6 +132,16 @@ class DiskCache:
             else:
                 self._hits += 1
         return found
+
+    def file(self, writer: Ref[Any] | None, key: bytes, response: LMResponse) -> None:
+        """Have `writer`, a `DiskWriter`, keep an answer; where it cannot take it, that is counted as dropped."""
+        try:
+            if writer is not None:
+                writer.cast(DiskWriter.keep, key, response)
+                return
+        except (MailboxFull, SystemStopped):
+            pass
+        self.drop()
 
     def write(self, connection: sqlite3.Connection, entries: list[tuple[bytes, LMResponse]]) -> None:
         """Commit entries in one transaction; called by the writer, in its thread. Raises what SQLite raises."""
@@ -283,7 +295,3 @@ class DiskWriter(Actor):
         if self.connection is not None:
             self.connection.close()
             self.connection = None
-
-
-WRITE_REFUSED = (MailboxFull, SystemStopped)
-"""What a `keep` that cannot be taken raises: the write is dropped."""

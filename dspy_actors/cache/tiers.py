@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from dspy_actors.cache.disk import WRITE_REFUSED, DiskCache, DiskWriter
 from dspy_actors.cache.table import Table, is_cacheable, size_of
 from dspy_actors.cache.watched import HIT, MISS
 from dspy_actors.errors import LMError, LMInvalidRequestError, LMUnsupportedModelError
 from dspy_actors.messages import LMResponse
 from supervisors.registry import Registry
 from supervisors.telemetry import Telemetry
+
+if TYPE_CHECKING:  # SQLite is loaded with the first runtime that names a file
+    from dspy_actors.cache.disk import DiskCache
 
 NEGATIVE_SECONDS = 30.0
 """How long a request that the provider called invalid is refused without asking again."""
@@ -74,16 +77,8 @@ class AnswerCache:
         if not is_cacheable(response):
             return
         self.table.put(key, response, size_of(response))
-        if self.disk is None:
-            return
-        writer = self._registry.whereis(DISK_WRITER)
-        if writer is None:
-            self.disk.drop()
-            return
-        try:
-            writer.cast(DiskWriter.keep, key, response)
-        except WRITE_REFUSED:
-            self.disk.drop()
+        if self.disk is not None:
+            self.disk.file(self._registry.whereis(DISK_WRITER), key, response)
 
     def disk_reading(self) -> dict[str, object] | None:
         """The counts of the file, and how many writes wait in `backlog`; `None` where there is no file."""

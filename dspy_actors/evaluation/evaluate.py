@@ -26,7 +26,7 @@ from dspy_actors.evaluation.job import Job, Row
 from dspy_actors.evaluation.judge import Judge, Metric, check_metric
 from dspy_actors.evaluation.result import EvaluationResult, Scored
 from dspy_actors.example import Example
-from dspy_actors.lm.classify import is_retryable
+from dspy_actors.lm.verdicts import is_retryable
 from dspy_actors.modules.fingerprint import fingerprint, function_mark
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from json import loads
 from math import isfinite
-from typing import Literal, TypeAlias
 
 from dspy_actors.errors import (
     ContextWindowExceededError,
@@ -23,14 +22,13 @@ from dspy_actors.errors import (
     LMInvalidRequestError,
     LMRateLimitError,
     LMServerError,
-    LMStreamAssemblyError,
     LMTimeoutError,
-    LMTransportError,
     LMUnexpectedError,
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
 )
 from dspy_actors.lm.error_codes import BY_CODE, STATUSES
+from dspy_actors.lm.verdicts import NOT_READY, KeyEffect, is_provider_failure, is_retryable, key_effect
 
 _BY_STATUS: Mapping[int, type[LMError]] = {
     401: LMAuthError,
@@ -58,13 +56,6 @@ _NO_FEATURE = re.compile(
 _WRONG_KEY = re.compile(r"api[ _-]?key (is )?(not valid|invalid)|(invalid|incorrect) api[ _-]?key", re.IGNORECASE)
 _NOT_READY = re.compile(r"\bloading (the )?model|model is (still |currently )?loading", re.IGNORECASE)
 _SECRETS = re.compile(r"(sk-|bearer\s+|key[=:]\s*)[A-Za-z0-9_\-.*]{6,}", re.IGNORECASE)
-
-
-NOT_READY = "not_ready"
-"""The `provider_code` of a server that still loads its model: it has not failed, it has not begun."""
-
-KeyEffect: TypeAlias = Literal["none", "refused", "no_money"]
-"""What an answer says of the key it was asked with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,35 +180,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return waited if waited >= 0 else None
-
-
-def is_retryable(error: BaseException) -> bool:
-    """Whether the same request may do better a moment later. The class says most of it, status and code the rest."""
-    if not isinstance(error, LMError):
-        return False
-    if isinstance(error, LMTransportError):
-        return error.provider_code not in ("certificate", "too_large", "url", "closed", "encoding", "header")
-    if isinstance(error, LMServerError):
-        return error.status not in (501, 505)
-    if isinstance(error, LMStreamAssemblyError):
-        return not error.partial
-    return error.retryable
-
-
-def is_provider_failure(error: BaseException) -> bool:
-    """Whether a circuit breaker counts it against the provider: it failed or was silent, not "you are too fast"."""
-    if isinstance(error, LMServerError):
-        return error.status not in (409, 425) and error.provider_code != NOT_READY
-    if isinstance(error, LMTimeoutError):
-        return error.phase != "queue"
-    return isinstance(error, (LMTransportError, LMUnexpectedError, LMStreamAssemblyError))
-
-
-def key_effect(error: BaseException) -> KeyEffect:
-    """Whether the key is wrong (401) or out of money. A 403 is about what the account may do, not about the key."""
-    if isinstance(error, LMBillingError):
-        return "no_money"
-    return "refused" if isinstance(error, LMAuthError) and error.status != 403 else "none"
 
 
 def _meant(refusal: Refusal) -> int:

@@ -13,13 +13,13 @@ from types import MappingProxyType
 from dspy_actors.envelope import CLASSES, Priority
 from dspy_actors.errors import CircuitOpen, LMError, LMRateLimitError, LMTimeoutError
 from dspy_actors.lm.breaker import SLOW, SUCCESS, Breaker, Permit, Verdict
-from dspy_actors.lm.classify import is_provider_failure
 from dspy_actors.lm.estimate import Estimator
 from dspy_actors.lm.hedge import Lane
 from dspy_actors.lm.limiter import Need, Reservation
 from dspy_actors.lm.line import Ending, Line
 from dspy_actors.lm.rate_headers import SILENT, read_rate_headers
 from dspy_actors.lm.retry_budget import RetryBudget
+from dspy_actors.lm.verdicts import is_provider_failure
 from dspy_actors.messages import LMRequest, LMResponse
 from supervisors.clock import Clock
 from supervisors.reply import Reply

@@ -9,7 +9,6 @@ then, with half as many under way.
 from __future__ import annotations
 
 import math
-from statistics import median
 
 START = 8
 """The first bound where the latency is followed; it doubles with each round of answers until a queue shows. A refusal
@@ -100,6 +99,8 @@ class InFlight:
                 self._look()
 
     def _look(self) -> None:
+        from statistics import median  # only where the latency is followed
+
         took = median(self._round)
         self._round.clear()
         self._quickest = (min(self._quickest[0], took), self._quickest[1])

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dspy_actors.arguments import a, numbers, wholes
-from dspy_actors.cache.disk import DiskCache
 from dspy_actors.cache.flight import SingleFlight
 from dspy_actors.cache.table import Table
 from dspy_actors.cache.tiers import AnswerCache
@@ -36,12 +35,16 @@ from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.worker import worker_class
 from dspy_actors.messages import LMResponse
-from dspy_actors.quarantine.file import QuarantineFile
 from dspy_actors.quarantine.manager import QuarantinePlan, waker
 from dspy_actors.quarantine.settings import QuarantineSettings
 from dspy_actors.quarantine.state import Quarantine
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
+from supervisors.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from dspy_actors.cache.disk import DiskCache
+    from dspy_actors.quarantine.file import QuarantineFile
 
 LATE = 0.25
 """Seconds of lag from which the io loop is too late for the runtime to call itself ready."""
@@ -100,10 +103,7 @@ class LMLayer:
             clock, max_entries=settings.cache_entries, max_bytes=settings.cache_bytes, ttl=settings.cache_seconds
         )
         refusals: Table[bytes, LMError] = Table(clock, max_entries=10_000)
-        disk = None
-        if settings.cache_path is not None:
-            disk = DiskCache(Path(settings.cache_path), seconds=settings.cache_disk_seconds, telemetry=kernel.telemetry)
-        self.cache = AnswerCache(table, refusals, disk, registry, kernel.telemetry)
+        self.cache = AnswerCache(table, refusals, _disk(settings, kernel.telemetry), registry, kernel.telemetry)
         self.usage = UsageLog(settings.prices)
         self.book = BudgetBook(settings.budgets, settings.session_budgets)
         self.gatehouse = Gatehouse(settings.guarding, clock, kernel.telemetry)
@@ -123,9 +123,7 @@ class LMLayer:
         )
         self.pulse = Pulse()
         self.quarantine = Quarantine(settings.quarantine, clock, wake=waker(registry))
-        path = settings.quarantine.path
-        file = None if path is None else QuarantineFile(path)
-        quarantine = QuarantinePlan(self.quarantine, kernel.telemetry, file)
+        quarantine = QuarantinePlan(self.quarantine, kernel.telemetry, _quarantine_file(settings.quarantine))
         self.plan = LMPlan(io_loop, self.pulse, pools, self.cache, self.beside, quarantine)
 
     def health(self, lm: LM | None = None) -> dict[str, object]:
@@ -190,3 +188,21 @@ class LMLayer:
             breaker.reading(now).state is State.HALF_OPEN or breaker.reading(now).retry_after == 0.0
             for breaker in self.gatehouse.breakers_of(lm.config)
         )
+
+
+def _disk(settings: LayerSettings, telemetry: Telemetry) -> DiskCache | None:
+    """The persistent cache, where a file is named: SQLite is loaded here."""
+    if settings.cache_path is None:
+        return None
+    from dspy_actors.cache.disk import DiskCache
+
+    return DiskCache(Path(settings.cache_path), seconds=settings.cache_disk_seconds, telemetry=telemetry)
+
+
+def _quarantine_file(settings: QuarantineSettings) -> QuarantineFile | None:
+    """The quarantine's file, where one is named: SQLite is loaded here."""
+    if settings.path is None:
+        return None
+    from dspy_actors.quarantine.file import QuarantineFile
+
+    return QuarantineFile(settings.path)

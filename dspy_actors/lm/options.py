@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import lru_cache
 
 from dspy_actors.errors import LMConfigurationError
@@ -51,6 +50,8 @@ def _refuse_slip(where: str, name: str) -> None:
 
 @lru_cache(maxsize=256)
 def _meant_by(name: str) -> str | None:
+    from difflib import get_close_matches  # only for a name that is not known
+
     return next(iter(get_close_matches(str(name), sorted(_KNOWN), 1, _CLOSE)), None)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 from dspy_actors.errors import LMError, LMTimeoutError
-from dspy_actors.lm.classify import is_retryable
+from dspy_actors.lm.verdicts import is_retryable
 
 
 @dataclass(frozen=True, slots=True)

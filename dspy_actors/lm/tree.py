@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dspy_actors.cache.disk import DiskWriter
 from dspy_actors.cache.manager import CacheManager
 from dspy_actors.cache.table import Table
 from dspy_actors.cache.tiers import DISK_WRITER, AnswerCache
@@ -14,7 +13,7 @@ from dspy_actors.lm.guard_actors import BreakerManager, BudgetManager, LimiterMa
 from dspy_actors.lm.io_loop import IOLoop, end_loop
 from dspy_actors.lm.pools import POOLS, LMPools, PoolPlan
 from dspy_actors.lm.pulse import Pulse
-from dspy_actors.quarantine.manager import QUARANTINE, QuarantinePlan
+from dspy_actors.quarantine.manager import QUARANTINE, QuarantineManager, QuarantinePlan
 from supervisors.exits import Exit
 from supervisors.spec import ChildSpec
 from supervisors.strategies import Strategy
@@ -73,7 +72,11 @@ class GuardSupervisor(Supervisor):
                 ChildSpec("limiters", LimiterManager, args=(plan.pools.gatehouse,), name=via("limiters")),
                 ChildSpec("breakers", BreakerManager, args=(plan.pools.gatehouse,), name=via("breakers")),
                 ChildSpec(
-                    "quarantine", plan.quarantine.manager, args=(plan.quarantine,), name=via(QUARANTINE), shutdown=10.0
+                    "quarantine",
+                    _manager(plan.quarantine),
+                    args=(plan.quarantine,),
+                    name=via(QUARANTINE),
+                    shutdown=10.0,
                 ),
             ],
             strategy=Strategy.ONE_FOR_ONE,
@@ -86,5 +89,16 @@ def _writer(plan: LMPlan) -> list[ChildSpec]:
     """The writer of the persistent cache, where there is one."""
     if plan.cache.disk is None:
         return []
+    from dspy_actors.cache.disk import DiskWriter
+
     name = plan.pools.registry.via(DISK_WRITER)
     return [ChildSpec("cache writer", DiskWriter, args=(plan.cache.disk,), name=name, shutdown=10.0)]
+
+
+def _manager(plan: QuarantinePlan) -> type[QuarantineManager]:
+    """The quarantine's actor: one that writes a file has a thread of its own."""
+    if plan.file is None:
+        return QuarantineManager
+    from dspy_actors.quarantine.filing import FilingManager
+
+    return FilingManager

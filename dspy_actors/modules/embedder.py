@@ -9,7 +9,7 @@ from dspy_actors.errors import InputError, LMConfigurationError
 from dspy_actors.example import Prediction
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import KeySource
-from dspy_actors.lm.providers.vectors import MAX_TEXTS, unpack
+from dspy_actors.lm.vector_text import MAX_TEXTS, unpack
 from dspy_actors.messages import LMRequest, Message
 from dspy_actors.modules.module import Module
 from dspy_actors.runner import require_frame, settle

@@ -22,8 +22,8 @@ from dspy_actors.errors import (
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
 )
-from dspy_actors.lm.classify import is_provider_failure, is_retryable
 from dspy_actors.lm.providers.anthropic import DEFAULT_MAX_TOKENS, Messages
+from dspy_actors.lm.verdicts import is_provider_failure, is_retryable
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse, Message, TextPart, Usage
 from dspy_actors.secret import Secret
 from tests.dspy_actors.providing import TURNS, ask_in, said_in

@@ -25,7 +25,8 @@ from dspy_actors.errors import (
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
 )
-from dspy_actors.lm.classify import classify, is_provider_failure, is_retryable, judge, key_effect, retry_after
+from dspy_actors.lm.classify import classify, judge, retry_after
+from dspy_actors.lm.verdicts import is_provider_failure, is_retryable, key_effect
 
 
 def openai(status: int, code: str | None, kind: str = "", message: str = "") -> LMError:

@@ -20,7 +20,8 @@ from dspy_actors.errors import (
 )
 from dspy_actors.example import Prediction
 from dspy_actors.lm.providers.base import Attempt
-from dspy_actors.lm.providers.vectors import Embeddings, unpack
+from dspy_actors.lm.providers.vectors import Embeddings
+from dspy_actors.lm.vector_text import unpack
 from dspy_actors.messages import LMRequest, LMResponse, Message, Usage
 from dspy_actors.modules.embedder import MAX_CHARACTERS, Embedder
 from dspy_actors.modules.module import Module

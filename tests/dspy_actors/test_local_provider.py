@@ -9,11 +9,11 @@ import pytest
 
 from dspy_actors.errors import LMError, LMServerError, LMTransportError, LMUnsupportedFeatureError
 from dspy_actors.lm.breaker_settings import BreakerSettings
-from dspy_actors.lm.classify import is_provider_failure, is_retryable
 from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.providers.local import LocalProvider
+from dspy_actors.lm.verdicts import is_provider_failure, is_retryable
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse, Message
 from dspy_actors.runtime import Runtime
 from dspy_actors.secret import Secret

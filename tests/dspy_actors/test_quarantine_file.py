@@ -19,7 +19,8 @@ from dspy_actors.cache.disk import DiskCache
 from dspy_actors.errors import QuarantineError
 from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.file import MARK, Filing, QuarantineFile, Row
-from dspy_actors.quarantine.manager import POLL_SECONDS, QUARANTINE, SWEEP_SECONDS, QuarantineManager
+from dspy_actors.quarantine.filing import POLL_SECONDS
+from dspy_actors.quarantine.manager import QUARANTINE, SWEEP_SECONDS, QuarantineManager
 from dspy_actors.runtime import Runtime
 from supervisors.clock import ManualClock
 from supervisors.exits import Crash

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from dspy_actors.errors import LMConfigurationError, LMError, LMNotConfiguredError
-from dspy_actors.lm.classify import key_effect
 from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.lm.providers.set_aside import SetAside, SetAsideKey
+from dspy_actors.lm.verdicts import key_effect
 from dspy_actors.secret import Secret
 
 

@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import Literal, TypeAlias, TypeVar
 
 from dspy_actors.errors import LMServerError, LMTransportError, LMUnsupportedFeatureError
-from dspy_actors.lm.classify import NOT_READY, classify
+from dspy_actors.lm.classify import classify
 from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, ProviderStream, checked_base_url
 from dspy_actors.lm.providers.dialect import Dialect
 from dspy_actors.lm.providers.listing import Listing, list_models
 from dspy_actors.lm.providers.openai import bearer_wire, dialect_of
 from dspy_actors.lm.transports.observed import ask_again
+from dspy_actors.lm.verdicts import NOT_READY
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """The dialect of OpenAI's embeddings, which local servers speak too: `model_type="embeddings"`.
 
-Each turn of the request is a text, each text of the answer a vector: its 32-bit floats in base64, little end first. So
-vectors take the way of every answer, through cache, limits and retries; `unpack` makes numbers of them.
+Each turn of the request is a text, each text of the answer a vector, packed. So vectors take the way of every answer,
+through cache, limits and retries.
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ from collections.abc import Mapping
 
 from dspy_actors.errors import LMConfigurationError, LMUnsupportedFeatureError
 from dspy_actors.lm.providers.dialect import Assembler, JSONObject, count, objects, options_of, text_or, unexpected
+from dspy_actors.lm.vector_text import MAX_TEXTS, unpack
 from dspy_actors.messages import LMRequest, LMResponse, Usage
-
-MAX_TEXTS = 2048
-"""How many texts one request may hold. Source: OpenAI's API description."""
-
-_FLOAT = 4
 
 
 class Embeddings:
@@ -64,15 +60,6 @@ class Embeddings:
     def assembler(self, request: LMRequest) -> Assembler:
         """See `Dialect.assembler`. Raises as `stream_body` does."""
         raise LMUnsupportedFeatureError("vectors are not streamed; ask for them whole")
-
-
-def unpack(vector: str) -> list[float]:
-    """The numbers of one text of an answer. Raises `ValueError` where it is no vector."""
-    raw = base64.b64decode(vector, validate=True)
-    if not raw or len(raw) % _FLOAT:
-        msg = f"{len(raw)} bytes are no 32-bit floats"
-        raise ValueError(msg)
-    return list(struct.unpack(f"<{len(raw) // _FLOAT}f", raw))
 
 
 def _packed(value: object) -> str:

@@ -1,0 +1,51 @@
+"""What follows from an error of a model: is it worth a retry, does a breaker count it, what of the key. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from dspy_actors.errors import (
+    LMAuthError,
+    LMBillingError,
+    LMError,
+    LMServerError,
+    LMStreamAssemblyError,
+    LMTimeoutError,
+    LMTransportError,
+    LMUnexpectedError,
+)
+
+NOT_READY = "not_ready"
+"""The `provider_code` of a server that still loads its model: it has not failed, it has not begun."""
+
+KeyEffect: TypeAlias = Literal["none", "refused", "no_money"]
+"""What an answer says of the key it was asked with."""
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether the same request may do better a moment later. The class says most of it, status and code the rest."""
+    if not isinstance(error, LMError):
+        return False
+    if isinstance(error, LMTransportError):
+        return error.provider_code not in ("certificate", "too_large", "url", "closed", "encoding", "header")
+    if isinstance(error, LMServerError):
+        return error.status not in (501, 505)
+    if isinstance(error, LMStreamAssemblyError):
+        return not error.partial
+    return error.retryable
+
+
+def is_provider_failure(error: BaseException) -> bool:
+    """Whether a circuit breaker counts it against the provider: it failed or was silent, not "you are too fast"."""
+    if isinstance(error, LMServerError):
+        return error.status not in (409, 425) and error.provider_code != NOT_READY
+    if isinstance(error, LMTimeoutError):
+        return error.phase != "queue"
+    return isinstance(error, (LMTransportError, LMUnexpectedError, LMStreamAssemblyError))
+
+
+def key_effect(error: BaseException) -> KeyEffect:
+    """Whether the key is wrong (401) or out of money. A 403 is about what the account may do, not about the key."""
+    if isinstance(error, LMBillingError):
+        return "no_money"
+    return "refused" if isinstance(error, LMAuthError) and error.status != 403 else "none"

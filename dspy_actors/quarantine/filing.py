@@ -1,0 +1,135 @@
+"""`FilingManager`: the quarantine's actor where there is a file; it writes it and takes over what others wrote."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from dspy_actors.errors import QuarantineError
+from dspy_actors.quarantine.file import Filing, Row
+from dspy_actors.quarantine.manager import QUARANTINE, QuarantineManager, QuarantinePlan, announce, warn
+from dspy_actors.quarantine.state import Change
+from supervisors.exits import Exit
+
+POLL_SECONDS = 2.0
+"""How often the file is looked at: within this time a release by another process or the command line is noticed."""
+
+
+class FilingManager(QuarantineManager):
+    """Also keeps the file: writes what has changed here, and takes over what others wrote, every two seconds.
+
+    A file that is locked or full is tried again; one that is broken is set aside. Calls never wait for it.
+    """
+
+    dispatcher = "thread"
+
+    def init(self, plan: QuarantinePlan) -> None:
+        assert plan.file is not None
+        self.file = plan.file
+        self.connection: sqlite3.Connection | None = None
+        self.opened: tuple[int, int] | None = None
+        self.revision = 0
+        self.trouble: str | None = None
+        super().init(plan)
+        self.exchange()
+        self.send_after(POLL_SECONDS, FilingManager.poll)
+
+    def look(self) -> None:
+        super().look()
+        if self.file.pending:
+            self.exchange()
+
+    def keep(self, change: Change) -> None:
+        if change.step != "probation":
+            filing = Filing(change.entry, held=change.step != "released", renewed=change.step == "renewed")
+            self.file.pending[change.entry.id] = filing
+
+    def poll(self) -> None:
+        """Look whether somebody else has written, and come back in two seconds."""
+        self.exchange()
+        self.send_after(POLL_SECONDS, FilingManager.poll)
+
+    def sweep(self) -> None:
+        super().sweep()
+        if self.connection is not None:
+            try:
+                self.file.purge(self.connection, self.quarantine.settings.seconds)
+            except sqlite3.DatabaseError as error:
+                self._failed(error)
+
+    def exchange(self) -> None:
+        """Write what is pending and take over what is new. What cannot be written stays pending."""
+        try:
+            self._exchange()
+            self.trouble = None
+            self.quarantine.unfiled = len(self.file.pending)
+        except sqlite3.DatabaseError as error:
+            self.quarantine.unfiled = len(self.file.pending)
+            self._failed(error)
+
+    def terminate(self, exit: Exit) -> None:
+        self.look()
+        self._disconnect()
+
+    def _exchange(self) -> None:
+        if self.connection is not None and self.file.identity() != self.opened:
+            self._disconnect()
+        if self.connection is None:
+            self.connection = self.file.connect()
+            self.opened = self.file.identity()
+            self._reconcile(self.connection)
+        filings = list(self.file.pending.values())
+        rows, self.revision = self.file.exchange(self.connection, filings, self.revision)
+        for each in filings:
+            if self.file.pending.get(each.entry.id) is each:
+                del self.file.pending[each.entry.id]
+        self._take_over(rows)
+
+    def _reconcile(self, connection: sqlite3.Connection) -> None:
+        """After opening: others' entries are taken over, and what the file lacks is filed again.
+
+        A row counts as a release of what is held here if it was written after that was set aside.
+        """
+        rows, self.revision = self.file.exchange(connection, (), 0)
+        held = {entry.id: entry for entry in self.quarantine.entries()}
+        pending = self.file.pending
+        known = {row.entry.id for row in rows}
+        for entry in held.values():
+            if entry.id not in known:
+                pending.setdefault(entry.id, Filing(entry, held=True))
+        self._take_over(
+            [
+                row
+                for row in rows
+                if row.entry.id not in pending
+                and (row.held or (row.entry.id in held and row.changed >= held[row.entry.id].last_at))
+            ]
+        )
+
+    def _take_over(self, rows: list[Row]) -> None:
+        for row in rows:
+            if row.held:
+                self.quarantine.adopt(row.entry)
+                continue
+            try:
+                self.quarantine.release(row.entry.id, "elsewhere")
+            except QuarantineError:  # it is not held here
+                continue
+        for change in self.quarantine.take_changes():
+            if change.why != "elsewhere":  # that is in the file already
+                self.keep(change)
+            announce(change, self.plan.telemetry)
+
+    def _failed(self, error: sqlite3.DatabaseError) -> None:
+        self._disconnect()
+        about = {"path": str(self.file.path), "reason": str(error)}
+        if not isinstance(error, sqlite3.OperationalError):  # it is broken, not just locked, full or gone
+            about["aside"] = str(self.file.set_aside())
+        if self.trouble != about["reason"]:  # told once, not every two seconds
+            self.trouble = about["reason"]
+            self.plan.telemetry.execute((QUARANTINE, "file"), {}, about)
+            warn(self.plan.telemetry, "quarantine.file", about)
+
+    def _disconnect(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
