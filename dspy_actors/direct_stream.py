@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, TypeAlias, cast, get_args
 
 from dspy_actors.envelope import Scope
 from dspy_actors.errors import DspyActorsError, InputError, LMNotConfiguredError
-from dspy_actors.hosting import RuntimeHost
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.options import check_options
@@ -15,6 +14,9 @@ from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest, Message, Role
 from dspy_actors.runner import Settings, checkpoint, current_frame, new_envelope
 from supervisors.reply import Reply
+
+if TYPE_CHECKING:
+    from dspy_actors.hosting import RuntimeHost
 
 Prompt: TypeAlias = str | Sequence[Message | Mapping[str, object]]
 """A user's turn, or a conversation; a turn may be written as `{"role": "user", "content": "text"}`."""

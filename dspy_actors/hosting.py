@@ -16,6 +16,7 @@ from dspy_actors.envelope import Envelope
 from dspy_actors.errors import Busy
 from dspy_actors.evaluation.job import Job
 from dspy_actors.example import Prediction
+from dspy_actors.lm.breaker_book import BreakerBook
 from dspy_actors.lm.layer import LMLayer
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
@@ -26,11 +27,12 @@ from dspy_actors.modules.input_guard import InputGuard
 from dspy_actors.modules.instance import InstancePlan, ModuleInstance
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
+from dspy_actors.modules.quarantine_book import QuarantineBook
 from dspy_actors.modules.record import Versions
 from dspy_actors.modules.results import Results
 from dspy_actors.modules.user_code import UserCode, cut_off, ended, in_our_words
 from dspy_actors.runner import Settings, Shows
-from dspy_actors.tree import EVALUATIONS, MODULES, TASKS
+from dspy_actors.tree import EVALUATIONS, MODULES, TASKS, RuntimePlan, RuntimeSupervisor
 from supervisors.actor import Ref
 from supervisors.clock import Clock
 from supervisors.dynamic import DynamicSupervisor
@@ -67,6 +69,8 @@ class RuntimeHost:
         self.instances: dict[Hashable, ChildSpec] = {}
         self._layer = layer
         self._client = layer.client
+        self.quarantine = QuarantineBook(layer.quarantine)
+        self.breakers = BreakerBook(layer.gatehouse)
         self._numbers = itertools.count(1)
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -76,6 +80,11 @@ class RuntimeHost:
         self._down = False
         self._idle: Reply[None] | None = None
         self._pauses: set[Reply[None]] = set()
+
+    def start_tree(self, name: str) -> Any:
+        """Start the tree of the runtime called `name`, again and again from what is published here; its root."""
+        plan = RuntimePlan(name, self.registry, self._layer.plan, self.went_down, self.instances)
+        return self.kernel.spawn(RuntimeSupervisor, plan, name=self.registry.via(name))
 
     # -- runner -------------------------------------------------------------------------------------------------
 
@@ -175,6 +184,7 @@ class RuntimeHost:
         """The tree stands."""
         self._down = self._user_code.down = False
         self._client.reopen()
+        self._layer.open()
 
     def went_down(self) -> None:
         """The tree has ended and nobody restarts it: every call that still waits ends now, with `ShuttingDown`."""

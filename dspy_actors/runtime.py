@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import Token
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dspy_actors.adapters.base import Adapter
 from dspy_actors.adapters.chat_adapter import ChatAdapter
@@ -16,11 +16,9 @@ from dspy_actors.batch import Mapped, map_rows
 from dspy_actors.direct_stream import Prompt, stream_prompt
 from dspy_actors.envelope import Priority
 from dspy_actors.errors import NoRuntime, ShuttingDown
-from dspy_actors.hosting import RuntimeHost
-from dspy_actors.lm.breaker_book import BreakerBook
 from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.guarding import Guarding
-from dspy_actors.lm.layer import LayerSettings, LMLayer
+from dspy_actors.lm.layer_settings import LayerSettings
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.prices import Price
@@ -29,14 +27,11 @@ from dspy_actors.lm.providers.servers import Servers
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.usage import LMCounters, LMNumbers
-from dspy_actors.lm.usage_log import UsageTotals
 from dspy_actors.modules.admission import Limits
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
-from dspy_actors.modules.quarantine_book import QuarantineBook
 from dspy_actors.quarantine.settings import QuarantineSettings
 from dspy_actors.runner import FRAME, Frame, Settings, ours, refuse_on_loop
-from dspy_actors.tree import RuntimePlan, RuntimeSupervisor
 from dspy_actors.using import Using
 from supervisors.actor import Ref
 from supervisors.clock import Clock
@@ -45,6 +40,13 @@ from supervisors.kernel import Kernel
 from supervisors.registry import Registry
 from supervisors.spec import ChildSpec, ChildType
 from supervisors.system import System
+
+if TYPE_CHECKING:  # what stands in the tree is loaded when a runtime starts
+    from dspy_actors.hosting import RuntimeHost
+    from dspy_actors.lm.breaker_book import BreakerBook
+    from dspy_actors.lm.layer import LMLayer
+    from dspy_actors.lm.usage_log import UsageTotals
+    from dspy_actors.modules.quarantine_book import QuarantineBook
 
 _NUMBERS = itertools.count(1)
 
@@ -156,7 +158,6 @@ class Runtime:
         self._layer: LMLayer | None = None
         self._system: System | None = None
         self._host: RuntimeHost | None = None
-        self._plan: RuntimePlan | None = None
         self._ended = False
         self._tokens: list[Token[Frame | None]] = []
 
@@ -211,23 +212,22 @@ class Runtime:
         return ChildSpec(self.name, self._start_tree, shutdown=30.0, type=ChildType.SUPERVISOR)
 
     def _start_tree(self, kernel: Kernel) -> Any:
-        if self._host is None or self._plan is None or self._host.kernel is not kernel:
-            self._host, self._plan = self._laid_out(kernel)
+        if self._host is None or self._host.kernel is not kernel:
+            self._host = self._laid_out(kernel)
         host = self._host
-        ref = kernel.spawn(RuntimeSupervisor, self._plan, name=self._registry.via(self.name))
+        ref = host.start_tree(self.name)
         host.came_up()
-        if self._layer is not None:
-            self._layer.open()
         if isinstance(ref, Ref):
             ref.down().add_done_callback(lambda down: self._tree_ended(host, down.take()))
         return ref
 
-    def _laid_out(self, kernel: Kernel) -> tuple[RuntimeHost, RuntimePlan]:
+    def _laid_out(self, kernel: Kernel) -> RuntimeHost:
         """What outlives a restart of the tree: the published state, and what leads to whoever stands in the tree."""
-        layer = LMLayer(self.name, self._layer_settings, kernel, self._registry, self._counters)
-        host = RuntimeHost(kernel, self._registry, layer, self.settings, self._limits, self._max_zombies)
-        self._layer = layer
-        return host, RuntimePlan(self.name, self._registry, layer.plan, host.went_down, host.instances)
+        from dspy_actors.hosting import RuntimeHost
+        from dspy_actors.lm.layer import LMLayer
+
+        self._layer = LMLayer(self.name, self._layer_settings, kernel, self._registry, self._counters)
+        return RuntimeHost(kernel, self._registry, self._layer, self.settings, self._limits, self._max_zombies)
 
     def _tree_ended(self, host: RuntimeHost, exit: Exit) -> None:
         """A tree that crashed is started again and its calls go on; one that was stopped takes them with it."""
@@ -376,12 +376,12 @@ class Runtime:
     @property
     def quarantine(self) -> QuarantineBook:
         """The inputs that are set aside: list, show, release, export, replay."""
-        return QuarantineBook(self._running_layer().quarantine)
+        return self._running().quarantine
 
     @property
     def breakers(self) -> BreakerBook:
         """The breakers, to be read, opened and reset by name."""
-        return BreakerBook(self._running_layer().gatehouse)
+        return self._running().breakers
 
     @property
     def system(self) -> System:

@@ -41,6 +41,7 @@ HEAVY = [
     "ray",
     "rich",
     "sqlalchemy",
+    "sqlite3",
     "starlette",
     "structlog",
 ]

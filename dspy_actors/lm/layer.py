@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dspy_actors.arguments import a, numbers, wholes
 from dspy_actors.cache.flight import SingleFlight
 from dspy_actors.cache.table import Table
 from dspy_actors.cache.tiers import AnswerCache
 from dspy_actors.cache.watched import WatchedTable
 from dspy_actors.errors import LMError
 from dspy_actors.lm.breaker import State
-from dspy_actors.lm.budget import Budget, BudgetBook
+from dspy_actors.lm.budget import BudgetBook
 from dspy_actors.lm.client import LMClient
 from dspy_actors.lm.gatehouse import Gatehouse
-from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.guards import make_guards
 from dspy_actors.lm.in_turn import InTurn
+from dspy_actors.lm.layer_settings import LayerSettings
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.pools import PoolPlan
-from dspy_actors.lm.prices import Price
-from dspy_actors.lm.providers.base import LMConfig, Provider
 from dspy_actors.lm.providers.key_state import HOPELESS, KeyState, key_state
-from dspy_actors.lm.providers.servers import Servers
-from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.pulse import Pulse
 from dspy_actors.lm.reach import WorkerFinder
-from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.tree import LMPlan
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
@@ -48,38 +41,6 @@ if TYPE_CHECKING:
 
 LATE = 0.25
 """Seconds of lag from which the io loop is too late for the runtime to call itself ready."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerSettings:
-    """How one runtime asks its models. `budgets` are by tenant, `session_budgets` by session, `prices` by model.
-
-    `knows_keys` says whether `open_provider` opens our own providers, so that what they do with keys is known.
-    """
-
-    open_provider: Callable[[LMConfig], Provider]
-    knows_keys: bool = False
-    set_aside: SetAside = field(default_factory=SetAside)
-    servers: Servers = field(default_factory=Servers)
-    guarding: Guarding = field(default_factory=Guarding)
-    streaming: StreamSettings = field(default_factory=StreamSettings)
-    prices: Mapping[str, Price] = field(default_factory=dict)
-    budgets: Mapping[str, Budget] = field(default_factory=dict)
-    session_budgets: Mapping[str, Budget] = field(default_factory=dict)
-    cache_entries: int = 100_000
-    cache_bytes: int = 64 * 1024 * 1024
-    cache_seconds: float = 1800.0
-    cache_path: str | Path | None = None
-    cache_disk_seconds: float = 7 * 86_400.0
-    quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
-
-    def __post_init__(self) -> None:
-        numbers("Runtime", above=0, cache_seconds=self.cache_seconds, cache_disk_seconds=self.cache_disk_seconds)
-        wholes("Runtime", least=1, cache_entries=self.cache_entries, cache_bytes=self.cache_bytes)
-        a((str, Path, type(None)), "Runtime", "cache_path", self.cache_path, "a path, or None")
-        a(StreamSettings, "Runtime", "streaming", self.streaming, "a StreamSettings")
-        a(QuarantineSettings, "Runtime", "quarantine", self.quarantine, "a QuarantineSettings")
-        a(Callable, "Runtime", "open_provider", self.open_provider, "a function of a config that gives a provider")  # type: ignore[arg-type]
 
 
 class LMLayer:
