@@ -68,7 +68,7 @@ message to itself, so a supervisor answers while a child does not come up.
     G18 G19              a registry is a table, not a process              it can neither die nor be unknown
     J02 J04              a task can be awaited by anybody, and again       pykka's futures can
     J06 J07              a tied task ends with its caller, not he with it  the caller learns of its crash when it waits
-    J09                  a function that does not stop is fenced           as H05
+    J09                  a function that does not stop is fenced           as H05; unreported, for its caller asked
     J18                  a failed item is a value of the stream            nothing is linked to it
     Q01                  partitions by a stable hash                       Python's hash of a str differs by process
     Z09                  auto_shutdown for dynamic supervisors             a batch is over when its last job is

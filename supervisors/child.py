@@ -66,6 +66,11 @@ class Entry:
         self.timer: Any = None
 
     @property
+    def is_unwanted(self) -> bool:
+        """Whether who is entitled to has asked for its end: that it was fenced is no news then."""
+        return False
+
+    @property
     def is_retrying(self) -> bool:
         return self.state == "restarting" or self.state == "waiting"
 

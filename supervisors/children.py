@@ -199,6 +199,8 @@ class Children:
 
     def report_end(self, entry: Entry, ref: Ref[Any], exit: Exit) -> None:
         """Report that a child ended by itself, unless there is nothing to it."""
+        if isinstance(exit, Killed) and entry.is_unwanted:
+            return
         if entry.spec.restart is Restart.PERMANENT or not is_clean(exit):
             self.report(reports.CHILD_TERMINATED, exit, entry, ref)
 

@@ -91,6 +91,20 @@ class Job(Generic[T]):
             CALLERS.set((caller.name, *self.context.get(CALLERS, ()))[:MANY])
 
 
+class TaskEntry(Entry):
+    """What the supervisor knows of a task: also whether who began it has given it up."""
+
+    __slots__ = ("_job",)
+
+    def __init__(self, job: Job[Any]) -> None:
+        super().__init__(_SPEC)
+        self._job = job
+
+    @property
+    def is_unwanted(self) -> bool:
+        return self._job.unwanted
+
+
 class TaskActor(Actor):
     """Runs one plain function on a thread of the pool, and ends."""
 
@@ -136,7 +150,10 @@ _SPEC = ChildSpec("task", TaskActor, restart=Restart.TEMPORARY)
 
 
 class TaskSupervisor(DynamicSupervisor):
-    """Looks after tasks: temporary children, never restarted, stopped together at its end. Use it through `Tasks`."""
+    """Looks after tasks: temporary children, never restarted, stopped together at its end. Use it through `Tasks`.
+
+    A crash is reported; that a task was fenced because its caller wanted no more of it is not.
+    """
 
     @answer
     def run(self, job: Job[T]) -> Reply[T]:
@@ -156,7 +173,7 @@ class TaskSupervisor(DynamicSupervisor):
 
     def _launch(self, job: Job[Any]) -> Ref[Any]:
         cls = LoopTaskActor if inspect.iscoroutinefunction(job.fn) else TaskActor
-        entry = Entry(_SPEC)
+        entry = TaskEntry(job)
         job.ref = self.keep(entry, self._children.launch(entry, cls, job))
         return job.ref
 
@@ -280,7 +297,10 @@ class Task(Generic[T]):
         return self.outcome() if self.done() else None
 
     def abandon(self) -> None:
-        """Fence the task now, without waiting: it is officially dead; a thread that is still in it is a zombie."""
+        """Fence the task now, without waiting: it is officially dead; a thread that is still in it is a zombie.
+
+        Nothing is reported: the event ("actor", "zombie") tells of the thread.
+        """
         self._job.unwanted = True
         if self._job.ref is None:
             self.reply.cancel()

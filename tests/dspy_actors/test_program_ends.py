@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from dspy_actors.errors import Busy, CallCancelled, DeadlineExceeded, ShuttingDown
 from dspy_actors.example import Prediction
@@ -215,6 +216,21 @@ def test_ctrl_c_gives_up_the_request_and_the_place(make: Any) -> None:
         interrupting.get(PATIENCE)
         gate.wait_for_cancel()
         wait_until(lambda: program.metrics()["inflight"] == 0)
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline"])
+def test_nothing_is_reported_of_a_call_that_is_given_up_in_the_middle_of_its_thread(how: str) -> None:
+    blocks = Blocks()
+    with capture_logs() as written, runtime() as rt:
+        program = rt.start(blocks)
+        reply = program.using(deadline=SOON if how == "deadline" else PATIENCE).submit(question="blue")
+        assert blocks.begun.wait(PATIENCE)
+        if how == "cancel":
+            reply.cancel()
+        reply.wait(PATIENCE, rt.system.clock)
+        wait_until(lambda: rt.system.kernel.zombies == 1)
+        let_go(rt, blocks)
+    assert written == []
 
 
 def test_a_cancelled_call_frees_its_place() -> None:

@@ -14,11 +14,13 @@ from supervisors.clock import ManualClock
 from supervisors.errors import ActorDied
 from supervisors.exits import Normal, Shutdown
 from supervisors.kernel import Kernel
-from supervisors.spec import ChildSpec
+from supervisors.many_tasks import yield_many
+from supervisors.spec import BRUTAL_KILL, ChildSpec
 from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
 from supervisors.system import System
-from supervisors.testing import Log
+from supervisors.tasks import Failed, Tasks, TaskSupervisor
+from supervisors.testing import Log, wait_until
 from supervisors.writer import REPORT_DELAY
 from tests.supervisors.actors import Background
 from tests.supervisors.parking import parked
@@ -116,11 +118,72 @@ def test_an_end_that_a_shutdown_overtakes_is_reported_as_what_it_was(
     ]
 
 
+def fail() -> None:
+    raise BOOM
+
+
 def hold(kernel: Kernel, gate: threading.Event, began: threading.Event) -> object:
     """A start function that keeps its supervisor busy, and then starts nothing."""
     began.set()
     gate.wait(5)
     return IGNORE
+
+
+@pytest.mark.parametrize("how", ["abandon", "brutal", "late", "many"])
+def test_a_task_that_its_caller_has_fenced_is_no_news(kernel: Kernel, written: list[dict[str, Any]], how: str) -> None:
+    tasks = Tasks(kernel.spawn(TaskSupervisor))
+    gate, began = threading.Event(), threading.Event()
+    task = tasks.async_nolink(hold, kernel, gate, began)
+    assert began.wait(5)
+    match how:
+        case "abandon":
+            task.abandon()
+        case "brutal":
+            task.shutdown(BRUTAL_KILL)
+        case "late":
+            task.shutdown(0.001)
+        case "many":
+            yield_many([task], 0.001, on_timeout="kill_task")
+    gate.set()
+    tasks.ref.stop()
+
+    assert written == []
+
+
+def test_the_crash_of_a_task_is_reported_and_so_is_one_that_somebody_else_has_fenced(
+    kernel: Kernel, written: list[dict[str, Any]]
+) -> None:
+    tasks = Tasks(kernel.spawn(TaskSupervisor))
+    gate, began = threading.Event(), threading.Event()
+    held = tasks.async_nolink(hold, kernel, gate, began)
+    assert began.wait(5)
+    assert held.ref is not None
+    held.ref.fence()
+    gate.set()
+    with pytest.raises(ActorDied):
+        tasks.async_nolink(fail).result()
+    tasks.ref.stop()
+
+    assert [report["reason"] for report in written] == ["Killed()", "ValueError: boom"]
+
+
+def test_the_crash_of_a_task_that_was_told_to_end_is_reported(kernel: Kernel, written: list[dict[str, Any]]) -> None:
+    tasks = Tasks(kernel.spawn(TaskSupervisor))
+    gate, began = threading.Event(), threading.Event()
+
+    def work() -> None:
+        hold(kernel, gate, began)
+        fail()
+
+    task = tasks.async_nolink(work)
+    assert began.wait(5)
+    ending = Background(task.shutdown, 5.0)
+    wait_until(lambda: task._job.unwanted)
+    gate.set()
+    assert ending.value() == Failed(CRASH)
+    tasks.ref.stop()
+
+    assert [report["reason"] for report in written] == ["ValueError: boom"]
 
 
 def test_the_last_words_of_a_crash_are_reported_though_its_end_is_not_told_yet(
