@@ -102,7 +102,7 @@ class LMClient:
             raise
         reply = call.reply
         if call.flow is None and call.flight is None:
-            reply.add_done_callback(call.left)
+            reply.on_settled(call.left)
         self._open[reply] = call
         if call.flow is not None:
             self._tie(call, call.flow)
@@ -131,9 +131,12 @@ class LMClient:
         config = call.lm.config
         ref = self._finder.here(config)
         if ref is None:
-            self._finder.ask(config, lambda ref, error: self._ask(call, ref, error))
+            self._search(call)
         else:
             self._ask(call, ref, None)
+
+    def _search(self, call: LMCall) -> None:
+        self._finder.ask(call.lm.config, lambda ref, error: self._ask(call, ref, error))
 
     def _ask(self, call: LMCall, ref: Ref[LMWorker] | None, error: BaseException | None) -> None:
         if ref is None:
@@ -155,7 +158,7 @@ class LMClient:
         call.upstream = upstream
         if call.is_given_up():  # then look: who gave it up may have found nobody to tell
             upstream.cancel()
-        upstream.add_done_callback(_Answered(self, call))
+        upstream.on_settled(_Answered(self, call, upstream))
 
     @staticmethod
     def _work(call: LMCall) -> Work:
@@ -202,7 +205,7 @@ class LMClient:
             if error.maybe_handled:  # else it was never held, and asking again costs nobody anything
                 call.resubmits += 1
                 self._counters.add("resubmits")
-            self._finder.ask(call.lm.config, lambda ref, trouble: self._ask(call, ref, trouble))
+            Context().run(self._search, call)  # as at first in nobody's name, least of all in the dead worker's
             return
         failure.__cause__ = error
         self._finish(call, None, failure)
@@ -212,10 +215,10 @@ class LMClient:
         flow.channel.on_close(call.give_up)
         deadline = call.envelope.deadline
         if deadline is not None:
-            call.after.append(_Timed(self._clock.call_at(deadline, lambda: self._too_late(call, flow))))
+            call.after += (_Timed(self._clock.call_at(deadline, lambda: self._too_late(call, flow))),)
         owner = CURRENT.get()
         if owner is not None:
-            call.after.append(_Watched(owner, flow))
+            call.after += (_Watched(owner, flow),)
             if not owner.watch(flow, lambda _: flow.cancel()):
                 flow.cancel()
 
@@ -249,14 +252,15 @@ class LMClient:
 class _Answered:
     """Takes what a worker answers to the client. A class of its own, for it is kept as long as a call."""
 
-    __slots__ = ("_call", "_client")
+    __slots__ = ("_call", "_client", "_upstream")
 
-    def __init__(self, client: LMClient, call: LMCall) -> None:
+    def __init__(self, client: LMClient, call: LMCall, upstream: Reply[Answer]) -> None:
         self._client = client
         self._call = call
+        self._upstream = upstream
 
-    def __call__(self, settled: Reply[Answer]) -> None:
-        self._client.answered(self._call, settled)
+    def __call__(self) -> None:
+        self._client.answered(self._call, self._upstream)
 
 
 class _Timed:

@@ -62,7 +62,7 @@ class LMCall:
         self.flow = flow
         self.key: bytes | None = None
         self.reply: Reply[Answer] = Reply()
-        self.after: list[After] = []
+        self.after: tuple[After, ...] = ()  # not a list: of most calls nobody hears
         self.flight: Flight[bytes, Answer] | None = None
         self.upstream: Reply[Answer] | None = None
         self.resubmits = 0
@@ -78,9 +78,9 @@ class LMCall:
         """Whether nobody waits for it any more."""
         return self.abandoned or (self.flow is not None and self.flow.dropped)
 
-    def left(self, reply: Reply[Answer]) -> None:
+    def left(self) -> None:
         """The caller's reply is settled: where it was cancelled, nobody waits any more."""
-        if reply.cancelled():
+        if self.reply.cancelled():
             self.give_up()
 
     def give_up(self) -> None:
@@ -119,7 +119,7 @@ class CacheGuard:
             return None
         found = self._cache.get(key)
         if found is None:
-            call.after.append(self)
+            call.after += (self,)
             return None
         self._counters.add("cache_hits")
         call.reply.set(Answer(found, "cache", attempts=0))
@@ -161,7 +161,7 @@ class FlightGuard:
             flight.succeed(Answer(landed, "cache", attempts=0))
             return reply
         flight.on_abandoned(call.give_up)
-        call.after.append(self)
+        call.after += (self,)
         return None
 
     def ended(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
@@ -194,7 +194,7 @@ class BudgetGuard:
             most = likely_usage(call.request)
             money = self._log.cost(most, call.lm.name) or Decimal(0)
             call.account.hold = self._book.hold(ledgers, Amount(most.total_tokens, money, 1))
-            call.after.insert(0, self)  # before those who wait hear of the end: what is left is theirs to spend
+            call.after = (self, *call.after)  # before those who wait hear of the end: what is left is theirs to spend
         return None
 
     def ended(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:

@@ -69,7 +69,7 @@ class LMWorker(Actor):
     def _begin(self, work: Work, exchange: Exchange) -> Reply[Answer]:
         reply: Reply[Answer] = self.defer()
         task = self.start_task(self.attempts.answer(work, exchange, reply))
-        reply.add_done_callback(_GivenUp(task))
+        reply.on_settled(_GivenUp(reply, task))
         return reply
 
     async def _keep_open(self) -> None:
@@ -83,14 +83,15 @@ class LMWorker(Actor):
 class _GivenUp:
     """Stops the task of a call that nobody waits for any more. A class of its own, for it is kept as long as a call."""
 
-    __slots__ = ("_task",)
+    __slots__ = ("_reply", "_task")
 
-    def __init__(self, task: asyncio.Task[None]) -> None:
+    def __init__(self, reply: Reply[Answer], task: asyncio.Task[None]) -> None:
+        self._reply = reply
         self._task = task
 
-    def __call__(self, settled: Reply[Answer]) -> None:
+    def __call__(self) -> None:
         """In the settling thread."""
-        if settled.cancelled():
+        if self._reply.cancelled():
             self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
