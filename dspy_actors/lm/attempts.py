@@ -45,15 +45,15 @@ class Tries:
 class Attempts:
     """The one owner of retries, for the calls and the streams of one worker. Lives on the io loop."""
 
-    __slots__ = ("_clock", "_config", "_counters", "_log", "_name", "_random", "gates")
+    __slots__ = ("_config", "_log", "_name", "_random", "clock", "counters", "gates")
 
     def __init__(self, config: LMConfig, gates: Gates, counters: LMCounters, log: UsageLog, clock: Clock) -> None:
         self.gates = gates
         self._config = config
         self._name = f"{config.provider}/{config.model}"
-        self._counters = counters
+        self.counters = counters
         self._log = log
-        self._clock = clock
+        self.clock = clock
         self._random = Random()
 
     async def answer(self, work: Work, exchange: Exchange, reply: Reply[Answer]) -> None:
@@ -63,11 +63,11 @@ class Attempts:
         """
         counts = _OPEN if exchange.whole else _OPEN_STREAM
         for name in counts:
-            self._counters.add(name)
+            self.counters.add(name)
         tries = Tries()
         last: LMError | None = None
         try:
-            work.account.cover(1)  # set aside already, unless a worker died over it
+            work.cover(1)  # set aside already, unless a worker died over it
             while True:
                 passing = await self._enter(work, tries.sent, last)
                 try:
@@ -80,24 +80,24 @@ class Attempts:
                         raise
                 await self._back_off(work, tries.sent - tries.hedges, last)
         except DspyActorsError as error:
-            self._counters.add("failures")
+            self.counters.add("failures")
             reply.fail(error)
         else:
-            self._counters.add_usage(response.usage)
+            self.counters.add_usage(response.usage)
             reply.set(Answer(response, attempts=tries.sent))
         finally:
             for name in counts:
-                self._counters.add(name, -1)
+                self.counters.add(name, -1)
 
-    def _one(self, work: Work, exchange: Exchange, tries: Tries, passing: Passing) -> Coroutine[Any, Any, LMResponse]:
+    def _one(self, work: Work, exchange: Exchange, tries: Tries, passing: _Request) -> Coroutine[Any, Any, LMResponse]:
         """One attempt, and where it is the first one and slow, a second beside it."""
-        once, hedge = self._once(work, exchange, tries, passing), work.hedge
+        once, hedge = self._once(work, exchange, tries, passing), work.lm.hedge
         if hedge is None or not exchange.whole or tries.sent > 0:
             return once
         after = self.gates.lane.begin(hedge)
         if after is None:
             return once
-        return first_answer(once, self._clock.sleep(after), lambda: self._hedge(work, exchange, tries))
+        return first_answer(once, self.clock.sleep(after), lambda: self._hedge(work, exchange, tries))
 
     def _hedge(self, work: Work, exchange: Exchange, tries: Tries) -> Coroutine[Any, Any, LMResponse] | None:
         """The second request beside a slow one; `None` where there may be none."""
@@ -112,40 +112,28 @@ class Attempts:
     def _can_afford(work: Work, requests: int) -> bool:
         """Have set aside what so many requests cost, those under way counted; whether the budgets allow it."""
         try:
-            work.account.cover(requests)
+            work.cover(requests)
         except BudgetExceeded:
             return False
         return True
 
     async def _beside(self, work: Work, exchange: Exchange, tries: Tries) -> LMResponse:
-        passing = self._passing(work)
+        passing = _Request(self, work)
         await self.gates.enter(passing)
         if tries.answered:  # the room that this one waited for is what the answer left: it is too late
             self.gates.leave(passing, None, None)
             raise asyncio.CancelledError
         tries.hedges += 1
-        self._counters.add("hedges")
-        self.gates.note_hedge(self._name, work.call_id)
+        self.counters.add("hedges")
+        self.gates.note_hedge(self._name, work.envelope.call_id)
         return await self._once(work, exchange, tries, passing)
 
-    def _passing(self, work: Work) -> Passing:
-        account = work.account
-        return self.gates.begin(
-            work.request,
-            work.until(),
-            timeout=work.timeout,
-            priority=account.priority,
-            tenant=account.tenant,
-            until=work.until,
-        )
-
-    async def _enter(self, work: Work, sent: int, last: LMError | None) -> Passing:
+    async def _enter(self, work: Work, sent: int, last: LMError | None) -> _Request:
         """Through the gates; an attempt that they refuse ends the call with what the one before it met, if any."""
-        work.account.phase = "limiter"
-        passing = self._passing(work)
-        account = work.account
-        account.hurried = partial(self.gates.hurry, passing)
-        passing.priority = account.priority  # then look: it may have become more urgent meanwhile
+        work.phase = "limiter"
+        passing = _Request(self, work)
+        work.hurried = partial(self.gates.hurry, passing)
+        passing.priority = work.priority  # then look: it may have become more urgent meanwhile
         try:
             await self.gates.enter(passing)
         except LMError as refusal:
@@ -155,7 +143,7 @@ class Attempts:
             config = self._config
             refusal.provider, refusal.model, refusal.attempts = config.provider, config.model, sent
             raise
-        account.hurried = None  # it waits for nobody here any more
+        work.hurried = None  # it waits for nobody here any more
         return passing
 
     async def _back_off(self, work: Work, number: int, error: LMError) -> None:
@@ -163,150 +151,152 @@ class Attempts:
         if self._left(work) == 0.0:
             msg = f"the call's deadline passed while the model was asked ({error.phase or error.kind})"
             raise DeadlineExceeded(msg, phase=error.phase or "attempt") from error
-        wait = RetryPolicy(work.num_retries).delay(number, error, self._left(work), self._random)
+        wait = RetryPolicy(work.lm.num_retries).delay(number, error, self._left(work), self._random)
         if wait is None or not self._can_afford(work, 1) or not self.gates.may_retry(error):
             raise error
-        work.account.phase = "backoff"
-        await self._clock.sleep(wait)
+        work.phase = "backoff"
+        await self.clock.sleep(wait)
         if self._left(work) == 0.0:
             msg = "the call's deadline passed before the model could be asked again"
             raise DeadlineExceeded(msg, phase="backoff") from error
-        self._counters.add("retries")
+        self.counters.add("retries")
 
-    async def _once(self, work: Work, exchange: Exchange, tries: Tries, passing: Passing) -> LMResponse:
+    async def _once(self, work: Work, exchange: Exchange, tries: Tries, passing: _Request) -> LMResponse:
         """One attempt, which has passed the gates: to the provider, and out again whatever came of it."""
         is_first = tries.next() == 1
-        number = next(work.numbers)
+        passing.number = next(work.envelope.numbers)
         response: LMResponse | None = None
         failure: LMError | None = None
-        work.account.phase = exchange.phase
-        progress = _Progress(self, work, number, passing)
-        OBSERVER.set(progress)  # and left there: the task asks for nobody but this call
+        work.phase = exchange.phase
+        OBSERVER.set(passing)  # and left there: the task asks for nobody but this call
         try:
-            response = await exchange.ask(work, self._attempt(work, number, progress), passing)
+            response = await exchange.ask(work, self._attempt(work, passing), passing)
             tries.answered = True
         except LMError as error:
             failure = error
             raise
         except asyncio.CancelledError:
-            self._counters.add("unanswered", int(passing.was_sent))
+            self.counters.add("unanswered", int(passing.was_sent))
             raise
         finally:
-            progress.over()
+            passing.over()
             overtaken = tries.answered and failure is None and is_first  # a second one was begun too late to say
             if exchange.whole and (response is not None or overtaken):
-                self.gates.lane.learn(self._clock.now() - passing.began)
+                self.gates.lane.learn(self.clock.now() - passing.began)
             self.gates.leave(passing, response, failure)
-            if passing.was_sent and not progress.booked:
+            if passing.was_sent and not passing.booked:
                 status: Status = "ok" if response is not None else "error" if failure is not None else "cancelled"
                 kind = None if failure is None else failure.kind
-                self.book(work, number, passing, status, kind, exchange.usage(work, response, failure))
+                self.book(work, passing, status, kind, exchange.usage(work, response, failure))
         return response
 
     def book(
         self,
         work: Work,
-        number: int,
-        passing: Passing,
+        passing: _Request,
         status: Status,
         kind: str | None,
         usage: Usage | None,
     ) -> None:
-        """Record a request that was sent, and charge it to the call's account, whatever came of it."""
-        account, log, name = work.account, self._log, self._name
+        """Record a request that was sent, and charge the call for it, whatever came of it."""
+        envelope, log, name = work.envelope, self._log, self._name
         cost = log.cost(usage, name)
-        account.add(0 if usage is None else usage.total_tokens, cost)
+        work.charge(0 if usage is None else usage.total_tokens, cost)
         log.add(
             UsageRecord(
-                call_id=work.call_id,
-                attempt=number,
-                tenant=account.tenant,
-                session=account.session,
+                call_id=envelope.call_id,
+                attempt=passing.number,
+                tenant=envelope.tenant,
+                session=envelope.session,
                 model=name,
                 status=status,
-                seconds=self._clock.now() - passing.began,
+                seconds=self.clock.now() - passing.began,
                 usage=usage,
                 cost=cost,
                 kind=kind,
-                priority=account.priority,
+                priority=work.priority,
             )
         )
 
-    def _attempt(self, work: Work, number: int, progress: _Progress) -> Attempt:
+    def _attempt(self, work: Work, passing: _Request) -> Attempt:
         now = asyncio.get_running_loop().time()
         left = self._left(work)
         if left == 0.0:
             msg = "the call's deadline passed before the request was sent"
             raise DeadlineExceeded(msg, phase="queue")
-        limit = work.timeout
-        if work.shared:
+        limit = work.lm.timeout
+        if work.is_shared():
             left = None
         allowed = left if limit is None else limit if left is None else min(left, limit)
         return Attempt(
-            request_id=f"{work.call_id}.{number}",
-            number=number,
+            request_id=f"{work.envelope.call_id}.{passing.number}",
+            number=passing.number,
             deadline=None if allowed is None else now + allowed,
-            on_sent=progress.sent,
-            on_ready=progress.ready,
+            on_sent=passing,
+            on_ready=passing.ready,
         )
-
-    def sent(self, passing: Passing) -> None:
-        """The whole request is on its way."""
-        self.gates.sent(passing)
-        self._counters.add("sent")
-
-    def ready(self, passing: Passing) -> None:
-        """The time that the attempt takes counts from now."""
-        passing.began = self._clock.now()
 
     def _left(self, work: Work) -> float | None:
         until = work.until()
-        return None if until is None else max(0.0, until - self._clock.now())
+        return None if until is None else max(0.0, until - self.clock.now())
 
 
-class _Progress:
-    """What a transport tells of an attempt, on the io loop; closures would be twice as many objects a call.
+class _Request(Passing):
+    """One attempt: what the gates see of it, and what provider and transport tell of it, on the io loop.
 
-    `booked` says that the request sent last has its record, as none may take its place.
+    `number` is its place among the requests of the call. `booked` says that what was sent last has its record, as
+    nothing may take its place. All this is one object, for thousands are under way at once.
     """
 
-    __slots__ = ("_attempts", "_number", "_passing", "_work", "booked")
+    __slots__ = ("_attempts", "_work", "booked", "number")
 
-    def __init__(self, attempts: Attempts, work: Work, number: int, passing: Passing) -> None:
+    def __init__(self, attempts: Attempts, work: Work) -> None:
+        envelope = work.envelope
+        super().__init__(
+            work.request,
+            attempts.gates.estimator.need(work.request),
+            work.priority,
+            envelope.tenant,
+            work.until(),
+            work.lm.timeout,
+            attempts.clock.now(),
+            work.until,
+        )
         self._attempts = attempts
         self._work: Work | None = work
-        self._number = number
-        self._passing = passing
+        self.number = 0
         self.booked = False
 
-    def sent(self) -> None:
-        """The whole request is on its way; where one was before, that came to nothing."""
-        if self._passing.was_sent:
+    def __call__(self) -> None:
+        """The whole request is on its way (`Attempt.on_sent`); where one was before, that came to nothing."""
+        if self.was_sent:
             self._came_to_nothing()
             self.booked = False
-        self._attempts.sent(self._passing)
+        attempts = self._attempts
+        attempts.gates.sent(self)
+        attempts.counters.add("sent")
 
     def heard(self, status: int, headers: Mapping[str, str]) -> None:
         """See `Observer.heard`."""
-        self._passing.headers = headers
+        self.headers = headers
 
     def again(self) -> None:
         """See `Observer.again`: the budgets are asked. Raises `BudgetExceeded`."""
         work = self._work
-        if self._passing.was_sent and work is not None:
+        if self.was_sent and work is not None:
             self._came_to_nothing()
-            work.account.again()
+            work.cover_again()
 
-    def _came_to_nothing(self) -> None:
-        """Book the request that was sent last by itself."""
-        if self._work is not None and not self.booked:
-            self._attempts.book(self._work, self._number, self._passing, "error", None, None)
-            self.booked = True
+    def ready(self) -> None:
+        """The server has loaded its model: the wait for that is nothing a breaker should call slow."""
+        self.began = self._attempts.clock.now()
 
     def over(self) -> None:
         """The attempt has ended: a provider that keeps what it was given keeps no call with it."""
         self._work = None
 
-    def ready(self) -> None:
-        """The server has loaded its model: the wait for that is nothing a breaker should call slow."""
-        self._attempts.ready(self._passing)
+    def _came_to_nothing(self) -> None:
+        """Book the request that was sent last by itself."""
+        if self._work is not None and not self.booked:
+            self._attempts.book(self._work, self, "error", None, None)
+            self.booked = True

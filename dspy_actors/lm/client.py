@@ -16,7 +16,7 @@ from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.reach import WorkerFinder
 from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.usage import LMCounters
-from dspy_actors.lm.work import Answer, Work
+from dspy_actors.lm.work import Answer
 from dspy_actors.lm.worker import LMWorker
 from dspy_actors.messages import LMRequest
 from supervisors.actor import Ref
@@ -59,7 +59,7 @@ class LMClient:
         return self._in_turn.ask(lm, request, envelope, self._submit)
 
     def _submit(self, lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
-        return self._begin(LMCall(lm, request, envelope))
+        return self._begin(LMCall(lm, request, envelope, self))
 
     def stream(self, lm: LM, request: LMRequest, envelope: Envelope) -> LMStream:
         """Ask `lm` for pieces. Whatever goes wrong, a refusal of the guards too, is raised to the stream's reader.
@@ -71,13 +71,13 @@ class LMClient:
         self._counters.add("streams")
         flow = Flow(self._streaming, in_turn=bool(lm.fallbacks))
         if not lm.fallbacks:
-            call = LMCall(lm, request, envelope, flow)
+            call = LMCall(lm, request, envelope, self, flow)
             stream = LMStream(flow, call.reply)
             self._begin(call)
             return stream
 
         def begin(lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
-            return self._begin(LMCall(lm, request, envelope, flow))
+            return self._begin(LMCall(lm, request, envelope, self, flow))
 
         told: Reply[Answer] = Reply()
         stream = LMStream(flow, told)
@@ -115,7 +115,7 @@ class LMClient:
     def phase_of(self, reply: Reply[Any]) -> str | None:
         """What the call behind `reply` waits for (see `Account.phase`); `None` for one that shares another's."""
         call = self._open.get(self._in_turn.asked_now(reply))
-        return None if call is None else call.account.phase
+        return None if call is None else call.phase
 
     def close(self) -> None:
         """End every call that is still open with `ShuttingDown`, and those to come."""
@@ -149,34 +149,21 @@ class LMClient:
         flow = call.flow
         try:
             if flow is None:
-                upstream = ref.send_request(LMWorker.complete, self._work(call))
+                upstream = ref.send_request(LMWorker.complete, call)
             else:
-                upstream = ref.send_request(LMWorker.stream, self._work(call), flow.next_turn())
+                upstream = ref.send_request(LMWorker.stream, call, flow.next_turn())
         except SystemStopped:
             self._finish(call, None, _ended())
             return
         call.upstream = upstream
         if call.is_given_up():  # then look: who gave it up may have found nobody to tell
             upstream.cancel()
-        upstream.on_settled(_Answered(self, call, upstream))
+        upstream.on_settled(call)
 
-    @staticmethod
-    def _work(call: LMCall) -> Work:
-        lm = call.lm
-        return Work(
-            call.request,
-            call.envelope.call_id,
-            call.until,
-            call.flight is not None or call.flow is not None,
-            lm.num_retries,
-            lm.timeout,
-            call.account,
-            lm.hedge,
-            call.envelope.numbers,
-        )
-
-    def answered(self, call: LMCall, settled: Reply[Answer]) -> None:
+    def answered(self, call: LMCall) -> None:
         """The worker has settled its reply; in its thread, or in that of whoever cancelled it."""
+        settled = call.upstream
+        assert settled is not None
         if settled.cancelled():
             self._finish(call, None, _given_up())
             return
@@ -223,7 +210,7 @@ class LMClient:
                 flow.cancel()
 
     def _too_late(self, call: LMCall, flow: Flow) -> None:
-        phase = call.account.phase
+        phase = call.phase
         msg = f"the deadline passed before the stream of {call.lm.name} was over (waiting for: {phase})"
         self._finish(call, None, DeadlineExceeded(msg, phase=phase, partial=flow.text or None))
         call.give_up()
@@ -247,20 +234,6 @@ class LMClient:
             call.reply.fail(error)
         if flow is not None and not flow.in_turn:
             flow.end(answer, error)
-
-
-class _Answered:
-    """Takes what a worker answers to the client. A class of its own, for it is kept as long as a call."""
-
-    __slots__ = ("_call", "_client", "_upstream")
-
-    def __init__(self, client: LMClient, call: LMCall, upstream: Reply[Answer]) -> None:
-        self._client = client
-        self._call = call
-        self._upstream = upstream
-
-    def __call__(self) -> None:
-        self._client.answered(self._call, self._upstream)
 
 
 class _Timed:

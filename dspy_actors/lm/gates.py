@@ -115,20 +115,6 @@ class Gates:
         self._telemetry = telemetry
         self._open: dict[Passing, None] = {}
 
-    def begin(
-        self,
-        request: LMRequest,
-        deadline: float | None = None,
-        *,
-        timeout: float | None = None,
-        priority: Priority = "interactive",
-        tenant: str = "",
-        until: Callable[[], float | None] | None = None,
-    ) -> Passing:
-        """An attempt at `request`. `until` gives the deadline at any later moment, where it may move."""
-        need, now = self.estimator.need(request), self._clock.now()
-        return Passing(request, need, priority, tenant, deadline, timeout, now, until)
-
     async def enter(self, passing: Passing) -> None:
         """Wait for room and take the permits.
 

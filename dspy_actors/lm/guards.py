@@ -11,14 +11,13 @@ from dspy_actors.cache.keys import digest
 from dspy_actors.cache.tiers import AnswerCache
 from dspy_actors.envelope import Envelope
 from dspy_actors.errors import LMConfigurationError
-from dspy_actors.lm.account import Account
 from dspy_actors.lm.budget import Amount, BudgetBook
 from dspy_actors.lm.estimate import likely_usage
 from dspy_actors.lm.flow import Flow
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
-from dspy_actors.lm.work import Answer
+from dspy_actors.lm.work import Answer, Work
 from dspy_actors.messages import LMRequest
 from supervisors.reply import Reply
 
@@ -31,34 +30,45 @@ class After(Protocol):
         ...
 
 
-class LMCall:
-    """One call on its way through the guards.
+class Client(Protocol):
+    """Who made a call."""
+
+    def answered(self, call: LMCall) -> object:
+        """`call.upstream` is settled; in the thread that settled it."""
+        ...
+
+
+class LMCall(Work):
+    """One call on its way through the guards, and then, as the `Work` that it is, to a worker.
 
     `reply` is what the caller waits for; of a stream, `flow` is what its reader reads. Whoever stands in `after` hears
     of the end, in that order: the guards that let the call pass and have something to settle. `flight` is what others
-    may join, `key` its name in the cache; `upstream` is the worker's reply while one is asked, and `abandoned` says
-    that nobody waits any more.
+    may join, `key` its name in the cache; `upstream` is the worker's reply while one is asked, which calls the call
+    when it is settled, and so its `client` is told. `abandoned` says that nobody waits any more.
     """
 
     __slots__ = (
         "abandoned",
-        "account",
         "after",
-        "envelope",
+        "client",
         "flight",
         "flow",
         "key",
-        "lm",
         "reply",
-        "request",
         "resubmits",
         "upstream",
     )
 
-    def __init__(self, lm: LM, request: LMRequest, envelope: Envelope, flow: Flow | None = None) -> None:
-        self.lm = lm
-        self.request = request
-        self.envelope = envelope
+    def __init__(
+        self,
+        lm: LM,
+        request: LMRequest,
+        envelope: Envelope,
+        client: Client,
+        flow: Flow | None = None,
+    ) -> None:
+        super().__init__(lm, request, envelope)
+        self.client = client
         self.flow = flow
         self.key: bytes | None = None
         self.reply: Reply[Answer] = Reply()
@@ -67,12 +77,19 @@ class LMCall:
         self.upstream: Reply[Answer] | None = None
         self.resubmits = 0
         self.abandoned = False
-        self.account = Account(envelope.tenant, envelope.session, envelope.priority)
+
+    def __call__(self) -> None:
+        """`upstream` is settled. No method of another name: bound, it would be one more object a call."""
+        self.client.answered(self)
 
     def until(self) -> float | None:
-        """How long anybody waits for it: an instant of the runtime's clock, which moves while others join and leave."""
+        """How long anybody waits for it: it moves while others join and leave."""
         flight = self.flight
         return self.envelope.deadline if flight is None else flight.deadline
+
+    def is_shared(self) -> bool:
+        """See `Work.is_shared`; a stream is cancelled too when its time is over."""
+        return self.flight is not None or self.flow is not None
 
     def is_given_up(self) -> bool:
         """Whether nobody waits for it any more."""
@@ -154,7 +171,7 @@ class FlightGuard:
             self._counters.add("coalesced")
             return _joined(reply)
         call.flight = flight
-        flight.on_joined(call.account.hurry)
+        flight.on_joined(call.hurry)
         landed = self._cache.peek(key)
         if landed is not None:  # the flight before this one landed after our look into the cache
             self._counters.add("cache_hits")
@@ -186,22 +203,22 @@ class BudgetGuard:
         self._log = log
 
     def admit(self, call: LMCall) -> Reply[Answer] | None:
-        ledgers = self._book.ledgers(call.account.tenant, call.account.session)
+        ledgers = self._book.ledgers(call.envelope.tenant, call.envelope.session)
         if ledgers:
             for ledger in ledgers:
                 if ledger.budget.money is not None:
                     self._require_prices(call.lm, ledger.name)
             most = likely_usage(call.request)
             money = self._log.cost(most, call.lm.name) or Decimal(0)
-            call.account.hold = self._book.hold(ledgers, Amount(most.total_tokens, money, 1))
+            call.hold = self._book.hold(ledgers, Amount(most.total_tokens, money, 1))
             call.after = (self, *call.after)  # before those who wait hear of the end: what is left is theirs to spend
         return None
 
     def ended(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
         """Put what was spent in the place of what was set aside."""
-        hold = call.account.hold
+        hold = call.hold
         assert hold is not None
-        hold.settle(call.account.settle(hold.charge))
+        hold.settle(call.settle(hold.charge))
 
     def _require_prices(self, lm: LM, scope: str) -> None:
         if lm.name not in self._log.prices:

@@ -86,7 +86,7 @@ class Streamed:
                 passing.first_token = self._clock.now()
                 if not self._turn.begin():  # the worker was buried meanwhile, and another one asked
                     raise CancelledError
-                work.account.phase = "stream"
+                work.phase = "stream"
                 await self._pour(source, pieces, work, passing)
             return source.response()
         finally:
@@ -105,11 +105,11 @@ class Streamed:
         )  # a stream that can write as its pieces come, and need not be asked each time
         while True:
             if not room:
-                work.account.phase = "consumer"
+                work.phase = "consumer"
                 began = self._clock.now()
                 await self._turn.flow.channel.room()
                 passing.held += self._clock.now() - began
-                work.account.phase = "stream"
+                work.phase = "stream"
             if pour is not None:
                 room = False
                 if not await pour(self._written):

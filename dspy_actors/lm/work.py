@@ -2,42 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import count
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from threading import Lock
 from typing import Literal, TypeAlias
 
+from dspy_actors.envelope import CLASSES, Envelope, Priority
 from dspy_actors.errors import LMError
-from dspy_actors.lm.account import Account
-from dspy_actors.lm.hedge import Hedge
+from dspy_actors.lm.budget import Amount, Hold
 from dspy_actors.lm.lm import LM
 from dspy_actors.messages import LMRequest, LMResponse
 
 Source: TypeAlias = Literal["model", "cache", "flight"]
 
+_LOCK = Lock()
+"""One for all, as it is held for a sum at most and there are thousands of them at once."""
 
-@dataclass(slots=True, eq=False)  # not frozen, which would treble what it costs to make one
+_NOTHING = Amount()
+_A_REQUEST = Amount(requests=1)
+
+
 class Work:
-    """One question on its way to a worker; nobody changes it.
+    """One question on its way through every attempt and every worker: where it stands, what it has cost so far.
 
-    `until` says how long somebody waits for the answer, an instant of the runtime's clock in seconds. It changes while
-    callers come and go, so it does not bound the attempts of a `shared` question: when nobody waits they are cancelled.
-    A stream's attempts are cancelled too when its time is over, so it counts as shared. `numbers` are the call's.
+    Written on the io loop, read when the call ends; what attempts cost that were given up is counted too.
+
+    `phase` is what the call waits for: its `worker`, the `limiter`, the `model`, or the `backoff` between attempts; a
+    stream's instead of `model` the `first_token`, the rest of the `stream`, or its `consumer`. `priority` is the
+    envelope's, until one `hurried` it, which is told when the call has become more urgent. `hold` is what is set aside
+    for it, where its tenant or its session has a budget; only there anything is `spent`.
     """
 
-    request: LMRequest
-    call_id: str
-    until: Callable[[], float | None]
-    shared: bool
-    num_retries: int
-    timeout: float | None
-    account: Account = field(default_factory=Account)
-    hedge: Hedge | None = None
-    numbers: Iterator[int] = field(default_factory=partial(count, 1))
+    __slots__ = ("_late", "envelope", "hold", "hurried", "lm", "phase", "priority", "request", "spent")
+
+    def __init__(self, lm: LM, request: LMRequest, envelope: Envelope) -> None:
+        self.lm = lm
+        self.request = request
+        self.envelope = envelope
+        self.priority: Priority = envelope.priority
+        self.hurried: Callable[[Priority], object] | None = None
+        self.hold: Hold | None = None
+        self.phase = "worker"
+        self.spent = _NOTHING
+        self._late: Callable[[Amount], object] | None = None
+
+    def until(self) -> float | None:
+        """How long anybody waits for the answer: an instant of the runtime's clock in seconds."""
+        return self.envelope.deadline
+
+    def is_shared(self) -> bool:
+        """Whether `until` may move: it bounds no attempt then; all are cancelled when nobody waits any more."""
+        return False
+
+    def hurry(self, priority: Priority) -> None:
+        """One of that class waits for the answer too: a more urgent one carries the call along. Any thread."""
+        with _LOCK:
+            if CLASSES.index(priority) >= CLASSES.index(self.priority):
+                return
+            self.priority = priority  # then look: who begins to wait does it the other way round
+        hurried = self.hurried
+        if hurried is not None:
+            hurried(priority)
+
+    def charge(self, tokens: int, money: Decimal | None) -> None:
+        """Book one request that was sent, where there is a budget to hold it to."""
+        if self.hold is None:
+            return
+        amount = Amount(tokens, money or Decimal(0), 1)
+        with _LOCK:
+            self.spent = self.spent + amount
+            late = self._late
+        if late is not None:
+            late(amount)
+
+    def cover(self, requests: int) -> None:
+        """So many requests are under way or about to be sent: have set aside what all may cost.
+
+        Raises `BudgetExceeded` where that is too much.
+        """
+        if self.hold is not None:
+            self.hold.cover(self.spent, requests)
+
+    def cover_again(self) -> None:
+        """A request came to nothing and is booked: have set aside what another one in its place may cost.
+
+        Raises `BudgetExceeded` where that is too much.
+        """
+        if self.hold is not None:
+            self.hold.again(_A_REQUEST)
+
+    def settle(self, late: Callable[[Amount], object]) -> Amount:
+        """The call is over: what it has spent. What its last attempt turns out to have cost later goes to `late`."""
+        with _LOCK:
+            self._late = late
+            return self.spent
 
 
-@dataclass(slots=True)  # as above
+@dataclass(slots=True)  # not frozen, which would treble what it costs to make one
 class Answer:
     """A model's answer and where it came from; nobody changes it, for others may have the same one.
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dspy_actors.envelope import Priority
 from dspy_actors.errors import (
     CircuitOpen,
     DeadlineExceeded,
@@ -41,6 +42,19 @@ CONFIG = LMConfig("openai", "m")
 QUICK = BreakerSettings(minimum=2, jitter=0.0)
 
 
+def begin(
+    gates: Gates,
+    now: float,
+    deadline: float | None = None,
+    *,
+    timeout: float | None = None,
+    priority: Priority = "interactive",
+    tenant: str = "",
+) -> Passing:
+    """An attempt at `REQUEST` that has not passed the gates yet."""
+    return Passing(REQUEST, gates.estimator.need(REQUEST), priority, tenant, deadline, timeout, now)
+
+
 class House:
     """A gatehouse on a clock of the test's, and the gates of one worker."""
 
@@ -66,7 +80,7 @@ class House:
         return self.gates.line.reading(self.clock.now())
 
     def begin(self, deadline: float | None = None, **about: Any) -> Passing:
-        return self.gates.begin(REQUEST, deadline, **about)
+        return begin(self.gates, self.clock.now(), deadline, **about)
 
     def passing(self, deadline: float | None = None, **about: Any) -> Passing:
         """An attempt that has passed the gates and is on the wire."""
@@ -129,14 +143,14 @@ def test_an_outage_of_the_endpoint_stops_its_other_models_too() -> None:
     house.fails(LMTransportError("refused"), 2)
     other = house.gatehouse.gates(LMConfig("openai", "other"))
     with pytest.raises(CircuitOpen):
-        run(other.enter(other.begin(REQUEST)))
+        run(other.enter(begin(other, house.clock.now())))
 
 
 def test_another_endpoint_of_the_same_provider_is_not_concerned() -> None:
     house = House(provider_breaker=QUICK)
     house.fails(LMTransportError("refused"), 2)
     other = house.gatehouse.gates(LMConfig("openai", "m", "http://elsewhere/v1"))
-    run(other.enter(other.begin(REQUEST)))
+    run(other.enter(begin(other, house.clock.now())))
 
 
 def test_a_probe_is_taken_after_the_wait_for_the_limiter_and_not_before() -> None:
@@ -220,7 +234,7 @@ def test_a_dead_worker_s_attempts_are_given_back_to_its_successor() -> None:
     successor = house.gatehouse.gates(CONFIG)
     assert house.limits["in_flight"] == 0
     house.gates.leave(lost[0], ANSWER, None)  # the old loop comes round after all
-    run(successor.enter(successor.begin(REQUEST)))
+    run(successor.enter(begin(successor, house.clock.now())))
     assert house.limits["in_flight"] == 1
 
 
@@ -232,7 +246,7 @@ def test_those_who_waited_for_a_dead_worker_take_nothing_from_its_successor() ->
     loop.run_until_complete(asyncio.sleep(0))
     successor = house.gatehouse.gates(CONFIG)
     assert (house.limits["in_flight"], house.limits["waiting"]) == (0, 0)
-    run(successor.enter(successor.begin(REQUEST)))
+    run(successor.enter(begin(successor, house.clock.now())))
     waiting.cancel()
     loop.run_until_complete(asyncio.wait((waiting,)))
     loop.close()
