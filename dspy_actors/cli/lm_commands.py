@@ -20,8 +20,8 @@ def lm() -> None:
 def health(model: str, base_url: str | None, timeout: float, as_json: bool) -> int:
     """Ask the server of MODEL (provider/name) how it is, with the key a program would use. Costs no tokens.
 
-    Exit code 0: it can be asked. 1: the server is there, but would not answer now (it is loading or overloaded, the
-    account is empty, it does not know the model). 2: it cannot work so: no key, a refused key, no server.
+    Exit code 0: it can be asked. 1: not now (nobody answers there, the server is loading or overloaded, it does not
+    know the model). 2: it cannot work so: no key, a refused key, an empty account, a URL that leads elsewhere.
     """
     from dspy_actors.cli import lm_health as command
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from dspy_actors.cli.failures import is_hopeless, is_unreachable
+from dspy_actors.cli.failures import is_hopeless, is_unreachable, one_line
 from dspy_actors.errors import LMError
 from dspy_actors.lm.checkup import Checkup, check
 from dspy_actors.lm.lm import LM
@@ -14,10 +14,11 @@ from dspy_actors.lm.providers.set_aside import SetAside
 
 
 def look(model: str, base_url: str | None, seconds: float) -> Checkup:
-    """Ask the server of `model`. Raises an `LMError` for what is wrong from the start: its name, key or server."""
+    """Ask the server of `model`. Raises an `LMError` for what waiting does not mend: its name, its key, no such API."""
     lm = LM(model, base_url=base_url)
     found = asyncio.run(check(lm, opener("auto", SetAside()), seconds))
-    if found.error is not None and (is_hopeless(found.error) or is_unreachable(found.error)):
+    if found.state == "failed" and (is_hopeless(found.error) or is_unreachable(found.error)):
+        assert found.error is not None
         raise found.error
     return found
 
@@ -47,7 +48,7 @@ def as_text(found: Checkup) -> str:
         parts.append(f"{found.seconds * 1000:.0f} ms")
     parts.append("no key" if found.key_id is None else f"key {found.key_id}")
     if found.error is not None:
-        parts.append(" ".join(found.error.message.split()))
+        parts.append(one_line(found.error))
     elif found.listed is False:
         parts.append("the server does not list this model")
     elif found.state == "reachable":

@@ -6,12 +6,15 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
-from dspy_actors.errors import LMError
+from dspy_actors.errors import LMError, LMTimeoutError, LMTransportError
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import Provider
 from dspy_actors.lm.providers.listing import Lists
 from dspy_actors.lm.providers.local import LocalProvider
 from dspy_actors.lm.providers.opening import OpenProvider
+
+_NOBODY_THERE = frozenset({"refused", "connect", "cut"})
+"""Codes of transport errors that may pass by themselves; a certificate or a URL that is wrong stays wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +22,14 @@ class Checkup:
     """How a model was found.
 
     `endpoint` is `None` for one that runs in this process. `state` is `failed` where the server refused, with `error`,
-    and `reachable` where it answers but has no list of models, so that it may be another kind of server. `listed` says
-    whether the server has the model, `None` where that cannot be told. `key_id` names the key that was sent
-    without telling it. `seconds` is how long the server took.
+    `unreachable` where nobody answered, with `error` too, and `reachable` where it answers but has no list of models,
+    so that it may be another kind of server. `listed` says whether the server has the model, `None` where that cannot
+    be told. `key_id` names the key that was sent without telling it. `seconds` is how long the server took.
     """
 
     model: str
     endpoint: str | None = None
-    state: Literal["ready", "reachable", "loading", "failed"] = "ready"
+    state: Literal["ready", "reachable", "loading", "unreachable", "failed"] = "ready"
     listed: bool | None = None
     key_id: str | None = None
     seconds: float | None = None
@@ -62,7 +65,8 @@ async def _asked(lm: LM, provider: Provider, seconds: float) -> Checkup:
         began = loop.time()
         listing = await provider.listing(deadline)
     except LMError as error:
-        return Checkup(lm.name, provider.endpoint, "failed", seconds=loop.time() - began, error=error)
+        state: Literal["unreachable", "failed"] = "unreachable" if _is_nobody_there(error) else "failed"
+        return Checkup(lm.name, provider.endpoint, state, seconds=loop.time() - began, error=error)
     return Checkup(
         lm.name,
         provider.endpoint,
@@ -71,3 +75,9 @@ async def _asked(lm: LM, provider: Provider, seconds: float) -> Checkup:
         listing.key_id,
         loop.time() - began,
     )
+
+
+def _is_nobody_there(error: LMError) -> bool:
+    if isinstance(error, LMTransportError):
+        return error.provider_code in _NOBODY_THERE
+    return isinstance(error, LMTimeoutError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable
@@ -9,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from dspy_actors.errors import LMTransportError
+from dspy_actors.lm.checkup import check
+from dspy_actors.lm.lm import LM
+from dspy_actors.lm.providers.listing import Listing
 from dspy_actors.secret import Secret
+from dspy_actors.testing.providers import ScriptedProvider
 from tests.dspy_actors.command import Ended, dspy_actors, inside
 from tests.server.client import StubServer
 
@@ -111,8 +117,6 @@ def test_no_key_is_2_and_one_line(tmp_path: Path) -> None:
         (["embedded/gpt"], "embedded"),
         (["embedded/knn", "--base-url", "http://127.0.0.1:9/v1"], "runs in this process"),
         (["openai/m", "--base-url", "ftp://x"], "is no http"),
-        (["local/m", "--base-url", "http://127.0.0.1:9/v1"], "no connection"),
-        (["openai/m", "--base-url", "http://127.0.0.1:9/v1"], "no connection"),
     ],
 )
 def test_what_is_wrong_from_the_start_is_2_and_one_line(
@@ -121,8 +125,53 @@ def test_what_is_wrong_from_the_start_is_2_and_one_line(
     assert why in inside(capsys, "lm", "health", *arguments).complaint
 
 
-def test_a_server_that_never_answers_is_2_at_the_timeout(health: Callable[..., Ended]) -> None:
-    assert health("openai/stub", "--timeout", "0.3", fault="delay=60000").complaint
+@pytest.mark.parametrize("model", ["openai/m", "local/m", "anthropic/m"])
+def test_a_server_that_is_not_running_is_1_and_says_what_to_look_at(
+    capsys: pytest.CaptureFixture[str], model: str
+) -> None:
+    ended = inside(capsys, "lm", "health", model, "--base-url", "http://127.0.0.1:9/v1")
+    assert (ended.code, ended.out.split("  ")[1], ended.err) == (1, "unreachable", "")
+    assert "no connection" in ended.out
+    assert "check --base-url and that the server is running" in ended.out
+
+
+def test_a_server_that_is_not_running_is_told_as_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = inside(capsys, "lm", "health", "openai/m", "--base-url", "http://127.0.0.1:9/v1", "--json")
+    assert (ended.code, ended.summary["state"], ended.summary["listed"]) == (1, "unreachable", None)
+    assert ended.summary["error"]["kind"] == "lm_transport"
+
+
+@pytest.mark.parametrize("model", ["openai/stub", "local/stub"])
+def test_a_server_that_never_answers_is_1_at_the_timeout(health: Callable[..., Ended], model: str) -> None:
+    ended = health(model, "--timeout", "0.3", fault="delay=60000")
+    assert (ended.code, ended.out.split("  ")[1]) == (1, "unreachable")
+
+
+@pytest.mark.parametrize("fault", ["reset", "drop"])
+def test_a_server_that_breaks_the_connection_is_1(health: Callable[..., Ended], fault: str) -> None:
+    ended = health("openai/stub", fault=fault)
+    assert (ended.code, ended.out.split("  ")[1]) == (1, "unreachable")
+
+
+def test_what_speaks_something_else_is_2_and_one_line(health: Callable[..., Ended]) -> None:
+    assert "it should end in /v1" in health("openai/stub", fault="html").complaint
+
+
+class Broken(ScriptedProvider):
+    """Its list of models ends in an error of the transport."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__([])
+        self.code = code
+
+    async def listing(self, deadline: float | None = None) -> Listing:
+        raise LMTransportError("broken by the test", provider_code=self.code)
+
+
+@pytest.mark.parametrize("code", ["certificate", "tls", "proxy", "refused", "connect", "cut"])
+def test_a_certificate_or_a_proxy_that_is_wrong_is_not_nobody_there(code: str) -> None:
+    found = asyncio.run(check(LM("scripted/m"), lambda config: Broken(code), 1.0))
+    assert found.state == ("failed" if code in ("certificate", "tls", "proxy") else "unreachable")
 
 
 def test_the_id_of_a_key_is_no_part_of_it() -> None:
