@@ -15,7 +15,7 @@ from _thread import LockType
 from collections.abc import Callable
 from itertools import count
 from threading import Condition, Lock, Thread
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from supervisors.errors import check_seconds
 
@@ -57,17 +57,20 @@ class Clock(Protocol):
         """Drop what is due and end the clock's thread."""
 
 
-class _Entry:
-    """One timer, dead once `fn` is None."""
+_WHEN, _FN, _OWNER = 0, 2, 3
 
-    __slots__ = ("fn", "owner", "when")
 
-    def __init__(self, when: float, fn: Callable[[], object], owner: _Timers) -> None:
-        self.when, self.owner = when, owner
-        self.fn: Callable[[], object] | None = fn
+class _Entry(list[Any]):
+    """One timer: when, a number no other has, what to call, and whose it is. Dead once there is nothing to call.
+
+    A list, so that C code compares it and there is one object a timer: a heap holds thousands of them.
+    """
+
+    __slots__ = ()
 
     def cancel(self) -> float | None:
-        return self.owner.cancel(self)
+        owner: _Timers = self[_OWNER]
+        return owner.cancel(self)
 
 
 class _Timers:
@@ -77,7 +80,7 @@ class _Timers:
 
     def __init__(self, now: Callable[[], float]) -> None:
         _TIMERS.add(self)
-        self._heap: list[tuple[float, int, _Entry]] = []  # tuples, so that C code compares them
+        self._heap: list[_Entry] = []
         self._lock = Lock()
         self._numbers = count()
         self._cancelled = 0
@@ -88,51 +91,53 @@ class _Timers:
 
     def push(self, when: float, fn: Callable[[], object]) -> _Entry:
         check_seconds("when", when)  # one nan, which is neither before nor after anything, would mix up the heap
-        entry = _Entry(when, fn, self)
         with self._lock:
-            heapq.heappush(self._heap, (when, next(self._numbers), entry))
+            entry = _Entry((when, next(self._numbers), fn, self))
+            heapq.heappush(self._heap, entry)
         return entry
 
     def cancel(self, entry: _Entry) -> float | None:
         with self._lock:
-            if entry.fn is None:
+            if entry[_FN] is None:
                 return None
-            entry.fn = None
+            entry[_FN] = None
             self._cancelled += 1
             if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
-                self._heap = [each for each in self._heap if each[2].fn is not None]
+                self._heap = [each for each in self._heap if each[_FN] is not None]
                 heapq.heapify(self._heap)
                 self._cancelled = 0
-        return max(0.0, entry.when - self._now())
+        left: float = entry[_WHEN] - self._now()
+        return max(0.0, left)
 
     def waiting(self) -> list[Callable[[], object]]:
         """What is to be called, in no order."""
         with self._lock:
-            return [fn for _, _, entry in self._heap if (fn := entry.fn) is not None]
+            return [fn for entry in self._heap if (fn := entry[_FN]) is not None]
 
     def first(self) -> float | None:
         """When the next live entry is due."""
         with self._lock:
             self._drop_dead_head()
-            return self._heap[0][0] if self._heap else None
+            return self._heap[0][_WHEN] if self._heap else None
 
     def pop_due(self, now: float) -> Callable[[], object] | None:
         with self._lock:
             self._drop_dead_head()
-            if not self._heap or self._heap[0][0] > now:
+            if not self._heap or self._heap[0][_WHEN] > now:
                 return None
-            entry = heapq.heappop(self._heap)[2]
-            fn, entry.fn = entry.fn, None
+            entry = heapq.heappop(self._heap)
+            fn: Callable[[], object] = entry[_FN]
+            entry[_FN] = None
             return fn
 
     def clear(self) -> None:
         with self._lock:
-            for _, _, entry in self._heap:
-                entry.fn = None
+            for entry in self._heap:
+                entry[_FN] = None
             self._heap, self._cancelled = [], 0
 
     def _drop_dead_head(self) -> None:
-        while self._heap and self._heap[0][2].fn is None:
+        while self._heap and self._heap[0][_FN] is None:
             heapq.heappop(self._heap)
             self._cancelled -= 1
 
