@@ -20,6 +20,9 @@ CLASSES: tuple[Priority, ...] = ("interactive", "batch", "optimizer")
 _PREFIX = os.urandom(4).hex()
 _NUMBERS = itertools.count(1)
 
+_LOCK = threading.Lock()
+"""One for all scopes, as it is held for a moment and there are thousands of them at once."""
+
 
 def new_call_id() -> str:
     """A call id, unique in this process and, by its random prefix, across processes."""
@@ -65,7 +68,6 @@ class Scope:
     """
 
     __slots__ = (
-        "_lock",
         "_open",
         "attempts",
         "cached",
@@ -81,7 +83,6 @@ class Scope:
     def __init__(
         self, trace: list[tuple[object, dict[str, object], object]] | None = None, parent: Scope | None = None
     ) -> None:
-        self._lock = threading.Lock()
         self._open: dict[Cancellable, None] = {}  # in order: a request comes before the wait for it
         self.cancelled = False
         self.fault: BaseException | None = None
@@ -102,7 +103,7 @@ class Scope:
 
     def enter(self, reply: Cancellable) -> None:
         """Note what the call waits for; a scope that is cancelled already cancels it at once."""
-        with self._lock:
+        with _LOCK:
             if not self.cancelled:
                 self._open[reply] = None
                 return
@@ -114,7 +115,7 @@ class Scope:
 
     def cancel(self) -> bool:
         """Cancel every wait of the call, now and to come; False where that was done before."""
-        with self._lock:
+        with _LOCK:
             first, self.cancelled = not self.cancelled, True
             waiting = tuple(self._open)
             self._open.clear()
@@ -130,7 +131,7 @@ class Scope:
 
     def book(self, model: str, *, attempts: int, cached: bool, usage: Usage | None) -> None:
         """Add one LM call to what the whole call has cost."""
-        with self._lock:
+        with _LOCK:
             self.lm_calls += 1
             self.model = model
             self.attempts += attempts

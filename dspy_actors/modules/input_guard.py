@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +18,20 @@ from dspy_actors.quarantine.preview import preview_of
 from dspy_actors.quarantine.state import Fault, Quarantine
 from dspy_actors.runner import Frame, Settings, fault_of
 
-UNGUARDED: AbstractContextManager[None] = nullcontext()
+
+class _Unguarded:
+    """Does nothing. Its methods are static, so `with` binds none of them: that would be one more object a call."""
+
+    @staticmethod
+    def __enter__() -> None:
+        return None
+
+    @staticmethod
+    def __exit__(*raised: object) -> None:
+        return None
+
+
+UNGUARDED: AbstractContextManager[None] = _Unguarded()
 """Around a call that nothing is asked of."""
 
 _FIXED = frozenset((str, int, float, bool, type(None), bytes))

@@ -246,7 +246,8 @@ class Program:
         failure: Exception | None = None
         kind: str | None = "cancelled"
         admitted = False
-        token = FRAME.set(frame)
+        before = FRAME.get()
+        FRAME.set(frame)
         try:
             record = self._let_in(frame) or await self._admit(frame)
             admitted = True
@@ -270,7 +271,7 @@ class Program:
             if admitted:
                 self._book(frame, kind, seconds)
             self._end(frame)
-            FRAME.reset(token)
+            FRAME.set(before)  # not `reset`: a token would be one more object a call
         return outcome_of(frame, seconds, prediction, failure)
 
     def in_force(self) -> Settings:
