@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 
-from dspy_actors.errors import LMTimeoutError, LMTransportError
+from dspy_actors.errors import LMTimeoutError
 from dspy_actors.lm.transports.base import HTTPRequest, TransportFactory, TransportSettings
 from dspy_actors.testing.incoming import INCOMING_CHECKS
 from dspy_actors.testing.incoming_ends import END_CHECKS
 from dspy_actors.testing.peer import CLOSE, SILENCE, Peer, Reaction, reply
+from dspy_actors.testing.transport_closing import CLOSING_CHECKS
+from dspy_actors.testing.transport_nonsense import NONSENSE_CHECKS
 from dspy_actors.testing.transport_tools import Check, cancel, failure, opened, request_to, soon
 
 
@@ -331,25 +333,6 @@ async def it_closes_connections_that_stay_idle(factory: TransportFactory) -> Non
         await asyncio.wait_for(peer.until(open_connections=0), 5.0)
 
 
-async def it_closes_everything_and_closes_twice(factory: TransportFactory) -> None:
-    async with Peer() as peer:
-        transport = factory(peer.url, TransportSettings())
-        await transport.send(request_to(peer))
-        await transport.aclose()
-        await transport.aclose()
-        await asyncio.wait_for(peer.until(open_connections=0), 1.0)
-        error = await failure(transport, request_to(peer))
-    assert error.provider_code == "closed"
-
-
-async def it_ends_requests_under_way_when_it_is_closed(factory: TransportFactory) -> None:
-    async with Peer(SILENCE) as peer, opened(factory, peer) as transport:
-        task = asyncio.create_task(failure(transport, request_to(peer)))
-        await peer.until(requests=1)
-        await transport.aclose()
-        assert isinstance(await asyncio.wait_for(task, 1.0), LMTransportError)
-
-
 async def it_names_no_header_in_an_error(factory: TransportFactory) -> None:
     async with Peer(CLOSE) as peer, opened(factory, peer) as transport:
         for value in ("Bearer sk-marker", "Bearer sk-marker\r\nx: y", "Bearer sk-markér"):
@@ -359,4 +342,4 @@ async def it_names_no_header_in_an_error(factory: TransportFactory) -> None:
 
 _OWN: tuple[Check, ...] = tuple(found for name, found in list(globals().items()) if name.startswith("it_"))
 
-TRANSPORT_CHECKS: tuple[Check, ...] = _OWN + INCOMING_CHECKS + END_CHECKS
+TRANSPORT_CHECKS: tuple[Check, ...] = _OWN + NONSENSE_CHECKS + CLOSING_CHECKS + INCOMING_CHECKS + END_CHECKS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiohttp import ClientPayloadError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -71,17 +72,32 @@ def test_any_cut_gives_the_same(places: list[int], hints: bool) -> None:
     assert answered(*reads) == (200, True, b"data: one\n\ndata: two\n\n")
 
 
+def test_chunks_of_a_refusal_go_past_aiohttp_too() -> None:
+    assert answered(CHUNKED.replace(b"200 OK", b"404 None"), BODY)[:2] == (404, True)
+
+
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", 200),
-        (b"HTTP/1.1 404 None\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"abc") + LAST_CHUNK, 404),
         (b"\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"abc") + LAST_CHUNK, 200),
     ],
 )
 def test_what_is_no_plain_answer_in_chunks_is_left_to_aiohttp(answer: bytes, status: int) -> None:
     assert answered(answer) == (status, False, b"abc")
     assert answered(*(answer[at : at + 1] for at in range(len(answer)))) == (status, False, b"abc")
+
+
+def test_who_reads_what_is_left_to_aiohttp_is_told_when_it_is_no_http() -> None:
+    async def once() -> None:
+        connection = Connection()
+        connection.feed(b"\r\n" + CHUNKED + chunk(b"abc"))
+        _, payload = await connection.handler.read()
+        connection.feed(b"no size\r\n")
+        with pytest.raises(ClientPayloadError):
+            await asyncio.wait_for(payload.read(), 2.0)
+
+    asyncio.run(once())
 
 
 def test_an_answer_that_was_not_expected_to_flow_is_left_to_aiohttp() -> None:

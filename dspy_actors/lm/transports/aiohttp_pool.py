@@ -26,7 +26,7 @@ from dspy_actors.lm.transports.base import (
     tls_context,
     transport_error,
 )
-from dspy_actors.lm.transports.broken import Broken
+from dspy_actors.lm.transports.broken import Broken, check_head
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
 
@@ -78,17 +78,14 @@ class AiohttpTransport(SlottedTransport):
             try:
                 asked = self._asked(request, trip)
                 connection = await self._connector.connected(asked, trip)
+                answer, protocol = None, connection.protocol
                 try:
                     answer = await asked.send(connection)
-                    try:
-                        await answer.start(connection)
-                    except BaseException:
-                        answer.close()
-                        raise
+                    await answer.start(connection)
+                    return _head(answer, trip)
                 except BaseException:
-                    connection.close()
+                    _drop(answer, connection, protocol)
                     raise
-                return Head(_Source(answer, trip), answer.status, _headers(answer))
             except (aiohttp.ClientError, OSError, Broken) as error:
                 again = not tried and not trip.fresh and trip.phase in ("write", "first_byte") and _is_dropped(error)
                 failure = _mapped(error, trip)
@@ -238,13 +235,25 @@ class _Connector(aiohttp.TCPConnector):
         protocol.set_response_params(
             timer=_UNTIMED, skip_payload=asked.method == "HEAD", read_until_eof=True, auto_decompress=False
         )
-        protocol.expect()
+        if asked.method != "HEAD":
+            protocol.expect()
         trip.enter("write")
         return connection
 
 
-def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
-    return {name.lower(): value for name, value in answer.headers.items()}
+def _drop(answer: aiohttp.ClientResponse | None, connection: Connection, protocol: ResponseHandler | None) -> None:
+    """Close a connection, also where its answer was all there and has given it back."""
+    if answer is not None:
+        answer.close()
+    connection.close()
+    if protocol is not None:
+        protocol.close()
+
+
+def _head(answer: aiohttp.ClientResponse, trip: Trip) -> Head:
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    check_head(answer.status, headers, coded_twice=len(answer.headers.getall("transfer-encoding", ())) > 1)
+    return Head(_Source(answer, trip), answer.status, headers)
 
 
 def _is_dropped(error: Exception) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
+import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from dspy_actors.lm.transports.base import keep_alive_options
@@ -16,7 +17,7 @@ _HEAD = 64 * 1024
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _INTERIM = re.compile(rb"HTTP/1\.1 1(?!01)")
 _IN_CHUNKS = re.compile(
-    rb"(?i)HTTP/1\.1 200\b(?!.*\ncontent-length:).*\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.S
+    rb"(?i)HTTP/1\.1 (?!204|304)[2-5]\d\d\b(?!.*\ncontent-length:).*\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.S
 )
 _TWICE = re.compile(rb"(?i)\ntransfer-encoding:.*\ntransfer-encoding:", re.S)
 
@@ -27,7 +28,7 @@ class ChunkedHandler(ResponseHandler):
     """Gives heads to aiohttp's parser, and reads the chunks behind the one that is expected itself.
 
     aiohttp's way from the socket to a reader costs several calls and a turn of the loop for each chunk, and a streamed
-    answer has one for each of its events. What is no plain 200 in chunks takes that way.
+    answer has one for each of its events. What is not plainly in chunks takes that way.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -71,6 +72,13 @@ class ChunkedHandler(ResponseHandler):
         if self.body is not None:
             self.body.lost()
         super().connection_lost(exc)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """What came is no HTTP: aiohttp tells who waits for a head; who waits for a body is told here."""
+        super().set_exception(exc, *cause)
+        body = self._payload
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError("what came is no HTTP"))
 
     def _seek(self, data: bytes) -> None:
         """Look for the head of the answer."""

@@ -133,7 +133,10 @@ class Transport(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close every connection; requests under way end with `LMTransportError`. Closing twice is fine."""
+        """Close every connection. Twice is fine.
+
+        Requests under way, in whatever phase, have ended with `LMTransportError` (`closed`) when it returns.
+        """
         ...
 
 

@@ -24,7 +24,7 @@ from dspy_actors.lm.transports.base import (
     tls_context,
     transport_error,
 )
-from dspy_actors.lm.transports.broken import Broken, broken
+from dspy_actors.lm.transports.broken import Broken, broken, check_head
 from dspy_actors.lm.transports.h11_connection import Connection, serialised
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
@@ -119,8 +119,10 @@ class DirectTransport(SlottedTransport):
             if connection.alive:
                 trip.written()
             head = await _head(connection)
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+            check_head(head.status_code, headers)
             connection.read_chunks(head)
-            return Head(_Source(self, connection, head, trip), head.status_code, _headers(head))
+            return Head(_Source(self, connection, head, trip), head.status_code, headers)
         except BaseException:
             self._busy.discard(connection)
             connection.close()
@@ -220,10 +222,6 @@ async def _head(connection: Connection) -> h11.Response:
             return event
         elif type(event) is h11.ConnectionClosed:
             raise broken(None, "it was closed")
-
-
-def _headers(head: h11.Response) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
 
 
 class Names:

@@ -8,16 +8,19 @@ import httpx
 
 from dspy_actors.errors import LMTransportError
 from dspy_actors.lm.transports.base import transport_error
+from dspy_actors.lm.transports.broken import Broken
 from dspy_actors.lm.transports.trip import Trip
 
 
-def is_dropped(error: httpx.TransportError) -> bool:
+def is_dropped(error: Exception) -> bool:
     """Whether a connection ended, rather than was not made."""
     return isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError))
 
 
-def mapped(error: httpx.TransportError, trip: Trip) -> LMTransportError:
+def mapped(error: httpx.TransportError | Broken, trip: Trip) -> LMTransportError:
     """The same fault in our words; the text of httpx's error holds no header."""
+    if isinstance(error, Broken):
+        return transport_error(str(error), trip.url, error.code)
     if isinstance(error, httpx.LocalProtocolError):  # its text repeats the header
         return transport_error("the request holds a header that HTTP does not allow", trip.url, "header")
     text = str(error) or type(error).__name__

@@ -23,6 +23,7 @@ from dspy_actors.lm.transports.base import (
     proxy_from_environment,
     tls_context,
 )
+from dspy_actors.lm.transports.broken import Broken, check_head
 from dspy_actors.lm.transports.httpx_errors import is_dropped, mapped
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
@@ -75,27 +76,29 @@ class HttpxTransport(SlottedTransport):
         connection = self._idle.pop()[0] if self._idle else self._connection()
         try:
             return await self._begin(connection, request, trip)
-        except httpx.TransportError as error:
+        except (httpx.TransportError, Broken) as error:
             dropped = not trip.fresh and trip.phase in ("write", "first_byte") and is_dropped(error)
             failure = mapped(error, trip)
         if dropped and not self._closed:
             try:
                 return await self._begin(self._connection(), request, trip)
-            except httpx.TransportError as error:
+            except (httpx.TransportError, Broken) as error:
                 failure = mapped(error, trip)
         raise failure
 
     async def _begin(self, connection: httpx.AsyncHTTPTransport, request: HTTPRequest, trip: Trip) -> Head:
-        """Ask on this connection. Raises httpx's errors."""
+        """Ask on this connection. Raises httpx's errors and `Broken`."""
         made: list[Any] = []
         self._busy.add(connection)
         try:
             trip.attempt()
             answer = await connection.handle_async_request(self._request(request, trip, made))
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
+            check_head(answer.status_code, headers)
         except BaseException:
             await self._drop(connection, made)
             raise
-        return Head(_Source(self, connection, answer, made, trip), answer.status_code, _headers(answer))
+        return Head(_Source(self, connection, answer, made, trip), answer.status_code, headers)
 
     async def _drop(self, connection: httpx.AsyncHTTPTransport, made: list[Any]) -> None:
         """Close a connection, in a task of its own: whoever waits for it may be cancelled a second time."""
@@ -229,7 +232,3 @@ async def _closed(connection: httpx.AsyncHTTPTransport, others: list[Any]) -> No
     await connection.aclose()
     for other in others:  # cancelled in a TLS handshake, httpx forgets the socket below
         await other.aclose()
-
-
-def _headers(answer: httpx.Response) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}

@@ -1,0 +1,93 @@
+"""Checks of transports, continued: answers that are no proper HTTP are a typed error, and at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dspy_actors.errors import LMTransportError
+from dspy_actors.lm.transports.base import TransportFactory
+from dspy_actors.testing.peer import Peer, Reaction
+from dspy_actors.testing.transport_tools import (
+    LAST_CHUNK,
+    Check,
+    chunk,
+    chunked_head,
+    failure,
+    open_failure,
+    opened,
+    read_failure,
+    request_to,
+)
+
+_SOON = 2.0
+"""Seconds in which an error must come; the limits of the phases are longer."""
+
+_NO_CHUNKS = (
+    b"zz\r\nx\r\n",
+    b"-1\r\nx\r\n",
+    b"\r\nx\r\n",
+    chunk(b"hello")[:-2] + b"no end",
+    b"0\r\nno trailer\r\n\r\n",
+)
+
+
+async def it_refuses_what_are_no_chunks(factory: TransportFactory) -> None:
+    """They come when the beginning was read, so that nothing but themselves can tell."""
+    for status in (b"200", b"500"):
+        for nonsense in _NO_CHUNKS:
+            head = chunked_head().replace(b"200", status)
+            assert await _codes(factory, head + chunk(b"hello"), nonsense) == ("cut", "cut")
+
+
+async def it_refuses_a_chunk_whose_size_has_no_end(factory: TransportFactory) -> None:
+    """httpx's parser reads up to 100 KB of such a line before it refuses it; the others 8 KB."""
+    assert await _codes(factory, chunked_head(), b"5;" + b"a" * 200_000) == ("cut", "cut")
+
+
+async def it_refuses_another_protocol(factory: TransportFactory) -> None:
+    head = b"HTTP/1.1 101 Said\r\nConnection: upgrade\r\nUpgrade: chess\r\n\r\n"
+    await _check_refused(factory, head, "cut")
+    await _check_refused(factory, b"HTTP/1.1 101 Said\r\n\r\n", "cut")
+
+
+async def it_refuses_a_transfer_coding_it_did_not_ask_for(factory: TransportFactory) -> None:
+    for coding in (b"gzip, chunked", b"chunked\r\nTransfer-Encoding: chunked"):
+        head = chunked_head().replace(b"chunked", coding)
+        await _check_refused(factory, head + chunk(b"packed") + LAST_CHUNK, "encoding", "cut")
+
+
+async def it_refuses_an_answer_with_two_lengths(factory: TransportFactory) -> None:
+    """Chunks that also have a Content-Length: two readers may take two different bodies out of it."""
+    await _check_refused(factory, chunked_head("Content-Length: 5") + chunk(b"hello") + LAST_CHUNK, "cut")
+
+
+async def _check_refused(factory: TransportFactory, answer: bytes, *codes: str) -> None:
+    """However it is asked for, it is refused, and the connection is closed."""
+    async with Peer(Reaction(answer)) as peer, opened(factory, peer) as transport:
+        for ask in (failure(transport, request_to(peer)), open_failure(transport, peer)):
+            error = await asyncio.wait_for(ask, _SOON)
+            assert isinstance(error, LMTransportError)
+            assert error.provider_code in codes
+            await asyncio.wait_for(peer.until(open_connections=0), _SOON)
+
+
+async def _codes(factory: TransportFactory, begin: bytes, nonsense: bytes) -> tuple[str | None, str | None]:
+    """What `send` and what reading ends in where `nonsense` comes later than `begin`."""
+    gate = asyncio.Event()
+    late = Reaction(begin, then=Reaction(nonsense, gate=gate))
+    async with Peer(late) as peer, opened(factory, peer) as transport:
+        sending = asyncio.create_task(failure(transport, request_to(peer)))
+        opening = asyncio.create_task(transport.open(request_to(peer)))
+        await peer.until(requests=2)
+        answer = await asyncio.wait_for(opening, _SOON)
+        reading = asyncio.create_task(read_failure(answer))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        gate.set()
+        sent = await asyncio.wait_for(sending, _SOON)
+        read = await asyncio.wait_for(reading, _SOON)
+        await asyncio.wait_for(peer.until(open_connections=0), _SOON)
+    return sent.provider_code, read.provider_code
+
+
+NONSENSE_CHECKS: tuple[Check, ...] = tuple(found for name, found in list(globals().items()) if name.startswith("it_"))
