@@ -98,6 +98,7 @@ def _filled(count: int, program: str) -> Quarantine:
         assert name is not None
         fault = Fault(CLOCK.now(), "parse", "AdapterParseError", lambda: preview_of(SHORT))
         quarantine.failed(scope, name, fault)
+        quarantine.answered(scope)  # another input succeeds: this one is to blame
     assert len(quarantine.held) == count
     return quarantine
 

@@ -220,7 +220,8 @@ class RuntimeHost:
         label = name or f"{type(module).__name__.lower()}-{next(self._numbers)}"
         versions = Versions(module.deepcopy() if copied else module)
         results = self.results if cached else None
-        guard = InputGuard(self._layer.quarantine, label, self._layer.breakers_closed, always=quarantine)
+        closed = self._layer.breakers_closed
+        guard = InputGuard(self._layer.quarantine, label, closed, always=quarantine, keeps=cached)
         plan = InstancePlan(label, versions, Admission(label, limits or self.limits), results, guard)
         via = self.registry.via(("module", label))
         spec = ChildSpec(label, ModuleInstance, args=(plan,), name=via, shutdown=5.0)

@@ -41,14 +41,21 @@ class InputGuard:
     """Stands before the calls of one program. Safe from any thread; sends no message.
 
     `always` says whether every call passes it, or only `safe_call` and `asafe_call`. `breakers_closed` tells of a model
-    whether it is in good standing.
+    whether it is in good standing. `keeps` says whether the program's results are kept and given again.
     """
 
     def __init__(
-        self, quarantine: Quarantine, program: str, breakers_closed: Callable[[LM | None], bool], *, always: bool
+        self,
+        quarantine: Quarantine,
+        program: str,
+        breakers_closed: Callable[[LM | None], bool],
+        *,
+        always: bool,
+        keeps: bool = False,
     ) -> None:
         self.quarantine = quarantine
         self.always = always
+        self.keeps = keeps
         self._program = program
         self._breakers_closed = breakers_closed
         self._known: tuple[Module, Any, Any, Any, bytes | None] | None = None
@@ -119,7 +126,7 @@ class _Visit(AbstractContextManager[None]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         quarantine = self._guard.quarantine
         if error is None:
-            if self._lease or quarantine.suspects.scopes:
+            if self._lease or quarantine.suspects.scopes or quarantine.streaks.scopes:
                 self._report_success(quarantine)
             return
         reason = self._reason(error)
@@ -137,11 +144,20 @@ class _Visit(AbstractContextManager[None]):
 
     def _report_success(self, quarantine: Quarantine) -> None:
         scope = self._scope or self._guard.scope(self._frame.settings, self._record)
-        if scope is None or not (self._lease or scope in quarantine.suspects.scopes):
+        if scope is None:
+            return
+        if scope in quarantine.streaks.scopes and self._was_answered():
+            quarantine.answered(scope)
+        if not (self._lease or scope in quarantine.suspects.scopes):
             return
         name = self._name()
         if name is not None:
             quarantine.succeeded(scope, name, self._lease)
+
+    def _was_answered(self) -> bool:
+        """Whether something answered this call just now; what a cache gave says nothing of whether all is well."""
+        scope = self._frame.scope
+        return scope is not None and (scope.attempts > 0 or (scope.lm_calls == 0 and not self._guard.keeps))
 
     def _reason(self, error: BaseException) -> str | None:
         scope = self._frame.scope

@@ -13,6 +13,10 @@ from dspy_actors.errors import QuarantineError
 class QuarantineSettings:
     """When an input is set aside, and for how long.
 
+    Where three different inputs of a program fail and none succeeds between them, the fault is the model's, the
+    server's or the program's own: none of them is set aside, those that were since the last success are released, and
+    nothing counts until an input succeeds.
+
     Args:
         threshold: how many calls must fail over an input, all within `fault_seconds`.
         seconds: how long it is set aside; then one call is let through as a probe.

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from math import inf
 from threading import Lock
 from typing import Literal, TypeAlias
 
@@ -22,6 +23,7 @@ from dspy_actors.quarantine.names import Scope, entry_id
 from dspy_actors.quarantine.preview import Preview
 from dspy_actors.quarantine.settings import QuarantineSettings
 from dspy_actors.quarantine.shelf import Shelf
+from dspy_actors.quarantine.streaks import Streaks
 from supervisors.clock import Clock
 
 LEASE_SECONDS = 60.0
@@ -33,7 +35,7 @@ Step: TypeAlias = Literal["entered", "renewed", "probation", "released"]
 @dataclass(frozen=True, slots=True)
 class Change:
     """One step in the life of an entry. `why` says how it was released: `success`, `by_hand`, `replayed`, `elsewhere`
-    (another process did it), `evicted`, `forgotten`."""
+    (another process did it), `evicted`, `forgotten`, `general` (others failed too, and none succeeded)."""
 
     step: Step
     entry: Entry
@@ -61,9 +63,13 @@ class _Suspect:
 
 @dataclass(slots=True)
 class _Held:
-    """An input that is set aside until an instant of the runtime's clock. `lease` is the number of the probe out."""
+    """An input that is set aside until an instant of the runtime's clock. `lease` is the number of the probe out.
+
+    `since` is when it was, in this process; never where another has set it aside.
+    """
 
     entry: Entry
+    since: float
     until: float
     lease: int = 0
     lease_until: float = 0.0
@@ -108,6 +114,7 @@ class Quarantine:
         self._lock = Lock()
         self.held: Shelf[_Held] = Shelf(settings.entries)
         self.suspects: Shelf[_Suspect] = Shelf(settings.entries)
+        self.streaks = Streaks(settings.entries, settings.fault_seconds)
         self._places: dict[str, tuple[Scope, bytes]] = {}
         self._changes: deque[Change] = deque()
         self._woken = False
@@ -138,15 +145,23 @@ class Quarantine:
         """A call with these inputs has failed in a way that speaks against them.
 
         Calls that ran at the same time count once: they may have shared one answer. One that began before the inputs
-        were set aside adds nothing.
+        were set aside adds nothing. Nor does any while other inputs fail too and none succeeds: see `Streaks`.
         """
         with self._lock:
             held = self.held.get(scope, name)
-            if held is None:
+            began = self.streaks.fail(scope, name, self._clock.now())
+            if began is not None:
+                self._doubt(scope, name, lease, began)
+            elif held is None:
                 self._count(scope, name, fault)
             elif lease and lease == held.lease:
                 self._hold(scope, name, held.entry, fault)
         self._tell()
+
+    def answered(self, scope: Scope) -> None:
+        """Some call of the program has succeeded and was no answer from a cache: the model answers, the code works."""
+        with self._lock:
+            self.streaks.end(scope)
 
     def undecided(self, scope: Scope, name: bytes, lease: int) -> None:
         """The probe came to nothing that says anything: the next call may be one."""
@@ -183,7 +198,8 @@ class Quarantine:
             place = self._places.get(entry.id)
             held = None if place is None else self.held.get(*place)
             if held is None:
-                self._put((entry.tenant, entry.program, bytes.fromhex(entry.version)), entry, until)
+                scope = (entry.tenant, entry.program, bytes.fromhex(entry.version))
+                self._put(scope, _Held(entry, -inf, until))
             elif entry.until > held.entry.until:
                 held.entry, held.until, held.lease = entry, until, 0
         self._tell()
@@ -192,6 +208,7 @@ class Quarantine:
         """Forget faults that no longer count, and entries that nobody has asked for since they were due."""
         with self._lock:
             now = self._clock.now()
+            self.streaks.sweep(now)
             for scope, name, suspect in list(self.suspects.items()):
                 if self._is_old(suspect.at[-1], now):
                     self.suspects.pop(scope, name)
@@ -249,6 +266,16 @@ class Quarantine:
         self._tell()
         return lease
 
+    def _doubt(self, scope: Scope, name: bytes, lease: int, began: float) -> None:
+        """Everybody fails: nothing is held against the inputs of the streak, and a probe has said nothing."""
+        for each in {name, *self.streaks.names(scope)}:
+            self.suspects.pop(scope, each)
+            held = self.held.get(scope, each)
+            if held is not None and held.entry.times == 1 and held.since >= began:
+                self._let_go(scope, each, held, "general")
+            elif held is not None and each == name and held.lease == lease:
+                held.lease = 0
+
     def _count(self, scope: Scope, name: bytes, fault: Fault) -> None:
         now = self._clock.now()
         suspect = self.suspects.get(scope, name)
@@ -296,13 +323,14 @@ class Quarantine:
         )
         self._entered += made.times == 1
         self._changes.append(Change("entered" if made.times == 1 else "renewed", made))
-        self._put(scope, made, self._clock.now() + seconds)
+        now = self._clock.now()
+        self._put(scope, _Held(made, now, now + seconds))
 
-    def _put(self, scope: Scope, entry: Entry, until: float) -> None:
-        name = bytes.fromhex(entry.input_hash)
+    def _put(self, scope: Scope, held: _Held) -> None:
+        name = bytes.fromhex(held.entry.input_hash)
         self.suspects.pop(scope, name)
-        self._places[entry.id] = (scope, name)
-        for gone in self.held.put(scope, name, _Held(entry, until)):
+        self._places[held.entry.id] = (scope, name)
+        for gone in self.held.put(scope, name, held):
             self._gone(gone, "evicted")
 
     def _let_go(self, scope: Scope, name: bytes, held: _Held, why: str) -> None:

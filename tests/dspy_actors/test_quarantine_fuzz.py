@@ -72,6 +72,7 @@ class Callers:
             if end == "failed":
                 self.quarantine.failed(SCOPE, name, Fault(began, "parse", "E", tuple), lease)
             elif end == "succeeded":
+                self.quarantine.answered(SCOPE)
                 self.quarantine.succeeded(SCOPE, name, lease)
             elif lease:
                 self.quarantine.undecided(SCOPE, name, lease)

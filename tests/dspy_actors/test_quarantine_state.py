@@ -47,6 +47,10 @@ class Ward:
         except QuarantinedInput:
             return None
 
+    def succeeds(self, scope: Scope = SCOPE) -> None:
+        """A call with other inputs has succeeded."""
+        self.quarantine.answered(scope)
+
     def due(self, **settings: Any) -> int:
         """Set the input aside, wait until it is due, and take the probe; its lease."""
         self.fail(3)
@@ -271,6 +275,7 @@ def test_the_one_that_nobody_has_asked_for_longest_goes_first() -> None:
     ward = Ward(entries=3, threshold=1)
     for number in range(3):
         ward.fail(1, name=bytes([number]))
+        ward.succeeds()
     ward.lets_through(name=b"\x00")
     ward.fail(1, name=b"\x03")
     assert [ward.lets_through(name=bytes([number])) for number in range(4)] == [None, 0, None, None]
@@ -281,6 +286,7 @@ def test_those_that_are_watched_are_bounded_too() -> None:
     ward = Ward(entries=3)
     for number in range(100):
         ward.fail(1, name=bytes([number]))
+        ward.succeeds()
     assert ward.quarantine.stats().watched == 3
 
 
