@@ -210,6 +210,32 @@ def test_a_fault_in_a_stream_is_a_typed_error_with_what_had_come(
     stub.wait("open==0" if fault not in ("no_done,no_finish",) and "error" not in fault else "open<=1")
 
 
+@pytest.mark.parametrize("dialect", ["chat", "messages", "local"])
+def test_a_last_word_without_a_reason_to_end_makes_no_answer(stub: StubServer, dialect: str) -> None:
+    """A relay says it behind whatever it got; its connection is as good as any."""
+    went = stream_in(dialect, stub.at("text=one two three,no_finish"))
+    assert isinstance(went.error, LMStreamAssemblyError)
+    assert went.error.partial == "one two three"
+    assert stub.stats()["open"] <= 1
+
+
+def test_a_done_ends_a_stream_of_responses_at_once_and_completes_nothing() -> None:
+    delta = {"type": "response.output_text.delta", "output_index": 0, "delta": "hello"}
+    body = f"data: {json.dumps(delta)}\n\ndata: [DONE]\n\n".encode()
+
+    async def once() -> Streamed:
+        async with Peer(Reaction(CHUNKED + b"%x\r\n%b\r\n" % (len(body), body), then=SILENCE)) as peer:
+            provider = opened("openai", peer.url)
+            request = LMRequest("m", TURNS, {"model_type": "responses"})
+            went = await read_stream(provider, request, Attempt("c.1", idle=60.0))
+            await provider.aclose()
+            return went
+
+    went = asyncio.run(once())
+    assert isinstance(went.error, LMStreamAssemblyError)
+    assert (went.text, went.error.partial) == ("hello", "hello")
+
+
 @THREE
 def test_a_silence_before_the_first_piece_has_a_phase(stub: StubServer, dialect: str) -> None:
     for fault, limits, phase in (

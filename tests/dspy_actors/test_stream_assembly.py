@@ -10,18 +10,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dspy_actors.errors import LMError, LMStreamAssemblyError
+from dspy_actors.errors import LMError, LMStreamAssemblyError, LMUnexpectedError
 from dspy_actors.lm.providers.anthropic import Messages
 from dspy_actors.lm.providers.chat import ChatCompletions
 from dspy_actors.lm.providers.dialect import Dialect
 from dspy_actors.lm.providers.responses import Responses
-from dspy_actors.lm.sse import EventReader
+from dspy_actors.lm.sse import Event, EventReader
 from dspy_actors.messages import LMRequest, LMResponse, Message, ToolCall
 from dspy_actors.pieces import Piece, TextPiece
 from tests.server import streams
 
 REQUEST = LMRequest("m", (Message.of("user", "hi"),))
 ERROR = {"type": "error", "error": {"code": "x", "message": "m", "param": None}}
+CUT_CHAT = "the stream ended before the answer was whole: with [DONE], but no finish_reason for every choice"
 CHAT, RESPONSES, MESSAGES = ChatCompletions(), Responses(), Messages()
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
@@ -174,17 +175,38 @@ def check(dialect: Dialect, answer: dict[str, Any], score: streams.Score, draw: 
 def test_a_stream_that_was_cut_is_never_a_shorter_answer(
     chat: dict[str, Any], response: dict[str, Any], message: dict[str, Any], draw: st.DataObject
 ) -> None:
-    """Cut before its finish reasons, whatever it was, and ended in good order."""
-    for dialect, score in (
-        (CHAT, streams.chat({}, chat, {}, ERROR)),
-        (RESPONSES, streams.responses({}, response, {}, ERROR)),
-        (MESSAGES, streams.messages({}, message, {}, ERROR)),
+    """Cut before its finish reasons, whatever it was, and ended in good order, by a relay with a last word even."""
+    stop = b'data: {"type": "message_stop"}'
+    for dialect, score, last in (
+        (CHAT, streams.chat({}, chat, {}, ERROR), b"data: [DONE]"),
+        (RESPONSES, streams.responses({}, response, {}, ERROR), b"data: [DONE]"),
+        (MESSAGES, streams.messages({}, message, {}, ERROR), stop),
     ):
         events = [*score.begin, *score.pieces]
-        kept = draw.draw(st.integers(0, len(events)))
-        found, _, _ = joined(dialect, [event + b"\n\n" for event in events[:kept]])
+        kept = events[: draw.draw(st.integers(0, len(events)))]
+        kept += draw.draw(st.sampled_from([[], [last]]))
+        found, _, _ = joined(dialect, [event + b"\n\n" for event in kept])
         assert isinstance(found, tuple)
         assert found[0] is LMStreamAssemblyError
+
+
+def test_fewer_choices_than_were_asked_for_are_told_after_the_last_word() -> None:
+    assembler = CHAT.assembler(LMRequest("m", REQUEST.messages, {"n": 2}))
+    one = {"choices": [{"index": 0, "delta": {"content": "all"}, "finish_reason": "stop"}]}
+    assembler.take(Event("", json.dumps(one)))
+    with pytest.raises(LMStreamAssemblyError):
+        assembler.response(None)
+    assembler.take(Event("", "[DONE]"))
+    with pytest.raises(LMUnexpectedError, match="1 of the 2 choices"):
+        assembler.response(None)
+
+
+def test_a_choice_that_has_not_ended_keeps_the_others_from_being_an_answer() -> None:
+    choices = [
+        {"index": index, "delta": {"content": "a"}, "finish_reason": end} for index, end in ((0, "stop"), (1, None))
+    ]
+    found, _, text = joined(CHAT, [f"data: {json.dumps({'choices': choices})}\n\ndata: [DONE]\n\n".encode()])
+    assert (found, text) == ((LMStreamAssemblyError, CUT_CHAT), "a")
 
 
 def read(dialect: Dialect, *events: dict[str, Any]) -> tuple[LMResponse | tuple[type, str], list[Piece], str]:
@@ -196,6 +218,7 @@ def completed(*output: dict[str, Any]) -> dict[str, Any]:
 
 
 MESSAGE = {"type": "message", "content": [{"type": "output_text", "text": "hello"}]}
+STOPPED = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
 CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"a":1}'}
 
 
@@ -239,7 +262,7 @@ def test_an_input_that_came_whole_with_its_block_is_told() -> None:
     tool = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
     block = {"type": "content_block_start", "index": 0, "content_block": tool}
     stop = {"type": "content_block_stop", "index": 0}
-    found, pieces, text = read(MESSAGES, block, stop, {"type": "message_stop"})
+    found, pieces, text = read(MESSAGES, block, stop, STOPPED, {"type": "message_stop"})
     assert isinstance(found, LMResponse)
     check_pieces(found, pieces, text)
 
@@ -248,7 +271,7 @@ def test_what_a_server_does_itself_is_no_text() -> None:
     tool = {"type": "server_tool_use", "id": "t", "name": "web_search", "input": {}}
     block = {"type": "content_block_start", "index": 0, "content_block": tool}
     delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "{}"}}
-    found, pieces, _ = read(MESSAGES, block, delta, {"type": "surprise"}, {"type": "message_stop"})
+    found, pieces, _ = read(MESSAGES, block, delta, {"type": "surprise"}, STOPPED)
     assert (pieces, isinstance(found, LMResponse)) == ([], True)
 
 

@@ -40,7 +40,10 @@ class _Block:
 
 
 class MessageAssembler:
-    """See `dialect.Assembler`. Counts of tokens are cumulative: the last one of each name counts."""
+    """See `dialect.Assembler`. Counts of tokens are cumulative: the last one of each name counts.
+
+    The answer is whole when its stop_reason has come, with a `message_stop` or without, which may be a relay's own.
+    """
 
     __slots__ = ("_blocks", "_calls", "_count", "_head", "_read", "_request", "_stopped", "_usage", "done", "size")
 
@@ -60,7 +63,7 @@ class MessageAssembler:
     @property
     def ended(self) -> bool:
         """See `Assembler.ended`."""
-        return self.done or bool(self._stopped.get("stop_reason"))
+        return bool(self._stopped.get("stop_reason"))
 
     @property
     def usage(self) -> Usage | None:
@@ -102,7 +105,7 @@ class MessageAssembler:
     def response(self, request_id: str | None) -> LMResponse:
         """See `Assembler.response`. Arguments that the model left unfinished stay as it wrote them."""
         if not self.ended:
-            raise LMStreamAssemblyError("the stream ended before the answer was whole: no message_stop")
+            raise LMStreamAssemblyError("the stream ended before the answer was whole: no stop_reason")
         blocks = [block for _, block in sorted(self._blocks.items())]
         content = [block.whole() for block in blocks]
         data = {**self._head, **self._stopped, "content": content, "usage": self._usage or None}

@@ -1,4 +1,8 @@
-"""A streamed chat completion, put together. Of a server nothing is required that only OpenAI sends."""
+"""A streamed chat completion, put together. Of a server nothing is required that only OpenAI sends.
+
+Every server says why a choice has ended, and nobody says it before it has. `[DONE]` says less: relays put it behind
+whatever they got, an answer that was cut short too.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +55,7 @@ class _Choice:
 
 
 class ChatAssembler:
-    """See `dialect.Assembler`. The end is `[DONE]`; servers that send none have ended when every choice has."""
+    """See `dialect.Assembler`. Whole is what has a finish_reason for every choice, with `[DONE]` or without."""
 
     __slots__ = ("_choices", "_count", "_head", "_read", "_request", "_usage", "done", "size")
 
@@ -68,10 +72,10 @@ class ChatAssembler:
 
     @property
     def ended(self) -> bool:
-        """See `Assembler.ended`."""
+        """See `Assembler.ended`. After `[DONE]` no more choices will come, though more were asked for."""
         choices = self._choices
-        wanted = max(1, count(self._request.options.get("n")))
-        return self.done or (len(choices) >= wanted and all(choice.finish is not None for choice in choices.values()))
+        wanted = 1 if self.done else max(1, count(self._request.options.get("n")))
+        return len(choices) >= wanted and all(choice.finish is not None for choice in choices.values())
 
     @property
     def usage(self) -> Usage | None:
@@ -113,7 +117,9 @@ class ChatAssembler:
     def response(self, request_id: str | None) -> LMResponse:
         """See `Assembler.response`."""
         if not self.ended:
-            raise LMStreamAssemblyError("the stream ended before the answer was whole: no finish_reason, no [DONE]")
+            last = "with [DONE]" if self.done else "without [DONE]"
+            msg = f"the stream ended before the answer was whole: {last}, but no finish_reason for every choice"
+            raise LMStreamAssemblyError(msg)
         choices = [
             {"index": index, "message": _message(choice), "finish_reason": choice.finish}
             for index, choice in sorted(self._choices.items())

@@ -34,9 +34,13 @@ class _Item:
 
 
 class ResponsesAssembler:
-    """See `dialect.Assembler`. A server that sends whole items without their deltas is read too."""
+    """See `dialect.Assembler`. A server that sends whole items without their deltas is read too.
 
-    __slots__ = ("_calls", "_count", "_final", "_items", "_read", "_request", "size")
+    The answer is whole with `response.completed` or `response.incomplete`. A `[DONE]`, which relays send all the same,
+    ends the stream and completes nothing.
+    """
+
+    __slots__ = ("_calls", "_count", "_final", "_items", "_read", "_request", "done", "size")
 
     def __init__(self, request: LMRequest, read: Read, count_tokens: Callable[[object], Usage | None]) -> None:
         """`read` and `count_tokens` are the dialect's own, for the answer in one piece."""
@@ -46,12 +50,8 @@ class ResponsesAssembler:
         self._items: dict[object, _Item] = {}
         self._calls = 0
         self._final: Mapping[str, object] | None = None
+        self.done = False
         self.size = 0
-
-    @property
-    def done(self) -> bool:
-        """See `Assembler.done`."""
-        return self._final is not None
 
     @property
     def ended(self) -> bool:
@@ -70,7 +70,8 @@ class ResponsesAssembler:
 
     def take(self, event: Event) -> Sequence[Piece]:
         """See `Assembler.take`. Events of other types, of which there are many, say nothing that is not said again."""
-        if event.data == "[DONE]":  # some gateways send it all the same
+        if event.data == "[DONE]":
+            self.done = True
             return ()
         data = event_data(event)
         kind = text_or(data.get("type"), event.event)
@@ -152,6 +153,7 @@ class ResponsesAssembler:
         for index, item in enumerate(objects(data.get("output")) or ()):
             pieces += self._take_item(index, item)
         self._final = data
+        self.done = True
         return pieces
 
 
