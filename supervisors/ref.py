@@ -6,9 +6,10 @@ Everything else is a message, and a reply that is waited for.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Coroutine
 from threading import Event
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 import pykka
 
@@ -206,16 +207,44 @@ class Ref(pykka.ActorRef[A], Generic[A]):
     def down(self) -> Reply[Exit]:
         """A reply that settles with the exit at the official death; at once if that has been.
 
-        The actor remembers it until then, or until it is cancelled, as awaiting it in a task that is cancelled does.
-        Whoever has waited with a timeout and asks again later should cancel it, or keep it and wait for the same one.
+        The actor remembers it until then, or until it is cancelled, as awaiting it in a task that is cancelled does, or
+        until nobody has it any more and it has no callbacks.
         """
         reply: Reply[Exit] = Reply()
         cell = self.mailbox
-        if cell.watch(reply, lambda life: reply.set(life.exit)):
-            reply.on_settled(lambda: cell.unwatch(reply))
+        awaited = _Awaited(reply, cell)
+        if cell.watch(awaited, awaited.tell):
+            reply.on_settled(awaited.forget)
         else:
             reply.set(cell.exit)
         return reply
+
+
+class _Awaited(weakref.ref[Reply[Exit]]):
+    """A reply of `down`, as the actor remembers it: it goes with the last who has it, unless it has callbacks.
+
+    They hold it, and are held by its list, which is kept here.
+    """
+
+    __slots__ = ("_cell", "_waiters")
+
+    def __new__(cls, reply: Reply[Exit], cell: Cell) -> Self:
+        return super().__new__(cls, reply, _Awaited.forget)
+
+    def __init__(self, reply: Reply[Exit], cell: Cell) -> None:
+        self._cell = cell
+        self._waiters: object = reply._waiters
+
+    def tell(self, life: Any) -> None:
+        """The actor is officially dead."""
+        reply = self()
+        if reply is not None:
+            reply.set(life.exit)
+
+    def forget(self) -> None:
+        """The reply is settled, or gone."""
+        self._cell.unwatch(self)
+        self._waiters = None
 
 
 class Within(Generic[A]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -422,9 +423,33 @@ def test_a_living_actor_forgets_those_who_wait_for_its_end_no_longer(kernel: Ker
         await asyncio.wait([waiting])
 
     asyncio.run(impatient())
-    assert list(ref.mailbox.watchers) == [kept]
+    assert len(ref.mailbox.watchers) == 1
     ref.stop()
     assert kept.get(5) == Normal()
+
+
+def test_a_living_actor_forgets_a_reply_that_nobody_has_any_more(kernel: Kernel) -> None:
+    ref = spawn(kernel)
+    kept = ref.down()
+    for _ in range(100):
+        assert not ref.down().wait(0.0, kernel.clock)
+        with pytest.raises(CallTimeout):
+            ref.down().get(0.0)
+    assert len(ref.mailbox.watchers) == 1
+    ref.stop()
+    assert kept.get(5) == Normal()
+
+
+def test_who_has_left_a_callback_is_told_of_the_end_though_nobody_has_the_reply(kernel: Kernel) -> None:
+    ref = spawn(kernel)
+    told: Reply[Exit] = Reply()
+    ref.down().add_done_callback(lambda down: told.set(down.take()))
+    future = ref.down().cf
+    other: Reply[Exit] = Reply()
+    other.follow(ref.down())
+    gc.collect()
+    ref.stop()
+    assert (told.get(5), future.result(5), other.get(5)) == (Normal(), Normal(), Normal())
 
 
 async def _awaited(reply: Reply[Exit]) -> Exit:
