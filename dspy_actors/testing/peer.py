@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections import deque
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ CLOSE = Reaction(close=True)
 
 
 class Peer:
-    """Reacts to request number n with `reactions[n]`, to those beyond with the last one.
+    """Reacts to request number n with `reactions[n]`, to those beyond with the last one. `tls`: over HTTPS.
 
     ```python
     async with Peer(reply(200), CLOSE) as peer:
@@ -62,7 +63,8 @@ class Peer:
     ```
     """
 
-    def __init__(self, *reactions: Reaction, read_bodies: bool = True) -> None:
+    def __init__(self, *reactions: Reaction, read_bodies: bool = True, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._reactions = deque(reactions or (reply(),))
         self._read_bodies = read_bodies
         self._writers: set[asyncio.StreamWriter] = set()
@@ -76,8 +78,8 @@ class Peer:
 
     @property
     def url(self) -> str:
-        """`http://127.0.0.1:PORT`."""
-        return f"http://127.0.0.1:{self._port}"
+        """`http://127.0.0.1:PORT`, `https://localhost:PORT` with `tls`: a certificate is for a name."""
+        return f"http://127.0.0.1:{self._port}" if self._tls is None else f"https://localhost:{self._port}"
 
     async def until(self, *, open_connections: int | None = None, requests: int = 0) -> None:
         """Wait until exactly so many connections are open and at least so many requests have arrived."""
@@ -96,7 +98,7 @@ class Peer:
             writer.close()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, ssl=self._tls)
         self._port = int(self._server.sockets[0].getsockname()[1])
         return self
 

@@ -26,7 +26,7 @@ from dspy_actors.lm.transports.base import (
     tls_context,
     transport_error,
 )
-from dspy_actors.lm.transports.broken import Broken, check_head
+from dspy_actors.lm.transports.broken import Broken, check_head, untrusted
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
 
@@ -265,14 +265,16 @@ def _is_dropped(error: Exception) -> bool:
 
 def _mapped(error: Exception, trip: Trip) -> LMTransportError:
     """The same fault in our words; of aiohttp's texts only those without headers are repeated."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        error = untrusted(error.certificate_error)
     if isinstance(error, Broken):
         return transport_error(str(error), trip.url, error.code)
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return transport_error(f"the certificate is not trusted: {error.certificate_error}", trip.url, "certificate")
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return transport_error(f"no TLS connection: {error.os_error}", trip.url, "tls")
-    if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
-        return transport_error("the proxy refused", trip.url, "proxy")
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return transport_error(f"no connection to the proxy: {error.os_error}", trip.url, "proxy")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return transport_error(f"the proxy refused: {error.status} {error.message}", trip.url, "proxy")
     if isinstance(error, aiohttp.ClientConnectorError):
         code = "refused" if isinstance(error.os_error, ConnectionRefusedError) else "connect"
         return transport_error(f"no connection: {error.os_error}", trip.url, code)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-from dspy_actors.errors import LMTransportError
+from dspy_actors.errors import LMConfigurationError, LMTransportError
 
 OnSent: TypeAlias = Callable[[], None]
 
@@ -51,7 +51,8 @@ class TransportSettings:
 
     `first_byte` is long because a model that does not stream sends its first byte when the whole answer is written.
     `body` is the longest silence while the response arrives. The caller's deadline bounds all of them together.
-    `trust_env` reads the proxy variables once, at creation; loopback hosts never use a proxy.
+    `trust_env` reads the proxy variables (`https_proxy`, `http_proxy`, `all_proxy`, `no_proxy`, in either case) once,
+    at creation. The proxy speaks HTTP; user and password may stand in its URL. Loopback hosts never use one.
     """
 
     connections: int = 1000
@@ -158,7 +159,10 @@ def is_loopback(url: str) -> bool:
 
 
 def proxy_from_environment(url: str, settings: TransportSettings) -> str | None:
-    """The proxy that the environment names for `url`, or none; never one for a loopback host."""
+    """The proxy that the environment names for `url`, or none; never one for a loopback host.
+
+    Raises `LMConfigurationError` for one that is not spoken to over HTTP.
+    """
     if not settings.trust_env or is_loopback(url):
         return None
     import urllib.request
@@ -167,7 +171,19 @@ def proxy_from_environment(url: str, settings: TransportSettings) -> str | None:
     if urllib.request.proxy_bypass(parts.hostname or ""):
         return None
     found = urllib.request.getproxies()
-    return found.get(parts.scheme) or found.get("all")
+    proxy = found.get(parts.scheme) or found.get("all")
+    if proxy is None:
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    named = urlsplit(proxy)
+    if named.scheme not in ("http", "https") or not named.hostname:
+        msg = (
+            f"the environment names the proxy {bare(proxy)!r} for {bare(url)}; use one of http:// or https:// in "
+            f"{parts.scheme}_proxy or all_proxy, name the host in no_proxy, or set TransportSettings(trust_env=False)"
+        )
+        raise LMConfigurationError(msg)
+    return proxy
 
 
 def tls_context(base_url: str) -> ssl.SSLContext:

@@ -19,6 +19,12 @@ def broken(head: object | None, how: str) -> Broken:
     return Broken(f"the connection broke {where}: {how}")
 
 
+def untrusted(why: object) -> Broken:
+    """A connection that was not made, for the server's certificate was refused."""
+    what = f"the certificate is not trusted: {why} (a CA of your own: name the file that holds it in SSL_CERT_FILE)"
+    return Broken(what, "certificate")
+
+
 def check_head(status: int, headers: Mapping[str, str], coded_twice: bool = False) -> None:
     """Refuse a head that is no answer's, or of whose body two readers would disagree. Raises `Broken`.
 

@@ -24,7 +24,7 @@ from dspy_actors.lm.transports.base import (
     tls_context,
     transport_error,
 )
-from dspy_actors.lm.transports.broken import Broken, broken, check_head
+from dspy_actors.lm.transports.broken import Broken, broken, check_head, untrusted
 from dspy_actors.lm.transports.h11_connection import Connection, serialised
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
@@ -99,7 +99,7 @@ class DirectTransport(SlottedTransport):
         try:
             made = await self._loop.create_connection(Connection, address, port, ssl=tls, server_hostname=tls_name)
         except ssl.SSLCertVerificationError as error:
-            raise Broken(f"the certificate is not trusted: {error}", "certificate") from None
+            raise untrusted(error) from None
         except ssl.SSLError as error:
             raise Broken(f"no TLS connection: {error}", "tls") from None
         except OSError as error:

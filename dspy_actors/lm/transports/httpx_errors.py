@@ -8,7 +8,7 @@ import httpx
 
 from dspy_actors.errors import LMTransportError
 from dspy_actors.lm.transports.base import transport_error
-from dspy_actors.lm.transports.broken import Broken
+from dspy_actors.lm.transports.broken import Broken, untrusted
 from dspy_actors.lm.transports.trip import Trip
 
 
@@ -17,15 +17,15 @@ def is_dropped(error: Exception) -> bool:
     return isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError))
 
 
-def mapped(error: httpx.TransportError | Broken, trip: Trip) -> LMTransportError:
-    """The same fault in our words; the text of httpx's error holds no header."""
+def mapped(error: httpx.TransportError | Broken, trip: Trip, proxied: bool) -> LMTransportError:
+    """The same fault in our words; the text of httpx's error holds no header. `proxied`: it went by a proxy."""
     if isinstance(error, Broken):
         return transport_error(str(error), trip.url, error.code)
     if isinstance(error, httpx.LocalProtocolError):  # its text repeats the header
         return transport_error("the request holds a header that HTTP does not allow", trip.url, "header")
     text = str(error) or type(error).__name__
     if isinstance(error, httpx.ConnectError):
-        return transport_error(f"no connection: {text}", trip.url, _connect_code(error))
+        return _not_connected(error, text, trip.url, proxied)
     if isinstance(error, httpx.ProxyError):
         return transport_error(f"the proxy refused: {text}", trip.url, "proxy")
     if isinstance(error, httpx.UnsupportedProtocol):
@@ -34,14 +34,17 @@ def mapped(error: httpx.TransportError | Broken, trip: Trip) -> LMTransportError
     return transport_error(f"the connection broke {where}: {text}", trip.url, "cut")
 
 
-def _connect_code(error: BaseException) -> str:
+def _not_connected(error: httpx.ConnectError, text: str, url: str, proxied: bool) -> LMTransportError:
     cause: BaseException | None = error
+    code = "connect"
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return "certificate"
+            return transport_error(str(untrusted(cause)), url, "certificate")
         if isinstance(cause, ssl.SSLError):
-            return "tls"
+            return transport_error(f"no TLS connection: {text}", url, "tls")
         if isinstance(cause, ConnectionRefusedError):
-            return "refused"
+            code = "refused"
         cause = cause.__cause__ or cause.__context__
-    return "connect"
+    if proxied:
+        return transport_error(f"no connection to the proxy: {text}", url, "proxy")
+    return transport_error(f"no connection: {text}", url, code)

@@ -78,12 +78,12 @@ class HttpxTransport(SlottedTransport):
             return await self._begin(connection, request, trip)
         except (httpx.TransportError, Broken) as error:
             dropped = not trip.fresh and trip.phase in ("write", "first_byte") and is_dropped(error)
-            failure = mapped(error, trip)
+            failure = mapped(error, trip, self._proxy is not None)
         if dropped and not self._closed:
             try:
                 return await self._begin(self._connection(), request, trip)
             except (httpx.TransportError, Broken) as error:
-                failure = mapped(error, trip)
+                failure = mapped(error, trip, self._proxy is not None)
         raise failure
 
     async def _begin(self, connection: httpx.AsyncHTTPTransport, request: HTTPRequest, trip: Trip) -> Head:
@@ -109,32 +109,18 @@ class HttpxTransport(SlottedTransport):
         await asyncio.shield(task)
 
     def _request(self, request: HTTPRequest, trip: Trip, made: list[Any]) -> httpx.Request:
-        """The request with a hook that follows its way; `made` gets the sockets that it opens."""
+        """The request as httpx takes it; see `_Trace` for `made`."""
         url = self._urls.get(request.url)
         if url is None:
             if len(self._urls) > 64:
                 self._urls.clear()
             url = self._urls[request.url] = httpx.URL(request.url)
-
-        async def trace(event: str, info: dict[str, Any]) -> None:
-            if event == "http11.send_request_body.complete":
-                trip.written()
-            elif event == "http11.send_request_body.failed":
-                if isinstance(info["exception"], asyncio.CancelledError) and len(request.body) <= _ONE_WRITE:
-                    trip.tell()
-            elif event == "connection.connect_tcp.started":
-                trip.fresh = True
-            elif event == "connection.connect_tcp.complete":
-                made.append(info["return_value"])
-            elif event == "http11.send_request_headers.started":
-                trip.enter("write")
-
         return httpx.Request(
             request.method,
             url,
             headers={"accept-encoding": "identity", **request.headers},
             content=request.body,
-            extensions={"timeout": _NO_TIMEOUTS, "trace": trace},
+            extensions={"timeout": _NO_TIMEOUTS, "trace": _Trace(trip, len(request.body), made)},
         )
 
     def _connection(self) -> httpx.AsyncHTTPTransport:
@@ -166,6 +152,38 @@ class HttpxTransport(SlottedTransport):
             self._sweeper = self._loop.call_at(self._idle[0][1] + self._settings.keepalive, self._sweep)
 
 
+class _Trace:
+    """Is told by httpx how a request goes on its way; `made` gets the sockets that it opens."""
+
+    __slots__ = ("_made", "_size", "_trip", "_tunnelling")
+
+    def __init__(self, trip: Trip, size: int, made: list[Any]) -> None:
+        self._trip = trip
+        self._size = size
+        self._made = made
+        self._tunnelling = False
+        """Whether a proxy is asked for a way to the server, by a request of its own."""
+
+    async def __call__(self, event: str, info: dict[str, Any]) -> None:
+        """In the task that asked."""
+        if event == "http11.send_request_headers.started":
+            self._tunnelling = info["request"].method == b"CONNECT"
+            if not self._tunnelling:
+                self._trip.enter("write")
+        elif event == "connection.connect_tcp.started":
+            self._trip.fresh = True
+        elif event == "connection.connect_tcp.complete":
+            self._made.append(info["return_value"])
+        elif self._tunnelling:
+            return
+        elif event == "http11.send_request_body.complete":
+            self._trip.written()
+        elif event == "http11.send_request_body.failed":
+            cancelled = isinstance(info["exception"], asyncio.CancelledError)
+            if cancelled and self._size <= _ONE_WRITE:
+                self._trip.tell()
+
+
 class _Source:
     """`arriving.Source` on one connection."""
 
@@ -195,7 +213,7 @@ class _Source:
                     return piece
             return b""
         except httpx.TransportError as error:
-            failure = mapped(error, self._trip)
+            failure = mapped(error, self._trip, proxied=False)
         raise failure
 
     async def pour(self, take: Take) -> bool:
