@@ -43,7 +43,7 @@ def stream_prompt(
     model, asked = found.for_call({**settings.options, **options})
     request = LMRequest(model.model, turns, asked, settings.sample)
     host.begin_call(_NAME)
-    envelope = new_envelope(_NAME, settings, host.clock, outer)
+    envelope = new_envelope((_NAME,), settings, host.clock, outer)
     scope = Scope(None, None if outer is None else outer.scope)
     try:
         stream = host.stream(model, request, envelope)

@@ -68,7 +68,8 @@ class Scope:
     """
 
     __slots__ = (
-        "_open",
+        "_later",
+        "_wait",
         "attempts",
         "cached",
         "cancelled",
@@ -83,7 +84,9 @@ class Scope:
     def __init__(
         self, trace: list[tuple[object, dict[str, object], object]] | None = None, parent: Scope | None = None
     ) -> None:
-        self._open: dict[Cancellable, None] = {}  # in order: a request comes before the wait for it
+        self._wait: Cancellable | None = None
+        self._later: dict[Cancellable, None] | None = None
+        """What it waits for, in order, as a request comes before the wait for it: most have one at a time, if any."""
         self.cancelled = False
         self.fault: BaseException | None = None
         self.lm_calls = 0
@@ -105,20 +108,32 @@ class Scope:
         """Note what the call waits for; a scope that is cancelled already cancels it at once."""
         with _LOCK:
             if not self.cancelled:
-                self._open[reply] = None
+                if self._wait is None and not self._later:
+                    self._wait = reply
+                else:
+                    self._later = self._later or {}
+                    self._later[reply] = None
                 return
         reply.cancel()
 
     def leave(self, reply: Cancellable) -> None:
         """The wait is over."""
-        self._open.pop(reply, None)
+        if self._wait is reply:
+            self._wait = None
+        elif self._later is not None:
+            self._later.pop(reply, None)
+
+    def waiting(self) -> tuple[Cancellable, ...]:
+        """What the call waits for now, in order."""
+        first, later = self._wait, tuple(self._later or ())
+        return later if first is None else (first, *later)
 
     def cancel(self) -> bool:
         """Cancel every wait of the call, now and to come; False where that was done before."""
         with _LOCK:
             first, self.cancelled = not self.cancelled, True
-            waiting = tuple(self._open)
-            self._open.clear()
+            waiting = self.waiting()
+            self._wait = self._later = None
         for reply in waiting:
             reply.cancel()
         return first

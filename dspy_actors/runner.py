@@ -211,15 +211,18 @@ def checkpoint(frame: Frame) -> None:
         raise _cancelled(frame)
 
 
-def new_envelope(name: str, settings: Settings, clock: Clock, outer: Frame | None) -> Envelope:
-    """The envelope of a new call. One made from inside of another call, `outer`, ends with that one at the latest."""
+def new_envelope(own: tuple[str, ...], settings: Settings, clock: Clock, outer: Frame | None) -> Envelope:
+    """The envelope of a new call: `own` is its path, below that of the call around it.
+
+    One made from inside of another call, `outer`, ends with that one at the latest.
+    """
     inside = outer.envelope if outer is not None else None
     deadline = clock.now() + settings.deadline
     if outer is not None and inside is not None and inside.deadline is not None and outer.runner.clock is clock:
         deadline = min(deadline, inside.deadline)
     return Envelope(
         call_id=new_call_id(),
-        path=(name,) if inside is None else (*inside.path, name),
+        path=own if inside is None else inside.path + own,
         deadline=deadline,
         tenant=settings.tenant,
         priority=settings.priority or "interactive",

@@ -22,8 +22,9 @@ class EvaluationActor(Actor):
         """Begin; the reply settles at the end."""
         self.reply: Reply[None] = self.defer()
         self.busy = slots
+        idle = self._idle
         for _ in range(slots):
-            self.start_task(job.work(hand, self._idle))
+            self.start_task(job.work(hand, idle))
         return self.reply
 
     def _idle(self) -> None:

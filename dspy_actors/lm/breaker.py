@@ -96,7 +96,6 @@ class Breaker:
         "_changed",
         "_changes",
         "_failures_in_row",
-        "_free",
         "_last_failure",
         "_lease",
         "_lease_until",
@@ -107,6 +106,7 @@ class Breaker:
         "_random",
         "_successes",
         "_window",
+        "free",
         "generation",
         "name",
         "settings",
@@ -125,7 +125,8 @@ class Breaker:
         self.settings = settings or BreakerSettings()
         self.state = State.CLOSED
         self.generation = 1
-        self._free: Permit | None = Permit(1)  # what everybody gets while the breaker is closed
+        self.free: Permit | None = Permit(1)
+        """What everybody gets while the breaker is closed, and `None` while it is not."""
         self._random = rng or Random()
         self._changed = changed
         self._changes: list[tuple[State, State]] = []
@@ -146,7 +147,7 @@ class Breaker:
 
         Raises `CircuitOpen`, with the seconds after which it is worth coming back.
         """
-        free = self._free
+        free = self.free
         if free is not None:
             return free
         with self._lock:
@@ -161,7 +162,7 @@ class Breaker:
 
     def check(self, now: float) -> None:
         """Raise `CircuitOpen` where a permit would be refused now; takes nothing."""
-        if self._free is not None:
+        if self.free is not None:
             return
         with self._lock:
             refusal = None if self._lets_through(now) else self._refusal(now)
@@ -222,7 +223,7 @@ class Breaker:
         if not self._lets_through(now):
             return None
         if self.state is State.CLOSED:
-            return self._free
+            return self.free
         if self.state is State.OPEN:
             self._go(State.HALF_OPEN)
         self._leases += 1
@@ -267,7 +268,7 @@ class Breaker:
     def _go(self, state: State) -> None:
         before, self.state = self.state, state
         self.generation += 1
-        self._free = Permit(self.generation) if state is State.CLOSED else None
+        self.free = Permit(self.generation) if state is State.CLOSED else None
         if state is State.CLOSED:
             self._last_failure = None
         self._successes = 0

@@ -123,7 +123,8 @@ class Gates:
         """
         now = self._clock.now()
         for breaker in self.breakers:  # nobody waits for room only to be refused
-            breaker.check(now)
+            if breaker.free is None:
+                breaker.check(now)
         priority = passing.priority
         found = self.line.enter(
             passing.need, priority=priority, tenant=passing.tenant, deadline=passing.deadline, until=passing.until
@@ -137,7 +138,7 @@ class Gates:
             else:
                 passing.reservation = found
             for breaker in self.breakers:
-                passing.permits.append(breaker.permit(now, passing.deadline))
+                passing.permits.append(breaker.free or breaker.permit(now, passing.deadline))
         except BaseException:
             self.leave(passing, None, None)
             raise

@@ -86,14 +86,17 @@ class Need(NamedTuple):
 class Reservation:
     """Room for one request. `at` is when it was made, and once it was sent, when that was.
 
-    `marks` are what each bucket had given out by then, and of that, once it was sent, what was sent: requests do not
-    reach the provider in the order in which they got room. `followed_at` is when the next one was sent.
+    The four sums are what each bucket had given out by then, and of that, once it was sent, what was sent: requests do
+    not reach the provider in the order in which they got room. `followed_at` is when the next one was sent.
     """
 
     need: Need
     at: float
     epoch: int
-    marks: tuple[float, float, float, float]
+    requests: float
+    tokens: float
+    input_tokens: float
+    output_tokens: float
     is_sent: bool = False
     followed_at: float | None = None
     settled: bool = False
@@ -193,8 +196,15 @@ class RateLimiter:
         self._unsent += 1
         self._unsent_prompt += need.prompt
         self._unsent_answer += need.answer
-        marks = (self.requests.taken, self.tokens.taken, self.input_tokens.taken, self.output_tokens.taken)
-        return Reservation(need, now, self._epoch, marks)
+        return Reservation(
+            need,
+            now,
+            self._epoch,
+            self.requests.taken,
+            self.tokens.taken,
+            self.input_tokens.taken,
+            self.output_tokens.taken,
+        )
 
     def sent(self, reservation: Reservation, now: float) -> None:
         """The whole request is on its way, before all that has room and is not sent yet."""
@@ -207,12 +217,10 @@ class RateLimiter:
         self._last_sent = reservation
         reservation.at, reservation.followed_at = now, None
         prompt, answer = self._unsent_prompt, self._unsent_answer
-        reservation.marks = (
-            self.requests.taken - self._unsent,
-            self.tokens.taken - prompt - answer,
-            self.input_tokens.taken - prompt,
-            self.output_tokens.taken - answer,
-        )
+        reservation.requests = self.requests.taken - self._unsent
+        reservation.tokens = self.tokens.taken - prompt - answer
+        reservation.input_tokens = self.input_tokens.taken - prompt
+        reservation.output_tokens = self.output_tokens.taken - answer
 
     def settle(self, reservation: Reservation, used: Need | None, now: float, *, sent: bool) -> None:
         """The request has ended: put the tokens right, and give everything back where nothing was sent.
@@ -255,7 +263,8 @@ class RateLimiter:
         quotas = (reading.requests, reading.tokens, reading.input_tokens, reading.output_tokens)
         followed_at = now if reservation.followed_at is None else reservation.followed_at
         quiet = followed_at - reservation.at if reservation.is_sent else 0.0
-        for bucket, quota, mark in zip(self._buckets, quotas, reservation.marks, strict=True):
+        marks = (reservation.requests, reservation.tokens, reservation.input_tokens, reservation.output_tokens)
+        for bucket, quota, mark in zip(self._buckets, quotas, marks, strict=True):
             if quota:
                 bucket.learn(quota, mark, reservation.at, now, quiet)
         self._is_limited = any(bucket.limit is not None for bucket in self._buckets)

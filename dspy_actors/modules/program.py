@@ -51,7 +51,7 @@ class Program:
     other settings.
     """
 
-    __slots__ = ("_changes", "_host", "_instance", "_plan", "_settings", "_starting")
+    __slots__ = ("_changes", "_host", "_instance", "_path", "_plan", "_settings", "_starting")
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class Program:
     ) -> None:
         self._host = host
         self._plan = plan
+        self._path = (plan.name,)
         self._instance = instance
         self._settings = settings
         self._starting = starting
@@ -286,9 +287,8 @@ class Program:
         outer = FRAME.get()
         if outer is not None:
             checkpoint(outer)
-        name = self._plan.name
-        self._host.begin_call(name)
-        envelope = new_envelope(name, settings, self._host.clock, outer)
+        self._host.begin_call(self._plan.name)
+        envelope = new_envelope(self._path, settings, self._host.clock, outer)
         return Frame(self._host, settings, envelope, Scope(trace, None if outer is None else outer.scope), sink)
 
     def _end(self, frame: Frame) -> None:

@@ -181,4 +181,4 @@ def test_a_stream_begun_in_a_call_ends_with_it_and_bills_it() -> None:
         scope.cancel()
         assert other.closed.wait(PATIENCE)
         assert isinstance(over(second), CallCancelled)
-        assert len(scope._open) == 0
+        assert scope.waiting() == ()

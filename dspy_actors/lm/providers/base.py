@@ -38,9 +38,9 @@ class LMConfig:
     timeout: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would treble what it costs to make one
 class Attempt:
-    """One try at one request.
+    """One try at one request; nobody changes it.
 
     `request_id` goes out as `X-Request-Id`; `number` counts from 1; `deadline` is an instant of `loop.time()`;
     `on_sent` is called on the loop when the whole request is on its way, and again where it is sent once more; whoever
