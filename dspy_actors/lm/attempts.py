@@ -118,8 +118,10 @@ class Attempts:
         return True
 
     async def _beside(self, work: Work, exchange: Exchange, tries: Tries) -> LMResponse:
-        passing = _Request(self, work)
+        """The second request: it waits at the gates in its call's name and class, as the first one did."""
+        passing = self._request(work)
         await self.gates.enter(passing)
+        work.hurried = None
         if tries.answered:  # the room that this one waited for is what the answer left: it is too late
             self.gates.leave(passing, None, None)
             raise asyncio.CancelledError
@@ -128,12 +130,17 @@ class Attempts:
         self.gates.note_hedge(self._name, work.envelope.call_id)
         return await self._once(work, exchange, tries, passing)
 
-    async def _enter(self, work: Work, sent: int, last: LMError | None) -> _Request:
-        """Through the gates; an attempt that they refuse ends the call with what the one before it met, if any."""
-        work.phase = "limiter"
+    def _request(self, work: Work) -> _Request:
+        """A request that is to wait at the gates; while it does, it becomes as urgent as its call."""
         passing = _Request(self, work)
         work.hurried = partial(self.gates.hurry, passing)
         passing.priority = work.priority  # then look: it may have become more urgent meanwhile
+        return passing
+
+    async def _enter(self, work: Work, sent: int, last: LMError | None) -> _Request:
+        """Through the gates; an attempt that they refuse ends the call with what the one before it met, if any."""
+        work.phase = "limiter"
+        passing = self._request(work)
         try:
             await self.gates.enter(passing)
         except LMError as refusal:

@@ -29,7 +29,8 @@ class Hedge:
     """A second, equal request is sent when the first one takes longer than `percentile` of the model's answers did.
 
     Not before `samples` answers have told how long those take, for at most `share` of the requests, and only where the
-    retry budget pays for it. What answers first is the answer; the other one is cancelled. Providers bill both.
+    retry budget pays for it. It waits at the limiter in the class and for the tenant of its call. What answers first is
+    the answer; the other one is cancelled. Providers bill both.
 
     Raises `LMConfigurationError` for a value that makes no sense.
     """

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dspy_actors.envelope import CLASSES, Priority
 from dspy_actors.errors import DeadlineExceeded, LMServerError
 from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.gates import HEDGED
@@ -168,6 +169,30 @@ def test_a_second_request_that_finds_no_room_leaves_the_line_as_the_first_one_an
         assert ends([reply]) == ["ok"]
         assert (limiter(rt)["waiting"], limiter(rt)["in_flight"]) == (0, 0)
         assert (stub.stats()["requests"], rt.numbers().hedges, len(rows(rt))) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("priority", CLASSES)
+def test_a_second_request_waits_in_the_class_of_its_call(stub: StubServer, priority: Priority) -> None:
+    with hedged(stub, limiter=LimiterSettings(max_in_flight=1)) as rt:
+        warm(rt, stub, HOLD_ONE)
+        (reply,) = submit(rt.start(qa()).using(priority=priority), 1)
+        wait_until(lambda: limiter(rt)["waiting"] == 1)
+        assert [limiter(rt)[f"waiting_{name}"] for name in CLASSES] == [int(name == priority) for name in CLASSES]
+        stub.release()
+        assert ends([reply]) == ["ok"]
+
+
+def test_a_second_request_that_waits_grows_more_urgent_with_its_call(stub: StubServer) -> None:
+    with hedged(stub, limiter=LimiterSettings(max_in_flight=1)) as rt:
+        warm(rt, stub, HOLD_ONE)
+        program = rt.start(qa())
+        replies = submit(program.using(priority="optimizer"), 1)
+        wait_until(lambda: limiter(rt)["waiting_optimizer"] == 1)
+        replies += submit(program, 1)
+        wait_until(lambda: limiter(rt)["waiting_interactive"] == 1)
+        assert (limiter(rt)["waiting"], rt.numbers().coalesced) == (1, 1)
+        stub.release()
+        assert ends(replies) == ["ok", "ok"]
 
 
 def test_a_second_request_that_fails_leaves_it_to_the_first(stub: StubServer) -> None:
