@@ -28,12 +28,13 @@ from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr
 
 from supervisors import calls, links
 from supervisors.beside import Tasks
+from supervisors.birth import Name
 from supervisors.cell import IGNORE, Cell, Ignore
 from supervisors.clock import Clock, Timer
 from supervisors.current import BESIDE
 from supervisors.errors import SpecError
 from supervisors.exits import Crash, Exit, Normal, is_clean
-from supervisors.kernel import Kernel, Name, current_kernel
+from supervisors.kernel import Kernel, current_kernel
 from supervisors.monitors import Down, Monitor
 from supervisors.ref import Ref
 from supervisors.reply import Reply

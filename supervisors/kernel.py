@@ -7,14 +7,14 @@ import weakref
 from asyncio import _get_running_loop
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from threading import Lock
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import pykka
 
 from supervisors import steps
-from supervisors.cell import IGNORE, INIT, Cell, Ignore
+from supervisors.birth import Name, claimed, disowned, made, tied, watched
+from supervisors.cell import INIT, Cell, Ignore
 from supervisors.clock import Clock, SystemClock
 from supervisors.current import CURRENT, HOME, refuse_fenced
 from supervisors.dispatchers.base import Dispatcher
@@ -22,9 +22,6 @@ from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.dispatchers.pool import Pool
 from supervisors.dispatchers.thread import ThreadPerActor
 from supervisors.errors import (
-    ActorDied,
-    AlreadyRegistered,
-    AlreadyStarted,
     BlockingCallOnLoop,
     CallTimeout,
     NoSystem,
@@ -41,17 +38,6 @@ from supervisors.reply import Reply
 from supervisors.telemetry import Telemetry
 
 _DISPATCHES = ("name", "is_loop", "submit", "attach", "detach", "abandon", "stop")
-
-
-class Name(Protocol):
-    """Where an actor is registered before its `init` runs; `Via` is one."""
-
-    def claim(self, ref: Any) -> None:
-        """Register `ref`. Raises AlreadyRegistered with the ref of the live holder."""
-
-    @property
-    def label(self) -> str:
-        """The name for messages."""
 
 
 A = TypeVar("A", bound=pykka.Actor)
@@ -195,41 +181,25 @@ class Kernel:
         cell.sched = True
         try:
             if name is not None:
-                self._claim(name, cell)
+                claimed(name, cell)
             self._add(cell)
         except BaseException:
             if owned:
-                self._disown(cell)
+                disowned(cell)
             raise
         if parent is not None:
-            self.bind(cell.ref, parent)
+            tied(cell, parent.mailbox)
         if on_down is not None:
-            started.on_settled(partial(_watch_if_started, cell, started, on_down))
+            watched(cell, started, on_down)
         cell.sched = False
         if not owned:
             cell.kick()
         if self._closed:  # look again: `close` may have missed it
             if owned:
-                self._disown(cell)
+                disowned(cell)
             cell.fence()
             self._refuse_if_closed()
         return cell, started
-
-    @staticmethod
-    def _claim(name: Name, cell: Cell) -> None:
-        cell.label = name.label
-        try:
-            name.claim(cell.ref)
-        except AlreadyRegistered as error:
-            raise AlreadyStarted(error.ref) from None
-        except ActorDied as error:  # whoever found the name at once has fenced it
-            raise StartFailed(cell.name, error) from error
-
-    @staticmethod
-    def _disown(cell: Cell) -> None:
-        """Nobody is going to run what was made with `own` held; it is no zombie for that."""
-        cell.own.release()
-        cell.released()
 
     def _add(self, cell: Cell) -> None:
         if steps.hook is not None:
@@ -247,14 +217,7 @@ class Kernel:
             cell.dispatcher.detach(cell)
 
     def _make(self, cls: type[A]) -> Cell:
-        try:
-            actor = cls() if isinstance(cls, type) else None
-        except Exception as error:
-            raise StartFailed(cls.__name__, error) from error
-        cell = getattr(actor, "actor_inbox", None)
-        if not isinstance(cell, Cell):
-            allowed = "a subclass of supervisors.Actor; what its init takes follows, as in spawn(Counter, 42)"
-            raise SpecError("actor class", cls, allowed)
+        cell = made(cls)
         cell.home = self
         cell.now = self.clock.now
         cell.dispatcher = self.dispatcher(cell.dispatcher_name)
@@ -272,15 +235,7 @@ class Kernel:
 
     def bind(self, ref: Ref[Any], parent: Ref[Any]) -> None:
         """Let `ref` end as soon as `parent` is dead, with the same exit: nobody outlives who started it."""
-        cell, owner = ref.mailbox, parent.mailbox
-
-        def parent_died(life: Mailbox) -> None:
-            cell.request_exit(life.exit or Shutdown("its parent is dead"))
-
-        if not owner.watch(cell, parent_died):
-            parent_died(owner)
-        if not cell.watch(owner, lambda _: owner.unwatch(cell)):
-            owner.unwatch(cell)
+        tied(ref.mailbox, parent.mailbox)
 
     def live(self) -> list[Ref[Any]]:
         """The refs of all actors that are not officially dead, in the order of their start."""
@@ -372,19 +327,6 @@ def current_kernel() -> Kernel:
     if not isinstance(found, Kernel):
         raise NoSystem
     return found
-
-
-def _watch_if_started(cell: Cell, started: Reply[Any], on_down: Callable[[Any, Exit], object]) -> None:
-    if started.exception() is not None or started.take() is IGNORE:
-        return
-    tell = partial(_say, on_down)
-    if not cell.watch(on_down, tell):
-        cell.tell(tell)
-
-
-def _say(on_down: Callable[[Any, Exit], object], life: Mailbox) -> None:
-    if life.exit is not None:
-        on_down(life.ref, life.exit)
 
 
 _KERNELS: weakref.WeakSet[Kernel] = weakref.WeakSet()

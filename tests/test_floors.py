@@ -15,7 +15,10 @@ ROOMS = {
             "errors exits clock telemetry deadline steps blocking awaiting current "
             "cycles beside lineage hashing tracebacks"
         ),
-        "reply dispatchers holding mailbox pause ending cell watched timers calls ref links monitors kernel actor",
+        (
+            "reply dispatchers holding mailbox pause ending cell watched timers calls ref links monitors "
+            "birth kernel actor"
+        ),
         "keylock registry via brief lastwords stopping zombies",
         "spec strategies intensity backoff",
         "reports child writer starter answering children supervisor dynamic partition tasks task_stream many_tasks",

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Literal, TypeAlias, cast
 
+from supervisors.birth import Name
 from supervisors.blocking import blocking
 from supervisors.errors import SpecError
-from supervisors.kernel import Name, current_kernel
+from supervisors.kernel import current_kernel
 from supervisors.ref import Ref
 from supervisors.stages.dispatchers import Dispatcher
 from supervisors.stages.producing import DemandMode, Producer
