@@ -53,8 +53,7 @@ def main() -> None:
     options = arguments.parse_args()
     report = Report("quarantine_check", "us")
     with Runtime() as rt:
-        assert rt._host is not None
-        work = _cases(rt._host)
+        work = _cases(rt._running())
         cases = {name: partial(_timed, each, options.calls) for name, each in work.items()}
         rows = interleave(cases, options.rounds)
     report.table(f"one call, {options.calls} in a row", rows, BARE)

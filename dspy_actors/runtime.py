@@ -26,17 +26,15 @@ from dspy_actors.lm.providers.opening import OpenProvider, opener
 from dspy_actors.lm.providers.servers import Servers
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.stream_settings import StreamSettings
-from dspy_actors.lm.usage import LMCounters, LMNumbers
+from dspy_actors.lm.usage import LMNumbers
 from dspy_actors.modules.admission import Limits
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
 from dspy_actors.quarantine.settings import QuarantineSettings
 from dspy_actors.runner import FRAME, Frame, Settings, ours, refuse_on_loop
+from dspy_actors.runtime_tree import RuntimeTree
 from dspy_actors.using import Using
-from supervisors.actor import Ref
 from supervisors.clock import Clock
-from supervisors.exits import Crash, Exit
-from supervisors.kernel import Kernel
 from supervisors.registry import Registry
 from supervisors.spec import ChildSpec, ChildType
 from supervisors.system import System
@@ -131,14 +129,10 @@ class Runtime:
         guarding = guarding or Guarding()
         self.settings.check_tenants("budgets", *(budgets or ()))
         self.settings.check_tenants("weights", *guarding.fairness.weights)
-        self._limits = Limits(max_inflight, max_queue)
-        self._max_zombies = max_zombies
         self._clock = clock
-        self._counters = LMCounters()
-        self._registry = Registry()
         set_aside = SetAside() if clock is None else SetAside(clock.now)
         servers = Servers() if clock is None else Servers(clock.now)
-        self._layer_settings = LayerSettings(
+        layer_settings = LayerSettings(
             open_provider=open_provider or opener(transport, set_aside, servers),
             knows_keys=open_provider is None,
             set_aside=set_aside,
@@ -155,9 +149,9 @@ class Runtime:
             cache_disk_seconds=cache_disk_seconds,
             quarantine=quarantine or QuarantineSettings(),
         )
-        self._layer: LMLayer | None = None
+        limits = Limits(max_inflight, max_queue)
+        self._tree = RuntimeTree(self.name, self.settings, layer_settings, limits, max_zombies)
         self._system: System | None = None
-        self._host: RuntimeHost | None = None
         self._ended = False
         self._tokens: list[Token[Frame | None]] = []
 
@@ -166,7 +160,7 @@ class Runtime:
     def start_up(self) -> Self:
         """Start the tree; returns when it is up. Raises `StartFailed`, `LMConfigurationError`, `BlockingCall`."""
         self._refuse_ended()
-        if self._system is not None or self._host is not None:
+        if self._system is not None or self._tree.host is not None:
             return self
         refuse_on_loop("Runtime", "`async with Runtime(...)`")
         system = System(self.name, clock=self._clock)
@@ -186,8 +180,8 @@ class Runtime:
         """
         refuse_on_loop("Runtime.shutdown", "`await asyncio.to_thread(rt.shutdown)`, or `async with Runtime(...)`")
         self._ended = True
-        if self._host is not None:
-            self._host.close_door()
+        if self._tree.host is not None:
+            self._tree.host.close_door()
         if self._system is not None:
             self._system.shutdown(timeout)
             self._system = None
@@ -200,41 +194,12 @@ class Runtime:
 
     def ready(self) -> bool:
         """Whether a call would be sent now, as far as can be told: see the README. Asks nobody."""
-        host = self._host
-        if host is None or host.closing or not all(self._registry.whereis(name) for name in ("tasks", "modules")):
-            return False
-        layer = self._layer
-        return layer is not None and layer.is_prompt() and layer.lets_through(self.settings.lm)
+        return self._tree.is_ready(self.settings.lm)
 
     def child_spec(self) -> ChildSpec:
         """The runtime as a child of a service's own supervisor; it is then started and stopped by that one."""
         self._refuse_ended()
-        return ChildSpec(self.name, self._start_tree, shutdown=30.0, type=ChildType.SUPERVISOR)
-
-    def _start_tree(self, kernel: Kernel) -> Any:
-        if self._host is None or self._host.kernel is not kernel:
-            self._host = self._laid_out(kernel)
-        host = self._host
-        ref = host.start_tree(self.name)
-        host.came_up()
-        if isinstance(ref, Ref):
-            ref.down().add_done_callback(lambda down: self._tree_ended(host, down.take()))
-        return ref
-
-    def _laid_out(self, kernel: Kernel) -> RuntimeHost:
-        """What outlives a restart of the tree: the published state, and what leads to whoever stands in the tree."""
-        from dspy_actors.hosting import RuntimeHost
-        from dspy_actors.lm.layer import LMLayer
-
-        self._layer = LMLayer(self.name, self._layer_settings, kernel, self._registry, self._counters)
-        return RuntimeHost(kernel, self._registry, self._layer, self.settings, self._limits, self._max_zombies)
-
-    def _tree_ended(self, host: RuntimeHost, exit: Exit) -> None:
-        """A tree that crashed is started again and its calls go on; one that was stopped takes them with it."""
-        if not isinstance(exit, Crash):
-            host.went_down()
-            if self._layer is not None:
-                self._layer.close()
+        return ChildSpec(self.name, self._tree.start, shutdown=30.0, type=ChildType.SUPERVISOR)
 
     def _refuse_ended(self) -> None:
         if self._ended:
@@ -242,10 +207,14 @@ class Runtime:
             raise ShuttingDown(msg)
 
     def _running(self) -> RuntimeHost:
-        if self._host is None or self._ended:
+        if self._tree.host is None or self._ended:
             self._refuse_ended()
             raise NoRuntime(message="this Runtime has not started: use it as `with rt:`, or call rt.start_up()")
-        return self._host
+        return self._tree.host
+
+    @property
+    def _layer(self) -> LMLayer | None:
+        return self._tree.layer
 
     def _running_layer(self) -> LMLayer:
         self._running()
@@ -303,7 +272,7 @@ class Runtime:
         again and again is set aside and every call with it raises `QuarantinedInput`; without, only `safe_call` looks.
         On a running event loop this does not wait; a start that fails is raised by the first call.
         """
-        limits = self._limits.but(max_inflight, max_queue)
+        limits = self._tree.limits.but(max_inflight, max_queue)
         program = self._running().start(
             module, name=name, settings=self._in_force(), limits=limits, cached=cached, quarantine=quarantine
         )
@@ -347,13 +316,13 @@ class Runtime:
 
     def _in_force(self) -> Settings:
         frame = FRAME.get()
-        return frame.settings if frame is not None and frame.runner is self._host else self.settings
+        return frame.settings if frame is not None and frame.runner is self._tree.host else self.settings
 
     # -- looking ------------------------------------------------------------------------------------------------
 
     def numbers(self) -> LMNumbers:
         """The LM layer's counts: calls, cache hits, requests sent, retries, tokens."""
-        return self._counters.read()
+        return self._tree.counters.read()
 
     def health(self) -> dict[str, object]:
         """Every number of the way to the models in one reading: counts, cache, keys, breakers, limiters, budgets."""
@@ -393,7 +362,7 @@ class Runtime:
     @property
     def registry(self) -> Registry:
         """The names of this runtime's actors."""
-        return self._registry
+        return self._tree.registry
 
     def draw(self) -> str:
         """The supervision tree as text."""
