@@ -29,10 +29,11 @@ from dspy_actors.lm.lm import LM
 from dspy_actors.modules.input_guard import InputGuard
 from dspy_actors.modules.predict import Predict
 from dspy_actors.modules.record import Record
+from dspy_actors.quarantine.change import Fault
 from dspy_actors.quarantine.names import hash_inputs
 from dspy_actors.quarantine.preview import preview_of
 from dspy_actors.quarantine.settings import QuarantineSettings
-from dspy_actors.quarantine.state import Fault, Quarantine
+from dspy_actors.quarantine.state import Quarantine
 from dspy_actors.runner import Frame, Settings
 from dspy_actors.runtime import Runtime
 from supervisors.clock import SystemClock

@@ -16,11 +16,11 @@ from dspy_actors.cli.results import check_out
 from dspy_actors.cli.rows import read_rows
 from dspy_actors.errors import DataError, QuarantineError
 from dspy_actors.lm.lm import LM
+from dspy_actors.quarantine.change import instant
 from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.export import as_line, fits, write_jsonl
 from dspy_actors.quarantine.file import Filing, QuarantineFile
 from dspy_actors.quarantine.preview import printable
-from dspy_actors.quarantine.state import instant
 from dspy_actors.runtime import Runtime
 
 WAIT_SECONDS = 2.0

@@ -28,14 +28,18 @@ from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.worker import worker_class
 from dspy_actors.messages import LMResponse
+from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.manager import QuarantinePlan, waker
 from dspy_actors.quarantine.settings import QuarantineSettings
 from dspy_actors.quarantine.state import Quarantine
 from supervisors.kernel import Kernel
 from supervisors.registry import Registry
+from supervisors.reply import Reply
 from supervisors.telemetry import Telemetry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dspy_actors.cache.disk import DiskCache
     from dspy_actors.quarantine.file import QuarantineFile
 
@@ -83,8 +87,9 @@ class LMLayer:
             settings.streaming,
         )
         self.pulse = Pulse()
-        self.quarantine = Quarantine(settings.quarantine, clock, wake=waker(registry))
-        quarantine = QuarantinePlan(self.quarantine, kernel.telemetry, _quarantine_file(settings.quarantine))
+        file, ask = _quarantine_file(settings.quarantine, registry)
+        self.quarantine = Quarantine(settings.quarantine, clock, wake=waker(registry), ask=ask)
+        quarantine = QuarantinePlan(self.quarantine, kernel.telemetry, file)
         self.plan = LMPlan(io_loop, self.pulse, pools, self.cache, self.beside, quarantine)
 
     def health(self, lm: LM | None = None) -> dict[str, object]:
@@ -160,10 +165,13 @@ def _disk(settings: LayerSettings, telemetry: Telemetry) -> DiskCache | None:
     return DiskCache(Path(settings.cache_path), seconds=settings.cache_disk_seconds, telemetry=telemetry)
 
 
-def _quarantine_file(settings: QuarantineSettings) -> QuarantineFile | None:
-    """The quarantine's file, where one is named: SQLite is loaded here."""
+def _quarantine_file(
+    settings: QuarantineSettings, registry: Registry
+) -> tuple[QuarantineFile, Callable[[Entry, float], Reply[float] | None]] | tuple[None, None]:
+    """The quarantine's file and what asks those who share it, where one is named: SQLite is loaded here."""
     if settings.path is None:
-        return None
+        return None, None
     from dspy_actors.quarantine.file import QuarantineFile
+    from dspy_actors.quarantine.filing import asker
 
-    return QuarantineFile(settings.path)
+    return QuarantineFile(settings.path), asker(registry)

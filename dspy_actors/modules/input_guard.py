@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from dspy_actors.cache.keys import canonical
 from dspy_actors.lm.lm import LM
 from dspy_actors.modules.fingerprint import fingerprint_of, parameters_mark, where
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.record import Record
+from dspy_actors.quarantine.change import Fault
 from dspy_actors.quarantine.faults import fault_reason
 from dspy_actors.quarantine.names import Scope, digest_of, hash_inputs
 from dspy_actors.quarantine.preview import preview_of
-from dspy_actors.quarantine.state import Fault, Quarantine
-from dspy_actors.runner import Frame, Settings, fault_of
+from dspy_actors.quarantine.state import Quarantine
+from dspy_actors.runner import Frame, Settings, fault_of, settle_in
+from supervisors.errors import SupervisorsError
 
 
 class _Unguarded:
@@ -60,9 +62,9 @@ class InputGuard:
         self._breakers_closed = breakers_closed
         self._known: tuple[Module, Any, Any, Any, bytes | None] | None = None
 
-    def watch(self, frame: Frame, record: Record, inputs: dict[str, Any]) -> AbstractContextManager[object]:
+    def watch(self, frame: Frame, record: Record, inputs: dict[str, Any]) -> AbstractContextManager[Visit]:
         """Around the running of one call. Entering raises `QuarantinedInput` where its inputs are set aside."""
-        return _Visit(self, frame, record, inputs)
+        return Visit(self, frame, record, inputs)
 
     def scope(self, settings: Settings, record: Record) -> Scope | None:
         """Whose, which program's and which version's inputs a call has; `None` where the version has no name."""
@@ -92,10 +94,27 @@ class InputGuard:
         return version
 
 
-class _Visit(AbstractContextManager[None]):
-    """One call under the guard."""
+class Visit(AbstractContextManager["Visit"]):
+    """One call under the guard. One that `asks` is a probe that must be `granted` before anything is done for it."""
 
     __slots__ = ("_began", "_frame", "_guard", "_hash", "_inputs", "_is_named", "_lease", "_record", "_scope")
+
+    @property
+    def asks(self) -> bool:
+        return self._lease != 0 and self._guard.quarantine.shared
+
+    async def granted(self) -> None:
+        """Ask those who share the entries for the probe. Raises `QuarantinedInput` where somebody else has it."""
+        assert self._scope is not None
+        assert self._hash is not None
+        quarantine, wait = self._guard.quarantine, 0.0
+        answer = quarantine.claim(self._scope, self._hash, self._lease)
+        if answer is not None:
+            try:
+                wait = await settle_in(self._frame, answer, "quarantine")
+            except SupervisorsError:  # who answers has died
+                wait = 0.0
+        quarantine.granted(self._scope, self._hash, self._lease, wait)
 
     def __init__(self, guard: InputGuard, frame: Frame, record: Record, inputs: dict[str, Any]) -> None:
         self._guard = guard
@@ -108,20 +127,21 @@ class _Visit(AbstractContextManager[None]):
         self._lease = 0
         self._began = frame.runner.clock.now()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         if not (self._record.module.native or all(type(value) in _FIXED for value in self._inputs.values())):
             self._name()  # the user's code could change what it is given: later would be too late
         held = self._guard.quarantine.held.scopes
         if not held:
-            return
+            return self
         self._scope = self._guard.scope(self._frame.settings, self._record)
         if self._scope is None or self._scope not in held:
-            return
+            return self
         name = self._name()
         if name is not None:
             envelope = self._frame.envelope
             until = None if envelope is None else envelope.deadline
             self._lease = self._guard.quarantine.check(self._scope, name, until)
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         quarantine = self._guard.quarantine

@@ -12,7 +12,7 @@ from dspy_actors.errors import InputError
 from dspy_actors.example import Prediction
 from dspy_actors.modules.execution import execute, executed
 from dspy_actors.modules.host import Host
-from dspy_actors.modules.input_guard import UNGUARDED
+from dspy_actors.modules.input_guard import UNGUARDED, Visit
 from dspy_actors.modules.instance import InstancePlan
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome, annotated, kind_of, outcome_of
@@ -205,7 +205,9 @@ class Program:
         try:
             record = self._let_in(frame) or drive(self._admit(frame), frame)
             admitted = True
-            with self._guard(frame, record, inputs, safe or None):
+            with self._guard(frame, record, inputs, safe or None) as visit:
+                if visit is not None and visit.asks:
+                    drive(visit.granted(), frame)
                 key = key_in(self._plan.results, record, inputs, settings)
                 prediction = kept(self._plan.results, key)
                 if prediction is None:
@@ -255,7 +257,9 @@ class Program:
             module = record.module if variant is None else variant
             if sink is not None:
                 sink.attach(module, frame)
-            with self._guard(frame, record, inputs, guarded if variant is None else False):
+            with self._guard(frame, record, inputs, guarded if variant is None else False) as visit:
+                if visit is not None and visit.asks:
+                    await visit.granted()
                 results = self._plan.results if variant is None and trace is None else None
                 key = key_in(results, record, inputs, settings)
                 prediction = kept(results, key)
@@ -331,7 +335,7 @@ class Program:
 
     def _guard(
         self, frame: Frame, record: Record, inputs: dict[str, Any], guarded: bool | None
-    ) -> AbstractContextManager[object]:
+    ) -> AbstractContextManager[Visit | None]:
         guard = self._plan.guard
         if guard is None or not (guard.always if guarded is None else guarded):
             return UNGUARDED

@@ -11,9 +11,10 @@ from dspy_actors.errors import ProgramError, QuarantineError
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
 from dspy_actors.modules.user_code import ended_itself
+from dspy_actors.quarantine.change import QuarantineStats
 from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.export import refuse_others, write_jsonl
-from dspy_actors.quarantine.state import Quarantine, QuarantineStats
+from dspy_actors.quarantine.state import Quarantine
 from dspy_actors.runner import Settings, refuse_on_loop
 
 

@@ -6,9 +6,10 @@ again reads only what is new. The file holds previews and hashes, never an input
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +32,12 @@ _SCHEMA = (
         revision INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
         held INTEGER NOT NULL, changed REAL NOT NULL, until REAL NOT NULL, record BLOB NOT NULL)
     """,
+    "CREATE TABLE IF NOT EXISTS leases (id TEXT PRIMARY KEY, holder TEXT NOT NULL, until REAL NOT NULL)",
 )
 _READ = "SELECT revision, held, changed, record FROM entries WHERE revision > ? ORDER BY revision"
 _WRITE = "INSERT OR REPLACE INTO entries (id, held, changed, until, record) VALUES (?, ?, ?, ?, ?)"
+_SETTLE = "DELETE FROM leases WHERE id = ? AND (NOT ? OR holder = ?)"
+"""Whatever comes of a probe of ours ends its lease; that of another process is its own affair, unless it is moot."""
 _PURGE = "DELETE FROM entries WHERE CASE WHEN held THEN until + ? <= ? ELSE changed + ? <= ? END"
 
 
@@ -59,12 +63,16 @@ class Filing:
 class QuarantineFile:
     """The file of one quarantine. Raises `QuarantineError` for a path that cannot be one; opens nothing itself.
 
-    `pending` has what is not written yet, by entry. It is published: the actor that writes may die.
+    `pending` has what is not written yet, by entry, and `returned` the entries whose probe is given back. Both are
+    published: the actor that writes may die. `holder` tells the leases of this process from those of others.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, wall: Callable[[], float] = time.time) -> None:
         self.path = Path(path)
         self.pending: dict[str, Filing] = {}
+        self.returned: set[str] = set()
+        self.holder = secrets.token_hex(8)
+        self._wall = wall
         self._file = SqliteFile(self.path, _SCHEMA, SCHEMA_VERSION, mark=MARK)
         strange = self._file.stranger()
         if strange is not None:
@@ -95,18 +103,46 @@ class QuarantineFile:
             connection.execute("BEGIN IMMEDIATE")
             rows = self._read(connection, after)
             released = {row.entry.id for row in rows if not row.held}
-            now = time.time()
+            now = self._wall()
             connection.executemany(
                 _WRITE,
                 [_packed(each, now) for each in filings if not (each.renewed and each.entry.id in released)],
             )
+            connection.executemany(_SETTLE, [(each.entry.id, each.held, self.holder) for each in filings])
             (last,) = connection.execute("SELECT max(revision) FROM entries").fetchone()
         return rows, last or after
 
-    def purge(self, connection: sqlite3.Connection, seconds: float) -> None:
-        """Delete what was released a day ago, and entries that have been due for `seconds` and nobody asked for."""
-        now = time.time()
+    def lease(self, connection: sqlite3.Connection, entry: Entry, seconds: float) -> float:
+        """Take the right to send the probe of `entry` for `seconds`; 0.0, or for how long another process has it yet.
+
+        Also 0.0, and nothing taken, where the file knows better than `entry`: read what is new, and decide again. A
+        lease ends by itself, so that one of a process that died holds nobody up for ever. Raises what SQLite raises.
+        """
+        now = self._wall()
         with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            known = connection.execute("SELECT held, until FROM entries WHERE id = ?", (entry.id,)).fetchone()
+            if known is not None and not (known[0] and known[1] <= entry.until):
+                return 0.0
+            found = connection.execute("SELECT holder, until FROM leases WHERE id = ?", (entry.id,)).fetchone()
+            if found is not None and found[0] != self.holder and found[1] > now:
+                left: float = found[1] - now
+                return left
+            connection.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (entry.id, self.holder, now + seconds))
+        return 0.0
+
+    def give_back(self, connection: sqlite3.Connection, ids: Iterable[str]) -> None:
+        """End leases of this process before their time: their probes came to nothing. Raises what SQLite raises."""
+        with connection:
+            connection.executemany(
+                "DELETE FROM leases WHERE id = ? AND holder = ?", [(each, self.holder) for each in ids]
+            )
+
+    def purge(self, connection: sqlite3.Connection, seconds: float) -> None:
+        """Delete what was released a day ago, entries that have been due for `seconds`, and leases that have ended."""
+        now = self._wall()
+        with connection:
+            connection.execute("DELETE FROM leases WHERE until <= ?", (now,))
             connection.execute(_PURGE, (seconds, now, KEEP_RELEASED, now))
 
     def _read(self, connection: sqlite3.Connection, after: int) -> list[Row]:

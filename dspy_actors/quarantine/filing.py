@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from contextvars import Context
 
 from dspy_actors.errors import QuarantineError
+from dspy_actors.quarantine.change import Change
+from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.file import Filing, Row
 from dspy_actors.quarantine.manager import QUARANTINE, QuarantineManager, QuarantinePlan, announce, warn
-from dspy_actors.quarantine.state import Change
+from supervisors.errors import SupervisorsError
 from supervisors.exits import Exit
+from supervisors.registry import Registry
+from supervisors.reply import Reply
 
 POLL_SECONDS = 2.0
 """How often the file is looked at: within this time a release by another process or the command line is noticed."""
@@ -35,11 +41,13 @@ class FilingManager(QuarantineManager):
 
     def look(self) -> None:
         super().look()
-        if self.file.pending:
+        if self.file.pending or self.file.returned:
             self.exchange()
 
     def keep(self, change: Change) -> None:
-        if change.step != "probation":
+        if change.step == "returned":
+            self.file.returned.add(change.entry.id)
+        elif change.step != "probation":
             filing = Filing(change.entry, held=change.step != "released", renewed=change.step == "renewed")
             self.file.pending[change.entry.id] = filing
 
@@ -66,6 +74,22 @@ class FilingManager(QuarantineManager):
             self.quarantine.unfiled = len(self.file.pending)
             self._failed(error)
 
+    def claim(self, entry: Entry, seconds: float) -> float:
+        """Take the right to send the probe of `entry`, for `seconds`; 0.0, or for how long another process has it yet.
+
+        A file that cannot be used says nothing: the probe is sent.
+        """
+        self.look()
+        wait = 0.0
+        try:
+            self._exchange()
+            assert self.connection is not None
+            wait = self.file.lease(self.connection, entry, seconds)
+            self._exchange()  # where somebody has released it or set it aside anew
+        except sqlite3.DatabaseError as error:
+            self._failed(error)
+        return wait
+
     def terminate(self, exit: Exit) -> None:
         self.look()
         self._disconnect()
@@ -77,6 +101,10 @@ class FilingManager(QuarantineManager):
             self.connection = self.file.connect()
             self.opened = self.file.identity()
             self._reconcile(self.connection)
+        if self.file.returned:
+            returned = list(self.file.returned)
+            self.file.give_back(self.connection, returned)
+            self.file.returned.difference_update(returned)
         filings = list(self.file.pending.values())
         rows, self.revision = self.file.exchange(self.connection, filings, self.revision)
         for each in filings:
@@ -133,3 +161,18 @@ class FilingManager(QuarantineManager):
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+
+
+def asker(registry: Registry) -> Callable[[Entry, float], Reply[float] | None]:
+    """What asks the manager for the probe of an entry, from whatever thread, in nobody's name; see `Quarantine`."""
+
+    def ask(entry: Entry, seconds: float) -> Reply[float] | None:
+        manager = registry.whereis(QUARANTINE)
+        if manager is None:  # it is being restarted: nobody can be asked
+            return None
+        try:
+            return Context().run(manager.send_request, FilingManager.claim, entry, seconds)
+        except SupervisorsError:  # the system has ended
+            return None
+
+    return ask

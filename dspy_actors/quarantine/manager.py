@@ -7,7 +7,8 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dspy_actors.quarantine.state import Change, Quarantine, instant
+from dspy_actors.quarantine.change import Change, instant
+from dspy_actors.quarantine.state import Quarantine
 from supervisors.actor import Actor
 from supervisors.errors import SupervisorsError
 from supervisors.registry import Registry
@@ -20,9 +21,9 @@ if TYPE_CHECKING:  # SQLite is loaded with the first runtime that names a file
 QUARANTINE = "quarantine"
 """The manager's name in the registry, and the first word of its events.
 
-`("quarantine", step)`, step being `entered`, `renewed`, `probation` or `released`: measurements `faults`, `times`,
-metadata `entry` (an `Entry`) and `why`. `("quarantine", "file")`: a file that could not be used: metadata `path`,
-`reason`, and `aside`, its new name, where it was broken.
+`("quarantine", step)`, step being `entered`, `renewed`, `probation`, `returned` or `released`: measurements `faults`,
+`times`, metadata `entry` (an `Entry`) and `why`. `("quarantine", "file")`: a file that could not be used: metadata
+`path`, `reason`, and `aside`, its new name, where it was broken.
 """
 
 SWEEP_SECONDS = 60.0

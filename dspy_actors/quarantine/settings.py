@@ -24,8 +24,7 @@ class QuarantineSettings:
         entries: how many inputs are kept set aside at most, and how many more are watched. The one that nobody has
             asked for longest goes first.
         path: a SQLite file that keeps the entries across restarts and shows them to the command line; several
-            processes may share it, and each sends its own probe where the others have not told of theirs yet. None if
-            left out.
+            processes may share it, and one of them sends the probe. None if left out.
 
     Raises `QuarantineError` for a value that makes no sense.
     """

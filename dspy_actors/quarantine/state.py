@@ -12,44 +12,24 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from math import inf
 from threading import Lock
-from typing import Literal, TypeAlias
 
 from dspy_actors.errors import QuarantinedInput, QuarantineError
+from dspy_actors.quarantine.change import Change, Fault, QuarantineStats, instant
 from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.names import Scope, entry_id
-from dspy_actors.quarantine.preview import Preview
 from dspy_actors.quarantine.settings import QuarantineSettings
 from dspy_actors.quarantine.shelf import Shelf
 from dspy_actors.quarantine.streaks import Streaks
 from supervisors.clock import Clock
+from supervisors.reply import Reply
+
+ASK_AGAIN = 2.0
+"""Seconds after which it is asked again whether the probe that another process has out is over."""
 
 LEASE_SECONDS = 60.0
 """How long a probe without a deadline keeps the others waiting; one with a deadline does until a second after it."""
-
-Step: TypeAlias = Literal["entered", "renewed", "probation", "released"]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One step in the life of an entry. `why` says how it was released: `success`, `by_hand`, `replayed`, `elsewhere`
-    (another process did it), `evicted`, `forgotten`, `general` (others failed too, and none succeeded)."""
-
-    step: Step
-    entry: Entry
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One call that failed over its input. `began` is when it began, an instant of the runtime's clock."""
-
-    began: float
-    reason: str
-    error: str
-    preview: Callable[[], Preview]
 
 
 @dataclass(slots=True)
@@ -65,7 +45,8 @@ class _Suspect:
 class _Held:
     """An input that is set aside until an instant of the runtime's clock. `lease` is the number of the probe out.
 
-    `since` is when it was, in this process; never where another has set it aside.
+    `since` is when it was, in this process; never where another has set it aside. `others` is the instant until which a
+    probe of another process is taken to be out.
     """
 
     entry: Entry
@@ -73,30 +54,15 @@ class _Held:
     until: float
     lease: int = 0
     lease_until: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class QuarantineStats:
-    """What is kept now, and counts since the runtime began.
-
-    `held` inputs are set aside, `probing` of them have their one call out, `watched` ones have failed but not often
-    enough. `refused` calls were not made. `unfiled` changes could not be written to the file.
-    """
-
-    held: int
-    probing: int
-    watched: int
-    entered: int
-    released: int
-    refused: int
-    probes: int
-    unfiled: int
+    others: float = -inf
 
 
 class Quarantine:
     """The inputs of one runtime that are set aside. Safe from any thread.
 
     `wake` is called after a change, outside the lock, in the thread that caused it; `take_changes` has what there is.
+    `ask` is there where other processes share the entries: it asks for the right to send the probe of an entry for some
+    seconds, and the answer to come is how long another has it, 0 if nobody; `None` where nobody can be asked.
     """
 
     def __init__(
@@ -105,12 +71,14 @@ class Quarantine:
         clock: Clock,
         *,
         wake: Callable[[], object] = lambda: None,
+        ask: Callable[[Entry, float], Reply[float] | None] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
         self._clock = clock
         self._wall = wall
         self._wake = wake
+        self._ask = ask
         self._lock = Lock()
         self.held: Shelf[_Held] = Shelf(settings.entries)
         self.suspects: Shelf[_Suspect] = Shelf(settings.entries)
@@ -122,14 +90,51 @@ class Quarantine:
         self._entered = self._released = self._refused = self._probes = 0
         self.unfiled = 0
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes have the same entries, so that a probe must be granted."""
+        return self._ask is not None
+
     # -- the way of a call --------------------------------------------------------------------------------------
 
     def check(self, scope: Scope, name: bytes, until: float | None = None) -> int:
         """0 lets a call with these inputs pass; another number makes it the probe under that lease.
 
-        `until` is when the call ends at the latest. Raises `QuarantinedInput` where the inputs are set aside.
+        Where the entries are shared, the probe is sent once it is `granted`. `until` is when the call ends at the
+        latest. Raises `QuarantinedInput` where the inputs are set aside.
         """
         return 0 if self.held.get(scope, name) is None else self._admit(scope, name, until)
+
+    def claim(self, scope: Scope, name: bytes, lease: int) -> Reply[float] | None:
+        """Ask the other processes for this probe; the answer goes to `granted`. `None` where nobody can be asked."""
+        assert self._ask is not None
+        with self._lock:
+            held = self.held.get(scope, name)
+            if held is None or held.lease != lease:
+                return None
+            entry, seconds = held.entry, held.lease_until - self._clock.now()
+        return self._ask(entry, seconds)
+
+    def granted(self, scope: Scope, name: bytes, lease: int, wait: float = 0.0) -> None:
+        """The probe may be sent, unless somebody else has it for `wait` seconds: then `QuarantinedInput` is raised.
+
+        It is also raised where the inputs were set aside anew meanwhile; released ones are an ordinary call's.
+        """
+        refusal = None
+        with self._lock:
+            held = self.held.get(scope, name)
+            if held is not None and held.lease == lease and wait <= 0:
+                self._send(held)
+            elif held is not None:
+                now = self._clock.now()
+                if held.lease == lease:
+                    held.lease = 0
+                    held.others = now + min(wait, ASK_AGAIN)
+                self._refused += 1
+                refusal = self._refusal(held.entry, max(wait, self._wait(held, now)))
+        if refusal is not None:
+            raise refusal
+        self._tell()
 
     def succeeded(self, scope: Scope, name: bytes, lease: int = 0) -> None:
         """A call with these inputs has succeeded: they are forgotten, or released where it was the probe."""
@@ -168,7 +173,8 @@ class Quarantine:
         with self._lock:
             held = self.held.get(scope, name)
             if held is not None and held.lease == lease:
-                held.lease = 0
+                self._give_back(held)
+        self._tell()
 
     # -- looking and releasing ----------------------------------------------------------------------------------
 
@@ -250,21 +256,33 @@ class Quarantine:
                 return 0
             self.held.touch(scope, name)
             now = self._clock.now()
-            wait = max(held.until - now, held.lease_until - now if held.lease else 0.0)
+            wait = self._wait(held, now)
             if wait > 0:
                 self._refused += 1
                 refusal = self._refusal(held.entry, wait)
             else:
                 refusal = None
                 self._leases += 1
-                self._probes += 1
                 lease = held.lease = self._leases
                 held.lease_until = now + LEASE_SECONDS if until is None else until + 1.0
-                self._changes.append(Change("probation", held.entry))
+                if self._ask is None:
+                    self._send(held)
         if refusal is not None:
             raise refusal
         self._tell()
         return lease
+
+    def _send(self, held: _Held) -> None:
+        self._probes += 1
+        self._changes.append(Change("probation", held.entry))
+
+    def _wait(self, held: _Held, now: float) -> float:
+        """How long it is until somebody may be the probe; 0.0 or less: now."""
+        return max(held.until - now, held.lease_until - now if held.lease else 0.0, held.others - now)
+
+    def _give_back(self, held: _Held) -> None:
+        held.lease = 0
+        self._changes.append(Change("returned", held.entry))
 
     def _doubt(self, scope: Scope, name: bytes, lease: int, began: float) -> None:
         """Everybody fails: nothing is held against the inputs of the streak, and a probe has said nothing."""
@@ -273,8 +291,8 @@ class Quarantine:
             held = self.held.get(scope, each)
             if held is not None and held.entry.times == 1 and held.since >= began:
                 self._let_go(scope, each, held, "general")
-            elif held is not None and each == name and held.lease == lease:
-                held.lease = 0
+            elif held is not None and each == name and lease and held.lease == lease:
+                self._give_back(held)
 
     def _count(self, scope: Scope, name: bytes, fault: Fault) -> None:
         now = self._clock.now()
@@ -369,11 +387,3 @@ class Quarantine:
             f"({entry.reason}: {entry.error}); nothing was sent. Its entry is {entry.id}: show, release or replay it"
         )
         return QuarantinedInput(msg, entry=entry.id, until=until, reason=entry.reason, retry_after=wait)
-
-
-def instant(wall: float) -> str:
-    """A wall-clock instant as people read it, in UTC."""
-    try:
-        return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):  # some year beyond 9999
-        return f"{wall:.0f}"

@@ -16,7 +16,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from dspy_actors.cache.disk import DiskCache
-from dspy_actors.errors import QuarantineError
+from dspy_actors.errors import LMError, QuarantineError
 from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.file import MARK, Filing, QuarantineFile, Row
 from dspy_actors.quarantine.filing import POLL_SECONDS
@@ -248,9 +248,12 @@ def test_a_release_by_a_person_is_stronger_than_a_probe_that_failed_meanwhile(
         file_says(path, ("content_filter", True))
         (entry,) = rt.quarantine.list()
         clock.advance(HOUR)
-        polled(rt)
-        polled(rt)
-        write(path, Filing(entry, held=False))
+
+        def released_meanwhile() -> LMError:
+            write(path, Filing(entry, held=False))
+            return filtered()
+
+        sick.down = released_meanwhile
         assert kinds(program, "bad") == ["content_filter"]
         assert rt.quarantine.stats().probes == 1
         wait_until(lambda: rt.quarantine.list() == [])

@@ -10,9 +10,10 @@ import threading
 from collections.abc import Callable
 
 from dspy_actors.errors import QuarantinedInput
+from dspy_actors.quarantine.change import Fault
 from dspy_actors.quarantine.names import Scope
 from dspy_actors.quarantine.settings import QuarantineSettings
-from dspy_actors.quarantine.state import Fault, Quarantine
+from dspy_actors.quarantine.state import Quarantine
 from supervisors.clock import ManualClock
 
 SCOPE: Scope = ("t", "p", b"v")
