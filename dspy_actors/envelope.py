@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal, Protocol, TypeAlias
 
 from dspy_actors.messages import Usage
@@ -29,6 +29,11 @@ def new_call_id() -> str:
     return f"{_PREFIX}-{next(_NUMBERS):x}"
 
 
+def _from_one() -> Iterator[int]:
+    """1, 2, 3, …; of a range, as the garbage collector has to visit each `itertools.count`."""
+    return iter(range(1, sys.maxsize))
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """What a call tells everyone who works for it. Plain data, fit for the wire.
@@ -46,7 +51,7 @@ class Envelope:
     priority: Priority = "interactive"
     sample: int = 0
     session: str = ""
-    numbers: Iterator[int] = field(default_factory=partial(itertools.count, 1), compare=False, repr=False)
+    numbers: Iterator[int] = field(default_factory=_from_one, compare=False, repr=False)
 
 
 class Cancellable(Protocol):

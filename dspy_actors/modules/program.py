@@ -276,7 +276,8 @@ class Program:
             if admitted:
                 self._book(frame, kind, seconds)
             self._end(frame)
-            FRAME.set(before)  # not `reset`: a token would be one more object a call
+            if FRAME.get() is frame:  # not so where the call was dropped, and is closed in some other context
+                FRAME.set(before)  # not `reset`: a token would be one more object a call
         return outcome_of(frame, seconds, prediction, failure)
 
     def in_force(self) -> Settings:
