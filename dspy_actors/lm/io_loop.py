@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from dspy_actors.lm.pulse import Pulse
 from supervisors.actor import Actor
+from supervisors.clock import SystemClock
 from supervisors.dispatchers.loop import LoopDispatcher
-from supervisors.errors import SpecError
+from supervisors.errors import SpecError, SystemStopped
 from supervisors.exits import Exit
 from supervisors.kernel import Kernel
 
 STOP_SECONDS = 5.0
+STUCK_SECONDS = 1.0
+"""A loop that is held up for so long at the end of its actor is not waited for."""
 
 
 class IOLoop(Actor):
@@ -21,21 +26,31 @@ class IOLoop(Actor):
 
     The loop outlives the actor until those that lean on it were stopped, in order: then its successor ends it, or its
     supervisor that ends (`end_loop`). Were it gone before, each worker would die of that by itself, and their pools
-    would start them again where there is no loop.
+    would start them again where there is no loop. Only a loop that is stuck goes at once: nobody on it would hear of
+    his end.
 
     Messages: none.
     """
 
     def init(self, name: str, pulse: Pulse) -> None:
         end_loop(self.kernel, name)
-        loop = LoopDispatcher(name)
-        self.kernel.install(name, loop)
-        loop.start()
+        self.loop = LoopDispatcher(name)
+        self.kernel.install(name, self.loop)
+        self.loop.start()
         pulse.begin()
-        self.beating = loop.run(pulse.beat())
+        self.beating = self.loop.run(pulse.beat())
 
     def terminate(self, exit: Exit) -> None:
         self.beating.cancel()
+        if self._is_stuck():
+            self.kernel.uninstall(self.loop.name, self.loop)  # by now a successor's may have the name
+            self.loop.stop(0.0)
+
+    def _is_stuck(self) -> bool:
+        try:
+            return not self.loop.run(asyncio.sleep(0)).wait(STUCK_SECONDS, SystemClock())
+        except SystemStopped:  # a successor was quicker than our end
+            return False
 
 
 def end_loop(kernel: Kernel, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ from structlog.testing import capture_logs
 from dspy_actors.cache.manager import CacheManager
 from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.io_loop import IOLoop
+from dspy_actors.messages import LMRequest
 from dspy_actors.runtime import Runtime
-from supervisors.exits import Exit, Normal, Shutdown
+from supervisors.exits import Exit, Killed, Normal, Shutdown
 from supervisors.testing import wait_until
 from tests.dspy_actors.drilling import guarded
 from tests.dspy_actors.over_http import KILLED, ends, of_class, submit, worker
-from tests.dspy_actors.programs import PATIENCE, SOON, Ask, Gate, qa, runtime
+from tests.dspy_actors.programs import PATIENCE, SOON, Ask, Gate, echo, qa, runtime
 from tests.server.client import StubServer
 
 
@@ -113,17 +115,38 @@ def test_a_crash_of_the_io_loop_restarts_it_and_what_leans_on_it_and_nothing_els
     assert fast.system.restarts == 2
 
 
-@pytest.mark.parametrize("exit", [KILLED, Shutdown("by hand"), Normal()], ids=str)
+@pytest.mark.parametrize("exit", [KILLED, Shutdown("by hand"), Normal(), Killed()], ids=str)
 def test_the_end_of_the_io_loop_is_the_only_one_that_is_reported(fast: Runtime, stub: StubServer, exit: Exit) -> None:
     stub.control(plan=[{"times": 4, "fault": "hold"}])
     replies = submit(fast.start(qa()), 4)
     stub.wait("held>=4")
     loop = of_class(fast, IOLoop)
     with capture_logs() as written:
-        loop.exit(exit)
+        if isinstance(exit, Killed):
+            loop.fence()
+        else:
+            loop.exit(exit)
         assert ends(replies) == ["ok"] * 4
         wait_until(lambda: bool(written))
     assert [(each["error_context"], each["offender"]["id"]) for each in written] == [("child_terminated", "io loop")]
+
+
+def test_a_stuck_io_loop_is_replaced_before_it_comes_back() -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def script(request: LMRequest) -> str:
+        if not begun.is_set():
+            begun.set()
+            gate.wait(2 * PATIENCE)
+        return echo(request)
+
+    with runtime(script) as rt:
+        (reply,) = submit(rt.start(qa()), 1)
+        assert begun.wait(PATIENCE)
+        of_class(rt, IOLoop).exit(KILLED)
+        assert ends([reply]) == ["ok"]
+        gate.set()
+        wait_until(lambda: sum(thread.name == "supervisors-io of " + rt.name for thread in threading.enumerate()) == 1)
 
 
 def test_nothing_is_reported_at_the_end_of_a_runtime_with_calls_under_way(stub: StubServer) -> None:
