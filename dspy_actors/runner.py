@@ -31,6 +31,7 @@ from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.options import check_options
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
+from supervisors.awaiting import Wake
 from supervisors.clock import Clock
 from supervisors.errors import StartFailed
 from supervisors.reply import Reply
@@ -237,9 +238,9 @@ def _cancelled(frame: Frame) -> CallCancelled:
 
 
 @types.coroutine
-def _park(reply: Reply[Any]) -> Generator[Reply[Any], bool, bool]:
-    """Hand a reply to `drive`; True when it has settled, False when the time is up."""
-    return (yield reply)
+def _park(reply: Reply[Any]) -> Generator[Reply[Any], None, None]:
+    """Hand a reply to `drive`, which goes on when it has settled or the time is up."""
+    yield reply
 
 
 def settle(reply: Reply[T], phase: str) -> Coroutine[Any, Any, T]:
@@ -259,18 +260,25 @@ async def settle_in(frame: Frame, reply: Reply[T], phase: str) -> T:
     scope = frame.scope
     assert scope is not None
     if not reply.done():
+        wake: Wake | None = None
         scope.enter(reply)
         try:
             if asyncio._get_running_loop() is None:
-                settled = await _park(reply)
+                await _park(reply)
             else:
-                settled = await _settles(reply, frame)
-            if not settled and not reply.done():
+                wake = reply.begin_wait(_left(frame), frame.runner.clock)
+                await wake.future
+            if not reply.done():
                 phase = frame.runner.phase_of(reply) or phase
                 reply.cancel()
                 raise deadline_exceeded(phase, frame)
+        except asyncio.CancelledError:
+            reply.cancel()
+            raise
         finally:
             scope.leave(reply)
+            if wake is not None:
+                reply.end_wait(wake)
     if reply.cancelled():
         raise _cancelled(frame)
     try:
@@ -281,10 +289,11 @@ async def settle_in(frame: Frame, reply: Reply[T], phase: str) -> T:
         raise
 
 
-def _settles(reply: Reply[Any], frame: Frame) -> Coroutine[Any, Any, bool]:
+def _left(frame: Frame) -> float | None:
+    """How many seconds the call of `frame` still has; `None` where it may take for ever."""
     assert frame.envelope is not None
-    clock, deadline = frame.runner.clock, frame.envelope.deadline
-    return reply.settles(None if deadline is None else max(0.0, deadline - clock.now()), clock)
+    deadline = frame.envelope.deadline
+    return None if deadline is None else max(0.0, deadline - frame.runner.clock.now())
 
 
 def deadline_exceeded(phase: str, frame: Frame) -> DeadlineExceeded:
@@ -296,20 +305,16 @@ def deadline_exceeded(phase: str, frame: Frame) -> DeadlineExceeded:
 
 def drive(body: Coroutine[Any, Any, T], frame: Frame) -> T:
     """Run native code to its end in this thread, blocking at each `settle`."""
-    assert frame.envelope is not None
-    clock = frame.runner.clock
-    deadline = frame.envelope.deadline
     try:
         reply: Reply[Any] = body.send(None)
         while True:
-            left = None if deadline is None else max(0.0, deadline - clock.now())
             try:
-                settled = reply.wait(left, clock)
+                reply.wait(_left(frame), frame.runner.clock)
             except BaseException as interrupt:  # Ctrl-C in the waiting thread: the open request is cancelled with us
                 reply.cancel()
                 reply = body.throw(interrupt)
                 continue
-            reply = body.send(settled)
+            reply = body.send(None)
     except StopIteration as stop:
         result: T = stop.value
         return result

@@ -7,6 +7,7 @@ from collections import deque
 from threading import get_ident, local
 
 from supervisors import steps
+from supervisors.clock import Clock, Timer
 
 
 class Bag:
@@ -45,15 +46,25 @@ class Bag:
 
 
 class Wake:
-    """Sets one future when it is called, from any thread. A partial would be four objects for one."""
+    """Sets a future of the running loop when it is called, from any thread. A partial would be four objects for one.
 
-    __slots__ = ("_bag", "_future")
+    `timer` calls it after `seconds` of `clock`, or of the loop's own, where it shall not take longer.
+    """
 
-    def __init__(self, bag: Bag, future: asyncio.Future[None]) -> None:
-        self._bag, self._future = bag, future
+    __slots__ = ("_bag", "future", "timer")
+
+    def __init__(self, seconds: float | None, clock: Clock | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._bag = bag_here(loop)
+        self.future: asyncio.Future[None] = loop.create_future()
+        self.timer: Timer | asyncio.TimerHandle | None = None
+        if seconds is not None and clock is not None:
+            self.timer = clock.call_at(clock.now() + seconds, self)
+        elif seconds is not None:  # nobody's clock: one made for this would have a thread that nobody ends
+            self.timer = loop.call_later(max(0.0, seconds), self)
 
     def __call__(self) -> None:
-        self._bag.set(self._future)
+        self._bag.set(self.future)
 
 
 class _PerThread(local):

@@ -22,9 +22,9 @@ from typing import Any, Generic, TypeVar
 import pykka
 
 from supervisors import steps
-from supervisors.awaiting import Wake, bag_here
+from supervisors.awaiting import Wake
 from supervisors.blocking import BLOCKERS
-from supervisors.clock import Clock, SystemClock, Timer
+from supervisors.clock import Clock, SystemClock
 from supervisors.current import BESIDE, CURRENT, Life
 from supervisors.cycles import check_cycle
 from supervisors.errors import BlockingCallOnLoop, CallTimeout, fresh
@@ -251,21 +251,12 @@ class Reply(pykka.Future[T], Generic[T]):
         if self._result is UNSET:
             if self._get_hook is not None:  # a lazy future of pykka's: compute it on a thread, the loop must go on
                 return (yield from asyncio.to_thread(self.get).__await__())
-            loop = asyncio.get_running_loop()
-            future: asyncio.Future[None] = loop.create_future()
-            waiter = Wake(bag_here(loop), future)
-            if steps.hook is not None:
-                steps.hook("reply:joining", self)
-            self._waiters.append(waiter)
-            if self._result is UNSET:  # the second look
-                try:
-                    yield from future
-                except asyncio.CancelledError:
-                    self._withdraw(waiter)
-                    self.cancel()
-                    raise
-            else:
-                self._withdraw(waiter)
+            wake = self.begin_wait(None, None)
+            try:
+                yield from wake.future
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
         return self.take()
 
     __iter__ = __await__
@@ -282,29 +273,35 @@ class Reply(pykka.Future[T], Generic[T]):
 
     async def settles(self, seconds: float | None, clock: Clock | None) -> bool:
         """Await the answer for at most `seconds` of `clock`, or of the running loop's: whether it is there."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        waiter = Wake(bag_here(loop), future)
-        timer: Timer | asyncio.TimerHandle | None = None
-        if clock is not None and seconds is not None:
-            timer = clock.call_at(clock.now() + seconds, waiter)
-        elif seconds is not None:  # nobody's clock: one made for this would have a thread that nobody ends
-            timer = loop.call_later(max(0.0, seconds), waiter)
-        if steps.hook is not None:
-            steps.hook("reply:joining", self)
-        self._waiters.append(waiter)
+        wake = self.begin_wait(seconds, clock)
         try:
-            if self._result is UNSET:  # the second look
-                await future
+            await wake.future
         except asyncio.CancelledError:
             self.cancel()
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
-            if self._result is UNSET:  # else whoever settled it has emptied the list, or is about to
-                self._withdraw(waiter)
+            self.end_wait(wake)
         return self._result is not UNSET
+
+    def begin_wait(self, seconds: float | None, clock: Clock | None) -> Wake:
+        """As `settles`, for who awaits `wake.future` itself, which is a coroutine less in each call that waits.
+
+        Give it to `end_wait` however that ends; cancel the reply where the task is cancelled.
+        """
+        wake = Wake(seconds, clock)
+        if steps.hook is not None:
+            steps.hook("reply:joining", self)
+        self._waiters.append(wake)
+        if self._result is not UNSET:  # the second look
+            wake()
+        return wake
+
+    def end_wait(self, wake: Wake) -> None:
+        """The wait is over, or given up."""
+        if wake.timer is not None:
+            wake.timer.cancel()
+        if self._result is UNSET:  # else whoever settled it has emptied the list, or is about to
+            self._withdraw(wake)
 
     # watching
 
