@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import Generic, TypeVar
 
+from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Channel(Generic[T]):
     def __init__(self, *, max_items: int = 64, max_size: int = 256 * 1024) -> None:
         self.max_items = max_items
         self.max_size = max_size
-        self._lock = Lock()
+        self._lock = PublishedLock()
         self._items: deque[T] = deque()
         self._size = 0
         self._over = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable, Iterator
 from contextlib import contextmanager
@@ -38,6 +37,7 @@ from supervisors.clock import Clock
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.errors import ActorDied, UsedAfterFork
 from supervisors.kernel import Kernel
+from supervisors.published_lock import PublishedLock
 from supervisors.registry import Registry
 from supervisors.reply import Reply
 from supervisors.spec import ChildSpec
@@ -73,7 +73,7 @@ class RuntimeHost:
         self.breakers = BreakerBook(layer.gatehouse)
         self._numbers = itertools.count(1)
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = PublishedLock()
         self._ambient: OrderedDict[int, _Ambient] = OrderedDict()
         self._open = 0
         self._closing = False

@@ -14,10 +14,11 @@ import weakref
 from _thread import LockType
 from collections.abc import Callable
 from itertools import count
-from threading import Condition, Lock, Thread
+from threading import Condition, Thread
 from typing import Any, Protocol, runtime_checkable
 
 from supervisors.errors import check_seconds
+from supervisors.published_lock import PublishedLock
 
 LONGEST = 1e8
 """Seconds, three years: what the platform's locks can wait for."""
@@ -81,7 +82,7 @@ class _Timers:
     def __init__(self, now: Callable[[], float]) -> None:
         _TIMERS.add(self)
         self._heap: list[_Entry] = []
-        self._lock = Lock()
+        self._lock = PublishedLock()
         self._numbers = count()
         self._cancelled = 0
         self._now = now

@@ -22,6 +22,7 @@ from supervisors.current import refuse_fenced
 from supervisors.errors import ActorDied, AlreadyRegistered, NotRegistered, SpecError
 from supervisors.exits import NoProc
 from supervisors.keylock import KeyLocks
+from supervisors.published_lock import PublishedLock
 from supervisors.ref import Ref
 from supervisors.reply import Reply
 from supervisors.via import Slot, Via, strict
@@ -80,7 +81,7 @@ class Registry:
         if keys not in ("unique", "duplicate"):
             raise SpecError("keys", keys, "'unique' or 'duplicate'")
         self.unique = keys == "unique"
-        self._lock = Lock()
+        self._lock = PublishedLock()
         self._table: dict[Slot, tuple[Entry, ...]] = {}
         self._arrivals: dict[Slot, list[Reply[Ref[Any]]]] = {}
         self._listeners = tuple(listeners)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any, TypeAlias
+
+from supervisors.published_lock import PublishedLock
 
 Event: TypeAlias = tuple[str, ...]
 Handler: TypeAlias = Callable[[Event, Mapping[str, Any], Mapping[str, Any]], object]
@@ -26,7 +27,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self._handlers: dict[Event, tuple[tuple[str, Handler], ...]] = {}
-        self._lock = Lock()
+        self._lock = PublishedLock()
 
     def attach(self, handler_id: str, event: Event | Sequence[Event], handler: Handler) -> None:
         """Call `handler(event, measurements, metadata)` for one event or each of a list.

@@ -7,10 +7,10 @@ its failure reaches each as an error object of its own. Nothing here waits; ever
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from dspy_actors.errors import DspyActorsError
+from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 
 K = TypeVar("K", bound=Hashable)
@@ -103,7 +103,7 @@ class SingleFlight(Generic[K, T]):
     """The flights under way, by key. `joined` counts callers who found one instead of starting their own."""
 
     def __init__(self) -> None:
-        self.lock = Lock()
+        self.lock = PublishedLock()
         self.joined = 0
         self._flights: dict[K, Flight[K, T]] = {}
 

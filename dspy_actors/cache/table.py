@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from threading import Lock
 from typing import Generic, TypeVar
 
 from dspy_actors.messages import LMResponse
 from supervisors.clock import Clock
+from supervisors.published_lock import PublishedLock
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -54,7 +54,7 @@ class Table(Generic[K, V]):
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._ttl = ttl
-        self._lock = Lock()
+        self._lock = PublishedLock()
         self._entries: OrderedDict[K, tuple[V, int, float]] = OrderedDict()
         self._bytes = 0
         self._hits = self._misses = self._puts = 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
+from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Feed(Generic[T]):
         self._closed = closed
         self._abandoned = False
         self._taken = 0
-        self._lock = threading.Lock()
+        self._lock = PublishedLock()
         self._waiting: deque[Reply[None]] = deque()
 
     async def take(self) -> T | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -15,6 +14,7 @@ from dspy_actors.modules.program import Program
 from dspy_actors.runner import Settings
 from supervisors.actor import Ref
 from supervisors.clock import Clock
+from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 
 CRASH_TRIES = 2
@@ -47,7 +47,7 @@ class Hand:
     __slots__ = ("_lock", "_revoked", "_rows")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = PublishedLock()
         self._rows: set[Row] = set()
         self._revoked = False
 

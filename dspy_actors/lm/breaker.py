@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
-from threading import Lock
 from typing import TypeAlias
 
 from dspy_actors.errors import CircuitOpen
 from dspy_actors.lm.breaker_settings import BreakerSettings
 from dspy_actors.lm.window import Window
+from supervisors.published_lock import PublishedLock
 
 LEASE_SECONDS = 60.0
 """How long a probe without a deadline keeps the others waiting; one with a deadline does until a second after it."""
@@ -130,7 +130,7 @@ class Breaker:
         self._random = rng or Random()
         self._changed = changed
         self._changes: list[tuple[State, State]] = []
-        self._lock = Lock()
+        self._lock = PublishedLock()
         self._window = Window(self.settings.window_seconds, self.settings.buckets)
         self._failures_in_row = 0
         self._successes = 0

@@ -7,13 +7,13 @@ reserved before a request is sent once more or beside a slow one.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from dspy_actors.arguments import a, whole
 from dspy_actors.errors import BudgetExceeded, LMConfigurationError
+from supervisors.published_lock import PublishedLock
 
 _ZERO = Decimal(0)
 
@@ -97,7 +97,7 @@ class BudgetBook:
     """
 
     def __init__(self, tenants: Mapping[str, Budget], sessions: Mapping[str, Budget]) -> None:
-        self._lock = threading.Lock()
+        self._lock = PublishedLock()
         self._tenants = {name: Ledger(f"tenant {name or '(none)'}", budget) for name, budget in tenants.items()}
         self._sessions = {name: Ledger(f"session {name}", budget) for name, budget in sessions.items()}
 

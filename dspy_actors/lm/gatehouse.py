@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
@@ -17,6 +16,7 @@ from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.lm.retry_budget import RetryBudget
 from dspy_actors.secret import Secret
 from supervisors.clock import Clock
+from supervisors.published_lock import PublishedLock
 from supervisors.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Gatehouse:
         self.guarding = guarding
         self._clock = clock
         self._telemetry = telemetry
-        self._lock = threading.Lock()
+        self._lock = PublishedLock()
         self._held: dict[Hashable, Gates] = {}
         self.breakers: dict[str, Breaker] = {}
         self.limiters: dict[str, Line] = {}

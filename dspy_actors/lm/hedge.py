@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from threading import Lock
 
 from dspy_actors.arguments import number
 from dspy_actors.errors import LMConfigurationError
+from supervisors.published_lock import PublishedLock
 
 KEPT = 256
 """Answers of which the times are remembered."""
@@ -59,7 +59,7 @@ class Lane:
     __slots__ = ("_earned", "_lock", "_new", "_sorted", "_times")
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = PublishedLock()
         self._times: deque[float] = deque(maxlen=KEPT)
         self._sorted: list[float] = []
         self._new = 0

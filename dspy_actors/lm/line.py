@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from threading import Lock
 
 from dspy_actors.envelope import CLASSES, Priority
 from dspy_actors.errors import DeadlineExceeded, LMRateLimitError
@@ -19,6 +18,7 @@ from dspy_actors.lm.fairness import Fairness
 from dspy_actors.lm.limiter import Need, RateLimiter, Reservation
 from dspy_actors.lm.rate_headers import SILENT, RateReading
 from supervisors.clock import Clock
+from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 
 
@@ -73,7 +73,7 @@ class Line:
         self.name = name
         self._limiter = limiter
         self._clock = clock
-        self._lock = Lock()
+        self._lock = PublishedLock()
         fairness = fairness or Fairness()
         self._queue: FairQueue[Place] = FairQueue(fairness, _is_gone)
         self._places: dict[Reply[Reservation], Place] = {}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from threading import Lock
 
 from dspy_actors.errors import LMConfigurationError
+from supervisors.published_lock import PublishedLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class RetryBudget:
         self.settings = settings or RetryBudgetSettings()
         self.left = self.settings.capacity
         self.refused = 0
-        self._lock = Lock()
+        self._lock = PublishedLock()
 
     def spend(self, *, after_timeout: bool = False) -> bool:
         """Pay for one retry; whether there was enough."""

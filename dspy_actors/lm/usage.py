@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, fields, replace
 
 from dspy_actors.messages import Usage
+from supervisors.published_lock import PublishedLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class LMCounters:
     __slots__ = ("_counts", "_lock")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = PublishedLock()
         self._counts = {item.name: 0 for item in fields(LMNumbers)}
 
     def add(self, name: str, amount: int = 1) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from dspy_actors.envelope import Priority
 from dspy_actors.lm.prices import Prices, cost_of
 from dspy_actors.messages import Usage
+from supervisors.published_lock import PublishedLock
 
 Status: TypeAlias = Literal["ok", "error", "cancelled"]
 
@@ -92,7 +92,7 @@ class UsageLog:
 
     def __init__(self, prices: Prices, *, keep: int = 10_000) -> None:
         self.prices = prices
-        self._lock = threading.Lock()
+        self._lock = PublishedLock()
         self._records: deque[UsageRecord] = deque(maxlen=keep)
         self._sums: dict[tuple[str, str], _Sums] = {}
 

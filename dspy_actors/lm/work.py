@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from threading import Lock
 from typing import Literal, TypeAlias
 
 from dspy_actors.envelope import CLASSES, Envelope, Priority
@@ -13,10 +12,11 @@ from dspy_actors.errors import LMError
 from dspy_actors.lm.budget import Amount, Hold
 from dspy_actors.lm.lm import LM
 from dspy_actors.messages import LMRequest, LMResponse
+from supervisors.published_lock import PublishedLock
 
 Source: TypeAlias = Literal["model", "cache", "flight"]
 
-_LOCK = Lock()
+_LOCK = PublishedLock()
 """One for all, as it is held for a sum at most and there are thousands of them at once."""
 
 _NOTHING = Amount()

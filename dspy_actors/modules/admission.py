@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 from dspy_actors.arguments import whole
 from dspy_actors.errors import Busy, ShuttingDown
+from supervisors.published_lock import PublishedLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Admission:
     __slots__ = ("_lock", "_name", "closed", "limits", "running", "waiting")
 
     def __init__(self, name: str, limits: Limits) -> None:
-        self._lock = threading.Lock()
+        self._lock = PublishedLock()
         self._name = name
         self.limits = limits
         self.running: set[str] = set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from dspy_actors.modules.input_guard import InputGuard
 from dspy_actors.modules.record import Versions
 from dspy_actors.modules.results import Results
 from supervisors.actor import Actor
+from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 
 
@@ -23,7 +23,7 @@ class Metrics:
     __slots__ = ("_lock", "calls", "errors", "seconds", "succeeded")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = PublishedLock()
         self.calls = 0
         self.succeeded = 0
         self.errors: Counter[str] = Counter()

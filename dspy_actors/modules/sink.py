@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from threading import Lock
 from typing import Any, Protocol
 
 from dspy_actors.adapters.base import Adapter
@@ -17,6 +16,7 @@ from dspy_actors.modules.selection import Selection, predictors_of
 from dspy_actors.modules.stream_response import Shown, StatusMessage, StreamResponse
 from dspy_actors.pieces import Piece, TextPiece
 from dspy_actors.runner import Frame, settle_in
+from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 
 
@@ -41,7 +41,7 @@ class Sink:
         self._frame: Frame | None = None
         self._names: dict[int, str] = {}
         self._module: Module | None = None
-        self._lock = Lock()
+        self._lock = PublishedLock()
         self._room: Reply[None] | None = None
 
     def attach(self, module: Module, frame: Frame) -> None:

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import inf
-from threading import Lock
 
 from dspy_actors.errors import QuarantinedInput, QuarantineError
 from dspy_actors.quarantine.change import Change, Fault, QuarantineStats, instant
@@ -23,6 +22,7 @@ from dspy_actors.quarantine.settings import QuarantineSettings
 from dspy_actors.quarantine.shelf import Shelf
 from dspy_actors.quarantine.streaks import Streaks
 from supervisors.clock import Clock
+from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 
 ASK_AGAIN = 2.0
@@ -79,7 +79,7 @@ class Quarantine:
         self._wall = wall
         self._wake = wake
         self._ask = ask
-        self._lock = Lock()
+        self._lock = PublishedLock()
         self.held: Shelf[_Held] = Shelf(settings.entries)
         self.suspects: Shelf[_Suspect] = Shelf(settings.entries)
         self.streaks = Streaks(settings.entries, settings.fault_seconds)

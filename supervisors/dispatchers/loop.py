@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
-from threading import Event, Lock, Thread, get_ident
+from threading import Event, Thread, get_ident
 from typing import Any, TypeAlias, TypeVar
 
 from supervisors import steps
@@ -21,6 +21,7 @@ from supervisors.dispatchers.base import BUDGET, Runnable
 from supervisors.dispatchers.shells import Shell, Shells, rest
 from supervisors.dispatchers.waker import Waker
 from supervisors.errors import SystemStopped
+from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 from supervisors.tracebacks import unseen
 
@@ -42,7 +43,7 @@ class LoopDispatcher:
         self._waker: Waker | None = None
         self._shells: Shells | None = None
         self._lent: Shell | None = None  # whose task runs the coroutine that the actor in hand has just begun
-        self._lock = Lock()
+        self._lock = PublishedLock()
         self._ready: deque[Runnable] = deque()
         self._armed = False
         self._cells: dict[Runnable, None] = {}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread, get_ident
+from threading import Thread, get_ident
 from time import monotonic
 from typing import Any
 
@@ -21,6 +21,7 @@ from supervisors import steps
 from supervisors.blocking import BLOCKERS
 from supervisors.dispatchers.base import BUDGET, Runnable
 from supervisors.errors import SpecError, SystemStopped
+from supervisors.published_lock import PublishedLock
 
 TICK = 0.005
 """Seconds between two looks of the watchman while work waits."""
@@ -63,7 +64,7 @@ class Pool:
         self._size = size
         self._surplus_idle = surplus_idle
         self._queue: SimpleQueue[Runnable | None] = SimpleQueue()
-        self._lock = Lock()  # guards _workers, _blocked, _stopped and each worker's `abandoned`
+        self._lock = PublishedLock()  # guards _workers, _blocked, _stopped and each worker's `abandoned`
         self._workers: dict[_Worker, None] = {}
         self._idle: dict[_Worker, None] = {}  # each worker sets and removes itself; read without the lock
         self._blocked = 0
