@@ -171,7 +171,8 @@ def _attempt(gates: Gates, request: LMRequest) -> None:
 
 
 def _enter(gates: Gates, request: LMRequest) -> Passing:
-    passing = gates.begin(request, CLOCK.now() + 600.0)
+    need, now = gates.estimator.need(request), CLOCK.now()
+    passing = Passing(request, need, "interactive", "", now + 600.0, None, now)
     _through(gates.enter(passing))
     return passing
 
@@ -190,16 +191,23 @@ def _through(waits: Coroutine[Any, Any, None]) -> None:
     raise AssertionError("the limiter made a call wait")
 
 
+class _Nobody:
+    """Makes calls that no worker answers."""
+
+    def answered(self, call: LMCall) -> None:
+        raise AssertionError("nobody was asked")
+
+
 def _caller_side() -> Callable[[int], LMCall]:
     """Every call asks something new: each one is a miss, flies alone and is paid for from a budget."""
-    lm, counters = LM("openai/m"), LMCounters()
+    lm, counters, nobody = LM("openai/m"), LMCounters(), _Nobody()
     book = BudgetBook({"": Budget(tokens=10**15, money=Decimal(10**9), requests=10**12)}, {})
     usage = UsageLog({"openai/m": Price(Decimal("0.15"), Decimal("0.60"))})
     guards: tuple[Guard, ...] = make_guards(_cache(), SingleFlight(), book, usage, counters)
     asked = iter(range(10**9))
 
     def work(number: int) -> LMCall:
-        call = LMCall(lm, _request(next(asked)), Envelope("c", deadline=CLOCK.now() + 600.0))
+        call = LMCall(lm, _request(next(asked)), Envelope("c", deadline=CLOCK.now() + 600.0), nobody)
         for guard in guards:
             assert guard.admit(call) is None
         return call
