@@ -35,6 +35,28 @@ async def it_sends_method_path_headers_and_body(factory: TransportFactory) -> No
     assert (seen.header("x-request-id"), seen.body) == ("r.1", b"hello")
 
 
+async def it_takes_no_key_from_a_url(factory: TransportFactory) -> None:
+    async with Peer() as peer, opened(factory, peer) as transport:
+        await transport.send(HTTPRequest("POST", peer.url.replace("//", "//me:marker@"), {"x-api-key": "k"}, b"{}"))
+    assert peer.seen[0].header("authorization") is None
+    assert "marker" not in peer.seen[0].head
+
+
+async def it_refuses_what_is_no_url(factory: TransportFactory) -> None:
+    async with Peer() as peer, opened(factory, peer) as transport:
+        other = (
+            f"{peer.url}/a b",
+            f"{peer.url}/\r\nx: y",
+            "http://[::1",
+            "http://localhost:99999/",
+            "http://",
+            "/v1/chat",
+        )
+        for url in (peer.url.replace("http:", "ftp:"), peer.url.partition("//")[2], *other):
+            error = await failure(transport, HTTPRequest("POST", url, {}, b"{}"))
+            assert error.provider_code == "url", url
+
+
 async def it_keeps_a_connection_for_the_next_request(factory: TransportFactory) -> None:
     async with Peer() as peer, opened(factory, peer) as transport:
         for _ in range(3):

@@ -35,6 +35,7 @@ LISTS = {
     "mutants.toml": "dspy_actors/lm",
     "stream_mutants.toml": "dspy_actors",
     "quarantine_mutants.toml": "dspy_actors",
+    "transport_mutants.toml": "dspy_actors/lm/transports",
 }
 """Each list, and the folder that its files are in."""
 

@@ -116,15 +116,13 @@ class _URLs(dict[str, URL]):
 
     def __missing__(self, text: str) -> URL:
         try:
-            url = URL(text)
+            url = URL(text).with_user(None)  # a name and password there would become a header
         except ValueError:
-            url = URL()
-        if url.scheme not in ("http", "https") or not url.raw_host:
-            raise Broken("this is no http(s) URL", "url")
+            raise Broken("this is no http(s) URL", "url") from None
         if len(self) > 64:
             self.clear()
-        made = self[text] = url.with_user(None)  # a name and password there would become a header
-        return made
+        self[text] = url
+        return url
 
 
 class _Names(dict[str, istr]):

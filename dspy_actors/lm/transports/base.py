@@ -12,6 +12,7 @@ import ssl
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
@@ -215,12 +216,27 @@ def keep_alive_options() -> list[tuple[int, int, int]]:
 
 def bare(url: str) -> str:
     """`url` without user, query and fragment: what may stand in an error or a log."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:
+        return "an unreadable URL"
     host = parts.hostname or ""
     if ":" in host:
         host = f"[{host}]"
-    port = "" if parts.port is None else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+@lru_cache(maxsize=64)
+def check_url(url: str) -> None:
+    """Refuse what is no http(s) URL; the clients take different things for one."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        known = False
+    if not known or " " in url or not url.isprintable():
+        raise transport_error("this is no http(s) URL", url, "url")
 
 
 def check_headers(request: HTTPRequest) -> None:

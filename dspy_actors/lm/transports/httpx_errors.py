@@ -28,8 +28,6 @@ def mapped(error: httpx.TransportError | Broken, trip: Trip, proxied: bool) -> L
         return _not_connected(error, text, trip.url, proxied)
     if isinstance(error, httpx.ProxyError):
         return transport_error(f"the proxy refused: {text}", trip.url, "proxy")
-    if isinstance(error, httpx.UnsupportedProtocol):
-        return transport_error(f"this is no http(s) URL: {text}", trip.url, "url")
     where = "before it answered" if trip.phase != "body" else "in the middle of its answer"
     return transport_error(f"the connection broke {where}: {text}", trip.url, "cut")
 

@@ -114,7 +114,10 @@ class HttpxTransport(SlottedTransport):
         if url is None:
             if len(self._urls) > 64:
                 self._urls.clear()
-            url = self._urls[request.url] = httpx.URL(request.url)
+            try:
+                url = self._urls[request.url] = httpx.URL(request.url)
+            except httpx.InvalidURL:
+                raise Broken("this is no http(s) URL", "url") from None
         return httpx.Request(
             request.method,
             url,

@@ -13,6 +13,7 @@ from dspy_actors.lm.transports.base import (
     OnSent,
     TransportSettings,
     check_headers,
+    check_url,
     decoded,
     too_large,
     transport_error,
@@ -137,6 +138,7 @@ class SlottedTransport:
     def _check(self, request: HTTPRequest) -> None:
         if self._closed:
             raise transport_error("the transport is closed", request.url, "closed")
+        check_url(request.url)
         check_headers(request)
 
     def _ended(self, arriving: Arriving) -> None:
