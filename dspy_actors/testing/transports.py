@@ -12,6 +12,7 @@ from dspy_actors.testing.incoming_ends import END_CHECKS
 from dspy_actors.testing.peer import CLOSE, SILENCE, Peer, Reaction, reply
 from dspy_actors.testing.transport_closing import CLOSING_CHECKS
 from dspy_actors.testing.transport_nonsense import NONSENSE_CHECKS
+from dspy_actors.testing.transport_second_tries import SECOND_TRIES
 from dspy_actors.testing.transport_tools import Check, cancel, failure, opened, request_to, soon
 
 
@@ -192,62 +193,6 @@ async def it_calls_a_cut_body_a_transport_error(factory: TransportFactory) -> No
         assert (error.provider_code, len(peer.seen)) == ("cut", 1)
 
 
-async def it_tries_again_when_an_idle_connection_was_dropped(factory: TransportFactory) -> None:
-    async with Peer(reply(), CLOSE, reply(200, b"again")) as peer, opened(factory, peer) as transport:
-        await transport.send(request_to(peer))
-        answer = await transport.send(request_to(peer))
-    assert answer.body == b"again"
-    assert [seen.connection for seen in peer.seen] == [1, 1, 2]
-
-
-async def it_notices_before_sending_that_an_idle_connection_was_closed(factory: TransportFactory) -> None:
-    async with Peer() as peer, opened(factory, peer) as transport:
-        await transport.send(request_to(peer))
-        peer.hang_up()
-        await peer.until(open_connections=0)
-        await transport.send(request_to(peer))
-        assert (peer.accepted, len(peer.seen)) == (2, 2)
-
-
-async def it_takes_nothing_said_unasked_for_an_answer(factory: TransportFactory) -> None:
-    async with Peer(reply(200, b"first"), reply(200, b"second")) as peer, opened(factory, peer) as transport:
-        await transport.send(request_to(peer))
-        peer.say(reply(408, b"too slow").data)
-        for _ in range(5):
-            await asyncio.sleep(0)
-        answer = await transport.send(request_to(peer))
-    assert (answer.status, answer.body) == (200, b"second")
-
-
-async def it_tries_again_once_only(factory: TransportFactory) -> None:
-    async with Peer(reply(), CLOSE) as peer, opened(factory, peer) as transport:
-        await transport.send(request_to(peer))
-        await failure(transport, request_to(peer))
-    assert len(peer.seen) == 3
-
-
-async def it_does_not_try_again_on_a_new_connection(factory: TransportFactory) -> None:
-    async with Peer(CLOSE) as peer, opened(factory, peer) as transport:
-        await failure(transport, request_to(peer))
-    assert len(peer.seen) == 1
-
-
-async def it_says_sent_as_often_as_the_server_saw_the_request(factory: TransportFactory) -> None:
-    sent: list[int] = []
-    async with Peer(reply(), CLOSE, reply()) as peer, opened(factory, peer) as transport:
-        await transport.send(request_to(peer))
-        await transport.send(request_to(peer), on_sent=lambda: sent.append(1))
-    assert len(sent) == len(peer.seen) - 1 == 2
-
-
-async def it_does_not_try_again_once_the_answer_began(factory: TransportFactory) -> None:
-    begun = Reaction(b"HTTP/1.1 200 Said\r\nContent-Length: 5\r\n\r\n", close=True)
-    async with Peer(reply(), begun) as peer, opened(factory, peer) as transport:
-        await transport.send(request_to(peer))
-        await failure(transport, request_to(peer))
-    assert len(peer.seen) == 2
-
-
 async def it_finds_a_server_by_its_name(factory: TransportFactory) -> None:
     async with Peer() as peer, opened(factory, peer) as transport:
         named = HTTPRequest("POST", peer.url.replace("127.0.0.1", "localhost"), {}, b"{}")
@@ -364,4 +309,6 @@ async def it_names_no_header_in_an_error(factory: TransportFactory) -> None:
 
 _OWN: tuple[Check, ...] = tuple(found for name, found in list(globals().items()) if name.startswith("it_"))
 
-TRANSPORT_CHECKS: tuple[Check, ...] = _OWN + NONSENSE_CHECKS + CLOSING_CHECKS + INCOMING_CHECKS + END_CHECKS
+TRANSPORT_CHECKS: tuple[Check, ...] = (
+    _OWN + SECOND_TRIES + NONSENSE_CHECKS + CLOSING_CHECKS + INCOMING_CHECKS + END_CHECKS
+)

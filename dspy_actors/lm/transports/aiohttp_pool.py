@@ -77,7 +77,7 @@ class AiohttpTransport(SlottedTransport):
         while True:
             try:
                 asked = self._asked(request, trip)
-                connection = await self._connector.connected(asked, trip)
+                connection = await self._connector.connected(asked, trip, new=tried)
                 answer, protocol = None, connection.protocol
                 try:
                     answer = await asked.send(connection)
@@ -220,15 +220,16 @@ class _Connector(aiohttp.TCPConnector):
         protocol: type[ResponseHandler] = ChunkedHandler
         self._factory = partial(protocol, loop=self._loop)
 
-    async def connected(self, asked: aiohttp.ClientRequest, trip: Trip) -> Connection:
-        """A connection that is ready for this request."""
-        connection = await self.connect(asked, _UNTRACED, _NO_LIMITS)
-        while connection.protocol is not None and connection.protocol.should_close:
-            # The server said something while the connection was idle; aiohttp would take it for the next answer.
-            connection.close()
+    async def connected(self, asked: aiohttp.ClientRequest, trip: Trip, new: bool) -> Connection:
+        """A connection that is ready for this request; `new`: those that were idle are not trusted any more."""
+        while True:
             connection = await self.connect(asked, _UNTRACED, _NO_LIMITS)
-        protocol = connection.protocol
-        assert isinstance(protocol, ChunkedHandler)
+            protocol = connection.protocol
+            assert isinstance(protocol, ChunkedHandler)
+            # A server that said something while the connection was idle: aiohttp would take it for the next answer.
+            if not protocol.should_close and (protocol.fresh or not new):
+                break
+            connection.close()
         trip.fresh, protocol.fresh = protocol.fresh, False
         protocol.set_response_params(
             timer=_UNTIMED, skip_payload=asked.method == "HEAD", read_until_eof=True, auto_decompress=False
