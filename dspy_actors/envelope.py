@@ -34,9 +34,11 @@ def _from_one() -> Iterator[int]:
     return iter(range(1, sys.maxsize))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
     """What a call tells everyone who works for it. Plain data, fit for the wire.
+
+    Nobody changes one; it is not frozen because one is made for every call, and that would cost microseconds.
 
     `path` names the modules from the outermost inwards. `deadline` is an instant of the runtime's clock, in seconds,
     never a duration: queueing, backoff and attempts all use up the same time. `sample` tells repeated sampling of

@@ -206,11 +206,23 @@ class Prediction(Example):
 
     @classmethod
     def of(
-        cls, fields: Mapping[str, Any], *, call: CallRecord | None = None, completions: Completions | None = None
+        cls,
+        fields: Mapping[str, Any] | Example,
+        *,
+        call: CallRecord | None = None,
+        completions: Completions | None = None,
     ) -> Self:
         """A prediction with its call's record."""
-        made = cls(fields)
-        _set(made, "_call", call or _NO_CALL)
+        store = dict(fields._store if isinstance(fields, Example) else fields)
+        return cls._made(store, call or _NO_CALL, completions)
+
+    @classmethod
+    def _made(cls, store: dict[str, Any], call: CallRecord, completions: Completions | None) -> Self:
+        """One that owns `store`: each of its slots is set once, which `__init__` cannot do."""
+        made = cls.__new__(cls)
+        _set(made, "_store", store)
+        _set(made, "_input_keys", None)
+        _set(made, "_call", call)
         _set(made, "_completions", completions)
         return made
 
@@ -226,9 +238,7 @@ class Prediction(Example):
     def with_call(self, **changes: Any) -> Self:
         """A copy whose call record is changed: `prediction.with_call(cost=0.002, cached=False)`."""
         call = CallRecord(**changes) if self._call is _NO_CALL else replace(self._call, **changes)
-        made = type(self)(self)
-        _set(made, "_call", call)
-        return made
+        return self._made(self._store.copy(), call, self._completions)
 
     def __getattr__(self, name: str) -> Any:
         if name in _CALL_NAMES and name not in self._store:

@@ -336,10 +336,10 @@ def _rows(devset: Sequence[Example]) -> list[Row]:
         raise EvaluationError(msg)
     rows = []
     for index, example in enumerate(devset):
-        if not isinstance(example, Example) or example.input_keys is None:
+        keys = example.input_keys if isinstance(example, Example) else None
+        if keys is None:
             msg = f"devset[{index}] does not know its inputs; write Example(...).with_inputs('question')"
             raise EvaluationError(msg)
-        keys = example.input_keys
         rows.append(Row(index, {name: value for name, value in example.items() if name in keys}, example))
     return rows
 

@@ -62,7 +62,7 @@ def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, erro
     scope, envelope = frame.scope, frame.envelope
     assert scope is not None
     assert envelope is not None
-    met = fault_of(scope.fault)
+    met = None if scope.fault is None else fault_of(scope.fault)
     fault = None if error is None else fault_of(error) or met
     return Outcome(
         call_id=envelope.call_id,

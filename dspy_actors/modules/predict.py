@@ -195,7 +195,7 @@ def _fallback_from_state(state: str | Mapping[str, Any]) -> Fallback:
 
 
 def _prediction(outputs: list[dict[str, Any]]) -> Prediction:
-    return Prediction(outputs[0]) if len(outputs) == 1 else Prediction.from_completions(outputs)
+    return Prediction.of(outputs[0]) if len(outputs) == 1 else Prediction.from_completions(outputs)
 
 
 def _with_correction(request: LMRequest, response: LMResponse, error: AdapterParseError) -> LMRequest:
