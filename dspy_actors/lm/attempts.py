@@ -11,6 +11,7 @@ from typing import Any
 from dspy_actors.errors import BudgetExceeded, DeadlineExceeded, DspyActorsError, LMError
 from dspy_actors.lm.exchange import Exchange
 from dspy_actors.lm.gates import Gates, Passing
+from dspy_actors.lm.hedge import Hedge
 from dspy_actors.lm.providers.base import Attempt, LMConfig
 from dspy_actors.lm.race import first_answer
 from dspy_actors.lm.retry import RetryPolicy
@@ -71,7 +72,10 @@ class Attempts:
             while True:
                 passing = await self._enter(work, tries.sent, last)
                 try:
-                    response = await self._one(work, exchange, tries, passing)
+                    if work.lm.hedge is None:
+                        response = await self._once(work, exchange, tries, passing)
+                    else:
+                        response = await self._maybe_hedged(work, exchange, tries, passing, work.lm.hedge)
                     break
                 except LMError as error:
                     last = error
@@ -89,10 +93,12 @@ class Attempts:
             for name in counts:
                 self.counters.add(name, -1)
 
-    def _one(self, work: Work, exchange: Exchange, tries: Tries, passing: _Request) -> Coroutine[Any, Any, LMResponse]:
+    def _maybe_hedged(
+        self, work: Work, exchange: Exchange, tries: Tries, passing: _Request, hedge: Hedge
+    ) -> Coroutine[Any, Any, LMResponse]:
         """One attempt, and where it is the first one and slow, a second beside it."""
-        once, hedge = self._once(work, exchange, tries, passing), work.lm.hedge
-        if hedge is None or not exchange.whole or tries.sent > 0:
+        once = self._once(work, exchange, tries, passing)
+        if not exchange.whole or tries.sent > 0:
             return once
         after = self.gates.lane.begin(hedge)
         if after is None:

@@ -182,6 +182,9 @@ class Breaker:
                     self._last_failure = failure
                 if permit.probe:
                     self._probed(permit, verdict, now)
+                elif verdict is SUCCESS:
+                    self._window.add(now)
+                    self._failures_in_row = 0
                 elif verdict is not NOTHING:
                     self._count(verdict, now)
             changes: Sequence[tuple[State, State]] = self._take_changes() if self._changes else ()
@@ -245,10 +248,11 @@ class Breaker:
             self._open(now)
 
     def _count(self, verdict: Verdict, now: float) -> None:
+        """A failure, or an answer that was slow."""
         failed = verdict is FAILURE
         self._window.add(now, failed=failed, slow=verdict is SLOW)
         self._failures_in_row = self._failures_in_row + 1 if failed else 0
-        if verdict is not SUCCESS and self._is_too_much(now):
+        if self._is_too_much(now):
             self._open(now)
 
     def _is_too_much(self, now: float) -> bool:

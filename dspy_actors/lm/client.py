@@ -56,7 +56,9 @@ class LMClient:
     def submit(self, lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
         """Ask `lm`, then its fallbacks. Cancelling the reply gives up what an equal call does not wait for too."""
         self._counters.add("calls")
-        return self._in_turn.ask(lm, request, envelope, self._submit)
+        if lm.fallbacks:
+            return self._in_turn.ask(lm, request, envelope, self._submit)
+        return self._begin(LMCall(lm, request, envelope, self))
 
     def _submit(self, lm: LM, request: LMRequest, envelope: Envelope) -> Reply[Answer]:
         return self._begin(LMCall(lm, request, envelope, self))

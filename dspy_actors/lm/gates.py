@@ -156,12 +156,16 @@ class Gates:
             return
         now = self._clock.now()
         took = now - passing.began - passing.held
+        waited = took if passing.first_token is None else passing.first_token - passing.began
         for breaker, permit in zip(self.breakers, passing.permits, strict=False):
-            verdict = verdict_of(breaker, passing, response, error, took, now)
+            if response is not None:  # a stream is as slow as its first piece
+                verdict = SLOW if waited > breaker.settings.slow_seconds else SUCCESS
+            else:
+                verdict = verdict_of(breaker, passing, error, took, now)
             breaker.report(permit, verdict, now, None if verdict is SUCCESS else _failure(verdict, error, took))
         if response is not None:
             self.retries.answered()
-        reservation = _taken(passing)
+        reservation = passing.reservation if passing.turn is None else _taken(passing)
         if reservation is not None:
             self.line.settle(reservation, self._ending(passing, response, error, took))
 
@@ -245,22 +249,18 @@ def _taken(passing: Passing) -> Reservation | None:
 def verdict_of(
     breaker: Breaker,
     passing: Passing,
-    response: LMResponse | None,
     error: BaseException | None,
     took: float,
     now: float,
 ) -> Verdict:
-    """What an attempt says of its provider.
+    """What an attempt without an answer says of its provider.
 
     Where the caller's own deadline ended it, by a timeout or by a cancellation, the provider is to blame only if it had
-    had the patience of the breaker's settings, or all the time that the LM's owner gives an attempt. A stream is as
-    slow as its first piece; after that piece only its silence or an end too early is a failure.
+    had the patience of the breaker's settings, or all the time that the LM's owner gives an attempt. After the first
+    piece of a stream only its silence or an end too early is a failure.
     """
     settings = breaker.settings
     has_begun = passing.first_token is not None
-    if response is not None:
-        waited = took if passing.first_token is None else passing.first_token - passing.began
-        return SLOW if waited > settings.slow_seconds else SUCCESS
     patience = min(settings.slow_seconds, settings.patience_seconds)
     was_patient = took >= patience
     if error is None:  # shared calls are cancelled when the last deadline of those who wait has passed

@@ -48,8 +48,6 @@ class InTurn:
         `request` holds the options of `lm`; the others are asked the same with their own. `may_go_on` is asked once
         before each of them: a stream of which something was read is not begun anew.
         """
-        if not lm.fallbacks:
-            return send(lm, request, envelope)
         trip = _Trip(self, lm, request, envelope, send, may_go_on)
         trip.start()
         return trip.reply

@@ -6,16 +6,19 @@ from __future__ import annotations
 class Window:
     """Counts in buckets of time that fall out one by one. Not locked."""
 
-    __slots__ = ("_counts", "_number", "_width")
+    __slots__ = ("_counts", "_current", "_number", "_width")
 
     def __init__(self, seconds: float, buckets: int) -> None:
         self._width = seconds / buckets
         self._counts = [[0, 0, 0] for _ in range(buckets)]
         self._number = 0
+        self._current = self._counts[0]
 
     def add(self, now: float, *, failed: bool = False, slow: bool = False) -> None:
         """Count one call."""
-        counts = self._turn(now)
+        if int(now / self._width) > self._number:
+            self._turn(now)
+        counts = self._current
         counts[0] += 1
         if failed:
             counts[1] += 1
@@ -33,11 +36,12 @@ class Window:
         for counts in self._counts:
             counts[:] = (0, 0, 0)
 
-    def _turn(self, now: float) -> list[int]:
+    def _turn(self, now: float) -> None:
+        """Let fall out what is too old by now."""
         number = int(now / self._width)
         behind = number - self._number
         if behind > 0:
             for step in range(min(behind, len(self._counts))):
                 self._counts[(number - step) % len(self._counts)][:] = (0, 0, 0)
             self._number = number
-        return self._counts[self._number % len(self._counts)]
+            self._current = self._counts[number % len(self._counts)]
