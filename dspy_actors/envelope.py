@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 from dspy_actors.messages import Usage
+from supervisors.published_lock import PublishedLock
 
 Priority: TypeAlias = Literal["interactive", "batch", "optimizer"]
 
@@ -20,7 +20,7 @@ CLASSES: tuple[Priority, ...] = ("interactive", "batch", "optimizer")
 _PREFIX = os.urandom(4).hex()
 _NUMBERS = itertools.count(1)
 
-_LOCK = threading.Lock()
+_LOCK = PublishedLock()
 """One for all scopes, as it is held for a moment and there are thousands of them at once."""
 
 
