@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from dspy_actors.lm.limiter import LimiterSettings
     from dspy_actors.lm.lm import LM, Fallback
     from dspy_actors.lm.lm_stream import LMStream
+    from dspy_actors.lm.pool_settings import PoolSettings
     from dspy_actors.lm.prices import Price
     from dspy_actors.lm.retry_budget import RetryBudgetSettings
     from dspy_actors.lm.stream_settings import StreamSettings
@@ -110,6 +111,7 @@ _ROOMS = {
     "lm.limiter": "LimiterSettings",
     "lm.lm": "Fallback LM",
     "lm.lm_stream": "LMStream",
+    "lm.pool_settings": "PoolSettings",
     "lm.prices": "Price",
     "lm.retry_budget": "RetryBudgetSettings",
     "lm.stream_settings": "StreamSettings",
@@ -181,6 +183,7 @@ __all__ = [
     "Optimizer",
     "Outcome",
     "OutputField",
+    "PoolSettings",
     "Predict",
     "Prediction",
     "Price",

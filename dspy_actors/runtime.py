@@ -21,6 +21,7 @@ from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.layer_settings import LayerSettings
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
+from dspy_actors.lm.pool_settings import PoolSettings
 from dspy_actors.lm.prices import Price
 from dspy_actors.lm.providers.opening import OpenProvider, opener
 from dspy_actors.lm.providers.servers import Servers
@@ -75,6 +76,8 @@ class Runtime:
         budgets, session_budgets: what each tenant, each session may spend; refused before anything is sent.
         quarantine: when inputs that break things are set aside, and where that is kept; `QuarantineSettings()` if left
             out. It holds for `safe_call`, and for every call of programs started with `quarantine=True`.
+        pools: how many workers that nobody calls a provider keeps, of one for each model and key; `PoolSettings()` if
+            left out.
         open_provider: replaces the providers by name, for models of your own.
         clock: what tells the time.
     """
@@ -104,6 +107,7 @@ class Runtime:
         budgets: Mapping[str, Budget] | None = None,
         session_budgets: Mapping[str, Budget] | None = None,
         quarantine: QuarantineSettings | None = None,
+        pools: PoolSettings | None = None,
         open_provider: OpenProvider | None = None,
         name: str | None = None,
         clock: Clock | None = None,
@@ -148,6 +152,7 @@ class Runtime:
             cache_path=cache_path,
             cache_disk_seconds=cache_disk_seconds,
             quarantine=quarantine or QuarantineSettings(),
+            pools=pools or PoolSettings(),
         )
         limits = Limits(max_inflight, max_queue)
         self._tree = RuntimeTree(self.name, self.settings, layer_settings, limits, max_zombies)

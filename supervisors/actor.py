@@ -271,6 +271,11 @@ class Actor(pykka.Actor):
             cell.tasks = Tasks(cell)
         return cell.tasks.start(coro)
 
+    @property
+    def running_tasks(self) -> int:
+        """How many tasks of `start_task` run now. On the actor's loop."""
+        return len(self._cell.tasks or ())
+
     def _on_system(self, question: Callable[[Cell], Any]) -> Any:
         return question(self._cell)
 

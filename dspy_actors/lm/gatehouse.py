@@ -72,6 +72,31 @@ class Gatehouse:
             predecessor.abandon()
         return gates
 
+    def dismiss(self, config: LMConfig, worker: Hashable = None) -> None:
+        """The worker for `config` has ended for good: give back what it held, and let `sweep` forget it."""
+        _, model = _names(config)
+        with self._lock:
+            gates = self._held.pop((model + _key(config.api_key), worker), None)
+        if gates is not None:
+            gates.abandon()
+
+    def sweep(self) -> None:
+        """Forget what guards nobody any more, but for breakers that refuse calls now and limiters that pause."""
+        now = self._clock.now()
+        with self._lock:
+            held = list(self._held.values())
+            breakers = {breaker.name for gates in held for breaker in gates.breakers}
+            for name, breaker in list(self.breakers.items()):
+                if name not in breakers and breaker.reading(now).retry_after == 0.0:
+                    del self.breakers[name]
+            lines = {gates.line.name for gates in held}
+            for name, line in list(self.limiters.items()):
+                if name not in lines and line.is_at_rest(now):
+                    del self.limiters[name]
+            for table in (self.retry_budgets, self._estimators, self.lanes):
+                for name in [each for each in table if each not in breakers]:
+                    del table[name]
+
     def breakers_of(self, config: LMConfig) -> tuple[Breaker, ...]:
         """The breakers a call to `config` meets, as far as there are any yet."""
         found = (self.breakers.get(name) for name in _names(config))

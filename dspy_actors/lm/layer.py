@@ -23,6 +23,7 @@ from dspy_actors.lm.pools import PoolPlan
 from dspy_actors.lm.providers.key_state import HOPELESS, KeyState, key_state
 from dspy_actors.lm.pulse import Pulse
 from dspy_actors.lm.reach import WorkerFinder
+from dspy_actors.lm.roster import Roster
 from dspy_actors.lm.tree import LMPlan
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
@@ -75,6 +76,7 @@ class LMLayer:
         guards = make_guards(self.cache, SingleFlight(), self.book, self.usage, counters)
         in_turn = InTurn(counters, kernel.telemetry)
         self.client = LMClient(WorkerFinder(registry, clock), guards, in_turn, counters, clock, settings.streaming)
+        self.roster = Roster()
         io_loop = f"io of {name}"
         pools = PoolPlan(
             registry,
@@ -85,6 +87,8 @@ class LMLayer:
             self.usage,
             self.book,
             settings.streaming,
+            self.roster,
+            settings.pools,
         )
         self.pulse = Pulse()
         file, ask = _quarantine_file(settings.quarantine, registry)
@@ -98,6 +102,7 @@ class LMLayer:
         gatehouse = self.gatehouse
         return {
             "loop_lag_seconds": self.pulse.lag(),
+            "workers": self.roster.reading(),
             "numbers": asdict(self.counters.read()),
             "cache": asdict(self.cache.table.stats()),
             **{table.name: asdict(table.stats()) for table in self.beside},

@@ -9,6 +9,7 @@ from pathlib import Path
 from dspy_actors.arguments import a, numbers, wholes
 from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.guarding import Guarding
+from dspy_actors.lm.pool_settings import PoolSettings
 from dspy_actors.lm.prices import Price
 from dspy_actors.lm.providers.base import LMConfig, Provider
 from dspy_actors.lm.providers.servers import Servers
@@ -39,11 +40,13 @@ class LayerSettings:
     cache_path: str | Path | None = None
     cache_disk_seconds: float = 7 * 86_400.0
     quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
+    pools: PoolSettings = field(default_factory=PoolSettings)
 
     def __post_init__(self) -> None:
         numbers("Runtime", above=0, cache_seconds=self.cache_seconds, cache_disk_seconds=self.cache_disk_seconds)
         wholes("Runtime", least=1, cache_entries=self.cache_entries, cache_bytes=self.cache_bytes)
         a((str, Path, type(None)), "Runtime", "cache_path", self.cache_path, "a path, or None")
         a(StreamSettings, "Runtime", "streaming", self.streaming, "a StreamSettings")
+        a(PoolSettings, "Runtime", "pools", self.pools, "a PoolSettings")
         a(QuarantineSettings, "Runtime", "quarantine", self.quarantine, "a QuarantineSettings")
         a(Callable, "Runtime", "open_provider", self.open_provider, "a function of a config that gives a provider")  # type: ignore[arg-type]

@@ -171,6 +171,12 @@ class Line:
             if ending.refused:
                 self._dismiss()
 
+    def is_at_rest(self, now: float) -> bool:
+        """Whether nobody waits, nothing is under way, and no pause is on: a new one would do as well."""
+        with self._lock:
+            limiter = self._limiter
+            return not self._length and not limiter.in_flight.now and limiter.paused_until <= now
+
     def reading(self, now: float) -> dict[str, float | int | None]:
         """The limiter's limits and levels, and how many wait, in all and by class."""
         with self._lock:

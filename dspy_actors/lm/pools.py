@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dspy_actors.lm.budget import BudgetBook
 from dspy_actors.lm.gatehouse import Gatehouse
+from dspy_actors.lm.pool_settings import PoolSettings
 from dspy_actors.lm.providers.base import KeySource, LMConfig, Provider
+from dspy_actors.lm.roster import Roster, Use, idle_longest
 from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
@@ -33,6 +35,12 @@ WORKER_BACKOFF = Backoff(base=0.05, cap=2.0, healthy=1.0)
 RESTART_PAUSE = 0.001
 """Seconds until a name whose holder has just died is looked up again."""
 
+SWEEP_SECONDS = 30.0
+"""How often a pool looks for workers that nobody uses."""
+
+GRACE_SECONDS = 1.0
+"""How long a worker must have been idle to be ended for a new one: a fresh one may wait for its first call."""
+
 POOLS = "lm pools"
 
 
@@ -48,12 +56,12 @@ class PoolPlan:
     usage_log: UsageLog
     book: BudgetBook
     streaming: StreamSettings
+    roster: Roster = field(default_factory=Roster)
+    settings: PoolSettings = field(default_factory=PoolSettings)
 
-    def worker_plan(self, config: LMConfig, key_mark: str) -> WorkerPlan:
-        """What the worker for `config` is started from."""
-        return WorkerPlan(
-            config, self.open_provider, self.counters, self.gatehouse, self.usage_log, self.streaming, key_mark
-        )
+    def worker_plan(self, use: Use) -> WorkerPlan:
+        """What a worker is started from."""
+        return WorkerPlan(use, self.open_provider, self.counters, self.gatehouse, self.usage_log, self.streaming)
 
 
 def pool_name(provider: str) -> Hashable:
@@ -93,6 +101,10 @@ class NamedChildren(DynamicSupervisor):
                 reply.follow(started)
             else:
                 reply.set(started)
+                self.has_started(name, spec)
+
+    def has_started(self, name: Hashable, spec: ChildSpec) -> None:
+        """The child called `name` stands for the first time."""
 
     @property
     def registry(self) -> Registry:
@@ -101,15 +113,20 @@ class NamedChildren(DynamicSupervisor):
 
 
 class ProviderPool(NamedChildren):
-    """Supervises the workers of one provider.
+    """Supervises the workers of one provider, and ends those that nobody uses (`PoolSettings`).
 
     Messages, beside a dynamic supervisor's: `worker(config)`: the ref of the worker for `config`, started if there
-    is none; `StartFailed` where its provider cannot be opened.
+    is none; `StartFailed` where its provider cannot be opened. `sweep()`: end who is idle, forget who has ended.
+
+    It tells a worker to end, and the worker decides: only he knows whether a call came before that message.
     """
 
-    def init(self, plan: PoolPlan) -> None:  # type: ignore[override]
+    def init(self, plan: PoolPlan, provider: str) -> None:  # type: ignore[override]
         self.plan = plan
+        self.provider = provider
         super().init(max_restarts=WORKER_RESTARTS, max_seconds=WORKER_SECONDS)
+        self.forget_ended()  # those of a predecessor ended with it
+        self.send_after(SWEEP_SECONDS, ProviderPool.sweep)
 
     @property
     def registry(self) -> Registry:
@@ -120,17 +137,54 @@ class ProviderPool(NamedChildren):
         reply: Reply[Ref[LMWorker]] = self.defer()
         plan, name = self.plan, worker_name(config)
         where = f" at {config.base_url}" if config.base_url else ""
+        mark = _key_mark(name)
+        child = f"{config.provider}/{config.model}{where}{mark}"
         spec = ChildSpec(
-            id=f"{config.provider}/{config.model}{where}" + _key_mark(name),
+            id=child,
             start=self.plan.worker,
-            args=(plan.worker_plan(config, _key_mark(name)),),
+            args=(plan.worker_plan(Use(config, mark, child, self.clock.now())),),
             name=self.registry.via(name),
-            restart=Restart.PERMANENT,
+            restart=Restart.TRANSIENT,  # one that was idle is not started again before somebody asks for it
             shutdown=WORKER_SHUTDOWN,
             backoff=WORKER_BACKOFF,
         )
         self.child(name, spec, reply)
         return reply
+
+    def has_started(self, name: Hashable, spec: ChildSpec) -> None:
+        """Note the worker, and make room where there are too many."""
+        (plan,) = spec.args
+        plan.use.at = self.clock.now()
+        most = self.plan.settings.most
+        if self.plan.roster.add(name, plan.use) > most:
+            standing = self.forget_ended()
+            self._retire(idle_longest(standing, len(standing) - most), GRACE_SECONDS)
+
+    def sweep(self) -> None:
+        """Tell who has been idle for long to end, forget who has, and come back in half a minute."""
+        settings = self.plan.settings
+        standing = self.forget_ended()
+        self._retire(idle_longest(standing, len(standing) - settings.keep), settings.idle_seconds)
+        self.send_after(SWEEP_SECONDS, ProviderPool.sweep)
+
+    def forget_ended(self) -> dict[Hashable, Use]:
+        """Forget the workers that have ended for good, and what guarded them alone; those that stand."""
+        plan = self.plan
+        children: set[object] = {child.id for child in self.which_children()}
+        standing = plan.roster.of(self.provider)
+        for name, use in list(standing.items()):
+            if use.child not in children:
+                del standing[name]
+                plan.roster.gone(name, use)
+                plan.gatehouse.dismiss(use.config, use.mark)
+        plan.gatehouse.sweep()
+        return standing
+
+    def _retire(self, names: list[Hashable], seconds: float) -> None:
+        for name in names:
+            ref: Ref[LMWorker] | None = self.registry.whereis(name)
+            if ref is not None:
+                ref.cast(LMWorker.retire, seconds)
 
 
 class LMPools(NamedChildren):
@@ -148,7 +202,7 @@ class LMPools(NamedChildren):
         """The pool of `provider`, once it stands."""
         reply: Reply[Ref[ProviderPool]] = self.defer()
         name = pool_name(provider)
-        spec = ChildSpec(id=provider, start=ProviderPool, args=(self.plan,), name=self.registry.via(name))
+        spec = ChildSpec(id=provider, start=ProviderPool, args=(self.plan, provider), name=self.registry.via(name))
         self.child(name, spec, reply)
         return reply
 

@@ -19,6 +19,9 @@ Found: TypeAlias = Callable[[Ref[LMWorker] | None, BaseException | None], None]
 
 FIRST_WAIT = 0.005
 LONGEST_WAIT = 0.2
+ROOM = 256
+"""Refs that are remembered before those of dead workers are looked for."""
+
 PATIENCE = 10.0
 """Seconds to go on looking while the layer restarts; a call's own deadline ends its wait sooner."""
 
@@ -34,6 +37,7 @@ class WorkerFinder:
         self._registry = registry
         self._clock = clock
         self._found: dict[Hashable, Ref[LMWorker]] = {}  # the last of each name, perhaps dead by now
+        self._room = ROOM
 
     def here(self, config: LMConfig) -> Ref[LMWorker] | None:
         """The worker, where it is there; else somebody has to `ask` for it."""
@@ -46,7 +50,15 @@ class WorkerFinder:
             self._found.pop(name, None)
         else:
             self._found[name] = ref
+            if len(self._found) > self._room:
+                self._forget_the_dead()
         return ref
+
+    def _forget_the_dead(self) -> None:
+        for name, ref in list(self._found.items()):
+            if not ref.is_alive():
+                self._found.pop(name, None)
+        self._room = max(ROOM, 2 * len(self._found))
 
     def ask(self, config: LMConfig, then: Found) -> None:
         """Call `then(ref, None)` or `then(None, error)` once the pool has answered.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dspy_actors.lm.attempts import Attempts
@@ -12,26 +12,30 @@ from dspy_actors.lm.flow import Turn
 from dspy_actors.lm.gatehouse import Gatehouse
 from dspy_actors.lm.outbox import Outbox
 from dspy_actors.lm.providers.base import LMConfig, Provider
+from dspy_actors.lm.roster import Use
 from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.streamed import Streamed
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.work import Answer, Work
 from supervisors.actor import Actor
+from supervisors.exits import Shutdown
 from supervisors.reply import Reply
+
+_OWN_TASKS = 1
+"""Tasks of a worker that are no calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
     """What a worker is started from, again and again: its model, how to open a provider, where to count."""
 
-    config: LMConfig
+    use: Use
     open_provider: Callable[[LMConfig], Provider]
     counters: LMCounters
     gatehouse: Gatehouse
     usage_log: UsageLog
     streaming: StreamSettings
-    key_mark: Hashable = None
 
 
 class LMWorker(Actor):
@@ -41,7 +45,7 @@ class LMWorker(Actor):
     cancels the requests it has open; their callers learn it at once and send again through its successor.
 
     Messages: `complete(work)`: an `Answer`, or the `LMError` of the last attempt. `stream(work, turn)`: the same, once
-    all pieces are in the turn's flow.
+    all pieces are in the turn's flow. `retire(seconds)`: end, if nobody has called it for so long.
     """
 
     dispatcher = "loop"
@@ -49,9 +53,11 @@ class LMWorker(Actor):
     def init(self, plan: WorkerPlan) -> None:
         self.plan = plan
         self.counters = plan.counters
-        self.provider = plan.open_provider(plan.config)  # first: it refuses a config that must not be published
-        self.gates = plan.gatehouse.gates(plan.config, plan.key_mark)
-        self.attempts = Attempts(plan.config, self.gates, plan.counters, plan.usage_log, self.clock)
+        self.use = plan.use
+        config = plan.use.config
+        self.provider = plan.open_provider(config)  # first: it refuses a config that must not be published
+        self.gates = plan.gatehouse.gates(config, plan.use.mark)
+        self.attempts = Attempts(config, self.gates, plan.counters, plan.usage_log, self.clock)
         self.whole = Whole(self.provider)
         self.outbox = Outbox(asyncio.get_running_loop())
         self.start_task(self._keep_open())
@@ -64,9 +70,21 @@ class LMWorker(Actor):
         """Ask the model for pieces and write them to the flow; nothing is tried again after the first one."""
         turn.flow.runs_on(asyncio.get_running_loop(), self.outbox)
         plan = self.plan
-        return self._begin(work, Streamed(self.provider, plan.config, turn, plan.streaming, self.clock))
+        return self._begin(work, Streamed(self.provider, self.use.config, turn, plan.streaming, self.clock))
+
+    def retire(self, seconds: float) -> None:
+        """End, unless a call is under way or came less than `seconds` ago.
+
+        A call that comes behind this message was never held: its client is told so, and asks for a successor.
+        """
+        now = self.clock.now()
+        if self.running_tasks > _OWN_TASKS:
+            self.use.at = now
+        elif now - self.use.at >= seconds:
+            self.stop(Shutdown("idle"))
 
     def _begin(self, work: Work, exchange: Exchange) -> Reply[Answer]:
+        self.use.at = self.clock.now()
         reply: Reply[Answer] = self.defer()
         task = self.start_task(self.attempts.answer(work, exchange, reply))
         reply.on_settled(_GivenUp(reply, task))

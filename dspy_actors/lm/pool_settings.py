@@ -1,0 +1,37 @@
+"""`PoolSettings`: how many workers stand ready for a provider's models, and when those that nobody uses are ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dspy_actors.arguments import numbers, wholes
+from dspy_actors.errors import LMConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How many workers a provider may have: one stands for each model, endpoint, key and timeout that was called.
+
+    A worker that ended is started again by the next call for it; its connections, and what its limiter and its breakers
+    had learned, are new then. One with a call under way is never ended, nor is what a breaker or a limiter holds
+    forgotten while it refuses or pauses.
+
+    Args:
+        keep: so many of those used last stand for good.
+        idle_seconds: the others end when nobody has called them for so long.
+        most: above so many, those idle longest end at once.
+
+    Raises `LMConfigurationError` for a value that makes no sense.
+    """
+
+    keep: int = 64
+    idle_seconds: float = 300.0
+    most: int = 1000
+
+    def __post_init__(self) -> None:
+        wholes("PoolSettings", least=0, keep=self.keep)
+        wholes("PoolSettings", least=1, most=self.most)
+        numbers("PoolSettings", above=0, idle_seconds=self.idle_seconds)
+        if self.keep > self.most:
+            msg = f"PoolSettings(keep={self.keep}): at most `most`, which is {self.most}"
+            raise LMConfigurationError(msg)

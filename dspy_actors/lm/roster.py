@@ -1,0 +1,54 @@
+"""`Roster`: which workers stand and when each was called last, published, so that a pool's death loses nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from heapq import nsmallest
+
+from dspy_actors.lm.providers.base import LMConfig
+
+
+@dataclass(slots=True, eq=False)
+class Use:
+    """One worker and the instant of its last call. `mark` tells it from others of its model, `child` is its id.
+
+    It keeps the config, and so a callable key, for as long as anything is called after that.
+    """
+
+    config: LMConfig
+    mark: str
+    child: str
+    at: float = 0.0
+
+
+class Roster:
+    """The workers of one runtime by their registered names. A provider's are changed by its pool; any thread reads."""
+
+    def __init__(self) -> None:
+        self._uses: dict[str, dict[Hashable, Use]] = {}
+        self._ended = 0
+
+    def add(self, name: Hashable, use: Use) -> int:
+        """A worker has been started; how many its provider has now."""
+        uses = self._uses.setdefault(use.config.provider, {})
+        uses[name] = use
+        return len(uses)
+
+    def of(self, provider: str) -> dict[Hashable, Use]:
+        """A provider's workers."""
+        return dict(self._uses.get(provider, ()))
+
+    def gone(self, name: Hashable, use: Use) -> None:
+        """A worker has ended for good."""
+        del self._uses[use.config.provider][name]
+        self._ended += 1
+
+    def reading(self) -> dict[str, object]:
+        """How many stand, by provider, and how many have ended for good, mostly because nobody called them."""
+        return {"alive": {name: len(uses) for name, uses in list(self._uses.items())}, "ended": self._ended}
+
+
+def idle_longest(uses: dict[Hashable, Use], count: int) -> list[Hashable]:
+    """The names of the `count` workers that were called least lately."""
+    return nsmallest(count, uses, key=lambda name: uses[name].at) if count > 0 else []
