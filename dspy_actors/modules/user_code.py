@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 from dspy_actors.errors import Busy, CallCancelled, ProgramError, ShuttingDown
@@ -59,17 +60,17 @@ class UserCode:
 
     def on_loop(self, body: Coroutine[Any, Any, T]) -> Reply[T]:
         """Run a coroutine on the programs loop, inside the caller's frame. Cancelling the reply cancels it."""
-        framed = self._framed(body, FRAME.get())
+        framed = self._framed(body)
         context = copy_context()
         context.run(CURRENT.set, None)  # it may outlive the task thread it was begun in
         try:
             with in_our_words("the program"):
-                reply = context.run(self._loop.run, framed, lambda: _too_late(body))
+                reply = self._loop.run(framed, partial(_too_late, body), context)
         except BaseException:
             framed.close()
             body.close()
             raise
-        reply.add_done_callback(lambda done: self._drop(body) if done.cancelled() else None)
+        reply.on_settled(_GivenUp(self, body, reply))
         return reply
 
     def soon(self, body: Callable[[], object]) -> None:
@@ -82,8 +83,7 @@ class UserCode:
         except (RuntimeError, SystemStopped):
             pass
 
-    async def _framed(self, body: Coroutine[Any, Any, T], frame: Frame | None) -> T:
-        FRAME.set(frame)
+    async def _framed(self, body: Coroutine[Any, Any, T]) -> T:
         try:
             return await body
         except (SystemExit, KeyboardInterrupt) as error:
@@ -94,7 +94,7 @@ class UserCode:
                 raise cut_off("the call") from None
             raise
 
-    def _drop(self, body: Coroutine[Any, Any, Any]) -> None:
+    def drop(self, body: Coroutine[Any, Any, Any]) -> None:
         """Close a coroutine that was cancelled before it began; on its loop, where nobody else can begin it now."""
         try:
             self._loop.loop.call_soon_threadsafe(_close_unbegun, body)
@@ -120,6 +120,20 @@ class UserCode:
             failure = CallCancelled(f"the thread of {name} was stopped with its supervisor; make the call again")
             failure.__cause__ = error
         reply.fail(failure)
+
+
+class _GivenUp:
+    """Drops a coroutine whose reply was cancelled. A class of its own, for one is kept as long as a call."""
+
+    __slots__ = ("_body", "_reply", "_user_code")
+
+    def __init__(self, user_code: UserCode, body: Coroutine[Any, Any, Any], reply: Reply[Any]) -> None:
+        self._user_code, self._body, self._reply = user_code, body, reply
+
+    def __call__(self) -> None:
+        """The reply is settled; in the settling thread."""
+        if self._reply.cancelled():
+            self._user_code.drop(self._body)
 
 
 def ended(name: str, *, drains: bool = False) -> ShuttingDown:

@@ -10,14 +10,14 @@ import asyncio
 from asyncio.tasks import _enter_task, _leave_task  # documented: "Extending asyncio", task lifetime support
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from threading import Event, Thread, get_ident
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from supervisors import steps
-from supervisors.current import BESIDE
 from supervisors.dispatchers.base import BUDGET, Runnable
+from supervisors.dispatchers.sent import Sent
 from supervisors.dispatchers.shells import Shell, Shells, rest
 from supervisors.dispatchers.waker import Waker
 from supervisors.errors import SystemStopped
@@ -26,8 +26,6 @@ from supervisors.reply import Reply
 from supervisors.tracebacks import unseen
 
 T = TypeVar("T")
-
-_Sent: TypeAlias = tuple[Coroutine[Any, Any, Any], Callable[[], BaseException] | None]
 
 
 class LoopDispatcher:
@@ -47,8 +45,9 @@ class LoopDispatcher:
         self._ready: deque[Runnable] = deque()
         self._armed = False
         self._cells: dict[Runnable, None] = {}
-        self._waiting: dict[Reply[Any], _Sent] = {}  # given to `run` and not begun
-        self._tasks: dict[asyncio.Task[None], Reply[Any]] = {}  # begun; asyncio keeps no strong reference to a task
+        self._waiting: dict[Sent, bool] = {}  # given to `run` and not begun
+        self._tasks: dict[asyncio.Task[None], Sent] = {}  # begun; asyncio keeps no strong reference to a task
+        self._when_ended = self._tasks.pop  # one for all tasks
         self._stopped = False
         self._over = False
 
@@ -98,26 +97,30 @@ class LoopDispatcher:
         thread.join(max(0.0, timeout))
         return not thread.is_alive()
 
-    def run(self, coro: Coroutine[Any, Any, T], late: Callable[[], BaseException] | None = None) -> Reply[T]:
+    def run(
+        self,
+        coro: Coroutine[Any, Any, T],
+        late: Callable[[], BaseException] | None = None,
+        context: Context | None = None,
+    ) -> Reply[T]:
         """Run a coroutine on the loop, from any thread. Cancelling the reply cancels the task.
+
+        It runs in `context`, which is given away with it, or in a copy of the caller's.
 
         Raises SystemStopped after `stop`; what still runs then is cancelled, and its reply with it. What has not even
         begun then is closed, and its reply fails with `late()`, or SystemStopped.
         """
-        reply: Reply[T] = Reply()
-        context = copy_context()
-        context.run(BESIDE.set, True)  # an actor that has this done is free meanwhile
-        self._waiting[reply] = (coro, late)  # before the look at `_stopped` in `start`: who winds up finds it
-        reply.on_settled(partial(self._forget, reply))
+        # It waits before the look at `_stopped` in `start`: who winds up finds it.
+        sent = Sent(coro, late, copy_context() if context is None else context, self._waiting)
         try:
             loop = self.loop
             if steps.hook is not None:
                 steps.hook("loop:sending", self)
-            loop.call_soon_threadsafe(self._begin, reply, context=context)
+            loop.call_soon_threadsafe(self._begin, sent, context=sent.context)
         except (RuntimeError, SystemStopped):
-            reply.cancel()
+            sent.reply.cancel()
             raise SystemStopped(self.name) from None
-        return reply
+        return sent.reply
 
     # the dispatcher's side
 
@@ -246,25 +249,17 @@ class LoopDispatcher:
             cell.sched = True
             self.submit(cell)
 
-    def _begin(self, reply: Reply[Any]) -> None:
+    def _begin(self, sent: Sent) -> None:
         if self._over:
-            self._refuse(reply)
-        sent = self._waiting.pop(reply, None)
-        if sent is not None:  # else it was cancelled before it began
-            task = asyncio.get_running_loop().create_task(_settle(sent[0], reply))
-            self._tasks[task] = reply
-            task.add_done_callback(self._tasks.pop)
+            self._refuse(sent)
+        task = sent.begin()
+        if task is not None:
+            self._tasks[task] = sent
+            task.add_done_callback(self._when_ended, context=sent.context)
 
-    def _forget(self, reply: Reply[Any]) -> None:
-        sent = self._waiting.pop(reply, None)
-        if sent is not None:
-            sent[0].close()
-
-    def _refuse(self, reply: Reply[Any]) -> None:
-        sent = self._waiting.get(reply)
-        if sent is not None:
-            late = sent[1]
-            reply.fail(SystemStopped(self.name) if late is None else late())
+    def _refuse(self, sent: Sent) -> None:
+        if sent in self._waiting:
+            sent.reply.fail(SystemStopped(self.name) if sent.late is None else sent.late())
 
     # the thread
 
@@ -304,24 +299,7 @@ class LoopDispatcher:
 
     def _let_go(self) -> None:
         """Whoever waits for what did not begin, or did not end when it was cancelled, need not wait any more."""
-        for reply in list(self._waiting):
-            self._refuse(reply)
-        for reply in list(self._tasks.values()):
-            reply.cancel()
-
-
-async def _settle(coro: Coroutine[Any, Any, T], reply: Reply[T]) -> None:
-    task = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-
-    def cancel(done: Reply[T]) -> None:
-        if done.cancelled() and task is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(task.cancel)
-
-    reply.add_done_callback(cancel)
-    try:
-        reply.set(await coro)
-    except asyncio.CancelledError:
-        reply.cancel()
-    except BaseException as error:  # as a value: SystemExit must not stop the loop
-        reply.fail(error)
+        for sent in list(self._waiting):
+            self._refuse(sent)
+        for sent in list(self._tasks.values()):
+            sent.reply.cancel()

@@ -385,6 +385,28 @@ def test_a_coroutine_sent_to_a_loop_that_is_closing_is_settled() -> None:
         assert stopping.value()
 
 
+@pytest.mark.parametrize("step", ["sent:taken", "sent:begun"])
+def test_a_coroutine_that_is_cancelled_while_it_begins_on_a_loop_is_cancelled_once(step: str) -> None:
+    loop, cancels = LoopDispatcher("local"), list[int]()
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancels.append(task.cancelling())
+
+    loop.start()
+    with parked(step) as gate:
+        reply = loop.run(work())
+        gate.reached()
+        assert reply.cancel()
+    until(lambda: bool(cancels))
+    assert loop.stop(5.0)
+    assert cancels == [1]
+
+
 def test_who_waits_for_a_reply_that_settles_meanwhile_sees_it(clock: ManualClock) -> None:
     reply: Reply[int] = Reply()
     with parked("reply:joining", reply) as gate:
