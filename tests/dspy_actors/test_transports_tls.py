@@ -151,6 +151,36 @@ def test_a_server_that_speaks_no_tls_is_an_error_of_its_own(factory: TransportFa
     run(once)
 
 
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("size", [100, 300_000, 3_000_000])
+def test_a_request_over_tls_is_said_to_be_sent_when_it_is(factory: TransportFactory, size: int) -> None:
+    async def once() -> None:
+        sent = asyncio.Event()
+        async with Peer(SILENCE, tls=certified()) as peer, opened(factory, peer) as transport:
+            long = HTTPRequest("POST", peer.url, {}, b"x" * size)
+            sending = asyncio.create_task(failure(transport, long, on_sent=sent.set))
+            await peer.until(requests=1)
+            await sent.wait()
+            await transport.aclose()
+            assert (await sending).provider_code == "closed"
+
+    run(once)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_request_over_tls_that_cannot_be_written_is_not_said_to_be_sent(factory: TransportFactory) -> None:
+    async def once() -> None:
+        sent: list[int] = []
+        settings = TransportSettings(write=0.2)
+        async with Peer(read_bodies=False, tls=certified()) as peer, opened(factory, peer, settings) as transport:
+            long = HTTPRequest("POST", peer.url, {}, b"x" * 20_000_000)
+            error = await failure(transport, long, on_sent=lambda: sent.append(1))
+            assert isinstance(error, LMTimeoutError)
+            assert (error.phase, sent) == ("write", [])
+
+    run(once)
+
+
 # -- proxies -----------------------------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from dspy_actors.lm.transports.base import (
     HTTPRequest,
     Take,
     TransportSettings,
+    pieces,
     proxy_from_environment,
     tls_context,
     transport_error,
@@ -204,8 +205,9 @@ class _Body(aiohttp.Payload):
         return str(self._value, encoding, errors)
 
     async def write(self, writer: Any) -> None:
-        await writer.write(self._value)
-        await writer.drain()
+        for piece in pieces(self._value):
+            await writer.write(piece)
+            await writer.drain()
         self._trip.written()
 
     async def write_with_length(self, writer: Any, content_length: int | None) -> None:

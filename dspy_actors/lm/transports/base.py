@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, TypeAlias
@@ -212,6 +212,18 @@ def keep_alive_options() -> list[tuple[int, int, int]]:
         if hasattr(socket, name):
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
     return options
+
+
+_PIECE = 256 * 1024
+
+
+def pieces(data: bytes) -> Iterable[bytes | memoryview]:
+    """`data` in the pieces in which a connection takes it: over TLS asyncio takes all it is given, and encrypts it at
+    once, so that neither the loop nor a limit of time would have a word in it."""
+    if len(data) <= _PIECE:
+        return (data,)
+    view = memoryview(data)
+    return [view[at : at + _PIECE] for at in range(0, len(data), _PIECE)]
 
 
 def bare(url: str) -> str:

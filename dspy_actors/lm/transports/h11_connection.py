@@ -38,7 +38,8 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self.alive = True
-        transport.set_write_buffer_limits(high=0)  # "paused" then means that the kernel has not taken everything
+        # "paused" then means that the kernel has not taken everything; over TLS 0 bytes would be too many of none
+        transport.set_write_buffer_limits(high=0 if transport.get_extra_info("sslcontext") is None else 1)
         sock = transport.get_extra_info("socket")
         for option in keep_alive_options():
             sock.setsockopt(*option)
@@ -75,10 +76,11 @@ class Connection(asyncio.Protocol):
         self.paused = False
         self._wake()
 
-    def write(self, data: bytes) -> None:
-        """Hand `data` to the socket; `paused` says whether some of it waits."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Hand `data` to the socket, if it is still there; `paused` says whether some of it waits."""
         assert self._transport is not None
-        self._transport.write(data)
+        if self.alive:
+            self._transport.write(data)
 
     def event(self, head: h11.Response | None) -> object:
         """The parser's next event; `head` is the answer's, once it is there. Raises `Broken` for what is no HTTP."""

@@ -21,6 +21,7 @@ from dspy_actors.lm.transports.base import (
     HTTPRequest,
     Take,
     TransportSettings,
+    pieces,
     tls_context,
     transport_error,
 )
@@ -113,9 +114,10 @@ class DirectTransport(SlottedTransport):
         self._busy.add(connection)
         try:
             trip.enter("write")
-            connection.write(serialised(connection.http, request))
-            while connection.paused:
-                await connection.turn()
+            for piece in pieces(serialised(connection.http, request)):
+                connection.write(piece)
+                while connection.paused:
+                    await connection.turn()
             if connection.alive:
                 trip.written()
             head = await _head(connection)
