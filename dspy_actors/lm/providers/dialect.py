@@ -134,16 +134,26 @@ def withheld(what: str, code: str) -> LMContentFilterError:
 
 
 _decode = JSONDecoder().raw_decode
-"""`loads` without the search for white space around the object, which costs a third of it for a small one."""
+
+
+def parsed(text: str) -> object:
+    """What JSON stands for: `loads` without its search for white space, a third of it for a small object.
+
+    Raises what `loads` raises.
+    """
+    try:
+        data, end = _decode(text)
+        if end == len(text):
+            return data
+    except ValueError:
+        pass
+    return loads(text)
 
 
 def event_data(event: Event) -> dict[str, object]:
     """The JSON object that an event holds. Raises `LMUnexpectedError` for anything else."""
-    text = event.data
     try:
-        data, end = _decode(text)
-        if end != len(text):
-            data = loads(text)
+        data = parsed(event.data)
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):

@@ -17,7 +17,7 @@ from dspy_actors.errors import (
 )
 from dspy_actors.lm.classify import classify
 from dspy_actors.lm.providers.base import Attempt
-from dspy_actors.lm.providers.dialect import Dialect, JSONObject
+from dspy_actors.lm.providers.dialect import Dialect, JSONObject, parsed
 from dspy_actors.lm.providers.keys import KeyRing
 from dspy_actors.lm.providers.wire_stream import WireStream, request_id_of, whole_body
 from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, Incoming, Transport
@@ -217,8 +217,13 @@ def _loads(answer: HTTPResponse) -> object:
     """What the body of a 200 holds, `None` for what is no JSON; the others are read where they are classified."""
     if answer.status != 200:
         return None
+    body = answer.body
     try:
-        return json.loads(answer.body)
+        return parsed(str(body, "utf-8"))
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(body)  # in another encoding, with a mark of its order of bytes, or no JSON at all
     except (ValueError, RecursionError):
         return None
 
