@@ -44,8 +44,8 @@ from tests.chaos.reading import Reading, dropped
 from tests.server.client import StubServer
 
 AT_ONCE = 200
-IN_FLIGHT = 150
-"""Fewer than calls, so that there always is a line before the limiter."""
+IN_FLIGHT = 100
+"""So few beside the calls that there always is a line before the limiter, also when the last of them end."""
 
 DEADLINE = 30.0
 VICTIMS: dict[str, tuple[tuple[type, ...], int]] = {

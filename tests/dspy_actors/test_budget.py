@@ -75,6 +75,9 @@ def test_a_refused_reservation_leaves_the_other_ledger_alone() -> None:
         book.reserve(book.ledgers("a", "s"), Amount(10, requests=1))
 
     book.reserve(book.ledgers("a", ""), Amount(100, requests=1))
+    with pytest.raises(BudgetExceeded) as refused:
+        book.reserve(book.ledgers("a", ""), Amount(1))
+    assert refused.value.left == 0.0
 
 
 def test_settling_gives_back_what_was_not_spent() -> None:
@@ -84,6 +87,9 @@ def test_settling_gives_back_what_was_not_spent() -> None:
     book.settle(ledgers, Amount(90), Amount(10))
 
     book.reserve(ledgers, Amount(90))
+    with pytest.raises(BudgetExceeded) as refused:
+        book.reserve(ledgers, Amount(1))
+    assert refused.value.left == 0.0
 
 
 def test_a_call_over_the_budget_is_refused_before_anything_is_sent() -> None:

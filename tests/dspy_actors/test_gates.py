@@ -151,6 +151,7 @@ def test_another_endpoint_of_the_same_provider_is_not_concerned() -> None:
     house.fails(LMTransportError("refused"), 2)
     other = house.gatehouse.gates(LMConfig("openai", "m", "http://elsewhere/v1"))
     run(other.enter(begin(other, house.clock.now())))
+    assert other.line.reading(house.clock.now())["in_flight"] == 1
 
 
 def test_a_probe_is_taken_after_the_wait_for_the_limiter_and_not_before() -> None:

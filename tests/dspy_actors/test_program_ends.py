@@ -256,6 +256,7 @@ def test_a_handle_called_inside_of_a_call_is_cancelled_with_it() -> None:
         gate.wait_for()
         reply.cancel()
         gate.wait_for_cancel()
+        wait_until(lambda: inner.metrics()["inflight"] == 0)
 
 
 def test_cancelling_the_first_call_does_not_keep_a_program_from_starting() -> None:

@@ -305,8 +305,12 @@ def test_a_shutdown_out_of_a_running_program_is_refused_and_can_be_made_up_for()
 
 def test_a_second_shutdown_does_nothing() -> None:
     rt = runtime().start_up()
+    system = rt.system
     rt.shutdown()
+    ended = system.snapshot()
     rt.shutdown()
+    assert system.snapshot() == ended
+    assert (ended["state"], ended["tree"], ended["others"]) == ("stopped", None, [])
 
 
 @pytest.mark.parametrize("make", [qa, Ask, AskLater])
@@ -341,7 +345,10 @@ def test_a_runtime_cannot_be_started_after_its_end() -> None:
 def test_stopping_a_program_after_the_shutdown_does_nothing() -> None:
     with runtime() as rt:
         program = rt.start(qa())
+        system = rt.system
+    ended = system.snapshot()
     program.stop()
+    assert system.snapshot() == ended
 
 
 def test_a_context_that_outlived_its_runtime_says_so() -> None:

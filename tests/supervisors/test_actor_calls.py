@@ -147,6 +147,7 @@ def test_a_cast_to_a_dead_actor_is_dropped(kernel: Kernel, cls: type[Counter]) -
     ref = spawn(kernel, cls)
     ref.stop()
     ref.cast(Counter.add, 1)
+    assert (ref.is_alive(), ref.snapshot()["queue"]) == (False, 0)
 
 
 def test_a_call_gives_up_after_five_seconds(still: Kernel, clock: ManualClock) -> None:
