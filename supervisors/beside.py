@@ -39,9 +39,12 @@ class Tasks(dict[asyncio.Task[Any], None]):
         else:
             context = self._cell.ctx.copy()
             context.run(BESIDE.set, True)
-        task = asyncio.get_running_loop().create_task(coro, context=context)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(coro, context=context)
         self[task] = None
         task.add_done_callback(self._when_ended, context=context)
+        if self._cell.fenced:  # look again: whoever fenced it may have found no task; this one begins, to clean up
+            loop.call_soon(task.cancel)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:

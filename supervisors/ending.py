@@ -60,7 +60,7 @@ class Ending(Mailbox):
         self._on_loop(self._cancel_all)
 
     def _on_loop(self, fn: Callable[[], None]) -> None:
-        work = self.work or next(iter(self.tasks or ()), None)
+        work = self.work or next(iter(tuple(self.tasks or ())), None)  # of a copy: they come and go in their thread
         if work is not None:
             try:
                 work.get_loop().call_soon_threadsafe(fn)

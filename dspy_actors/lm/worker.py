@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dspy_actors.lm.attempts import Attempts
@@ -24,6 +25,9 @@ from supervisors.reply import Reply
 
 _OWN_TASKS = 1
 """Tasks of a worker that are no calls."""
+
+CLOSINGS = 3
+"""How often a provider's closing is begun: a fence cuts off what an exit began, and the end of the loop that again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,10 @@ class LMWorker(Actor):
         try:
             await asyncio.Event().wait()
         finally:
-            await self.provider.aclose()
+            for _ in range(CLOSINGS):
+                with suppress(asyncio.CancelledError):
+                    await self.provider.aclose()
+                    break
 
 
 class _GivenUp:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -13,10 +14,11 @@ from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.io_loop import IOLoop
 from dspy_actors.messages import LMRequest
 from dspy_actors.runtime import Runtime
+from dspy_actors.testing.providers import ScriptedProvider
 from supervisors.exits import Exit, Killed, Normal, Shutdown
 from supervisors.testing import wait_until
 from tests.dspy_actors.drilling import guarded
-from tests.dspy_actors.over_http import KILLED, ends, of_class, submit, worker
+from tests.dspy_actors.over_http import KILLED, ends, lm, of_class, submit, worker
 from tests.dspy_actors.programs import PATIENCE, SOON, Ask, Gate, echo, qa, runtime
 from tests.server.client import StubServer
 
@@ -155,6 +157,45 @@ def test_nothing_is_reported_at_the_end_of_a_runtime_with_calls_under_way(stub: 
         submit(rt.start(qa()), 4)
         stub.wait("held>=4")
     assert written == []
+
+
+class ClosedAtLast(ScriptedProvider):
+    """Its closing is cut off as often as it takes a while; only the third one is quick."""
+
+    def __init__(self) -> None:
+        super().__init__(echo)
+        self.begun = threading.Semaphore(0)
+
+    async def aclose(self) -> None:
+        self.begun.release()
+        self.closed += 1
+        if self.closed < 3:
+            await asyncio.Event().wait()
+
+
+def test_a_provider_is_closed_though_its_worker_is_fenced_as_it_ends_and_its_loop_goes_then() -> None:
+    slow = ClosedAtLast()
+    opened = iter((slow, ScriptedProvider(echo)))
+    with Runtime(lm="scripted/m", open_provider=lambda config: next(opened)) as rt:
+        rt.start(qa())(question="blue")
+        first = worker(rt)
+        first.exit(KILLED)
+        assert slow.begun.acquire(timeout=PATIENCE)
+        first.fence()
+        assert slow.begun.acquire(timeout=PATIENCE)
+    assert slow.closed == 3
+
+
+@pytest.mark.parametrize("transport", ["httpx", "aiohttp", "h11"])
+def test_a_runtime_that_is_given_no_time_to_end_closes_its_connections(stub: StubServer, transport: str) -> None:
+    stub.control(fault="hold")
+    rt = Runtime(lm=lm(stub), transport=transport).start_up()
+    submit(rt.start(qa()), 40)
+    stub.wait("held>=40")
+    stub.release(20)
+    stub.wait("answered>=20")
+    rt.shutdown(timeout=0.0)
+    assert stub.wait("open==0")["requests"] == 40
 
 
 def test_new_calls_work_after_the_io_loop_crashed(rt: Runtime, stub: StubServer) -> None:

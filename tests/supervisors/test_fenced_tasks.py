@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
+import pytest
+
 from supervisors.actor import Actor
+from supervisors.errors import StartFailed
 from supervisors.kernel import Kernel
 from supervisors.reply import Reply
 
@@ -44,3 +47,40 @@ def test_an_idle_loop_actor_that_is_fenced_is_no_zombie(kernel: Kernel) -> None:
     ref.fence()
 
     assert kernel.zombies == 0
+
+
+class TooLate(Actor):
+    """Starts a task after its end: somebody has fenced it in the middle of a handler, or of its `init`."""
+
+    dispatcher: ClassVar[str] = "loop"
+
+    def init(self, ended: Reply[str], at_once: bool) -> None:
+        self.ended = ended
+        if at_once:
+            self.begin()
+
+    def begin(self) -> None:
+        self.ref.fence()
+        self.start_task(self._keep())
+
+    async def _keep(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set("cleaned up")
+
+
+def test_a_task_that_is_started_after_the_fence_may_clean_up_and_ends(kernel: Kernel) -> None:
+    ended: Reply[str] = Reply()
+    ref = kernel.spawn(TooLate, ended, False)
+    ref.cast(TooLate.begin)
+
+    assert ended.get(2.0) == "cleaned up"
+
+
+def test_a_task_that_is_started_in_an_init_that_was_fenced_ends_too(kernel: Kernel) -> None:
+    ended: Reply[str] = Reply()
+    with pytest.raises(StartFailed):
+        kernel.spawn(TooLate, ended, True)
+
+    assert ended.get(2.0) == "cleaned up"
