@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import Token
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from dspy_actors.adapters.base import Adapter
@@ -157,6 +158,7 @@ class Runtime:
         limits = Limits(max_inflight, max_queue)
         self._tree = RuntimeTree(self.name, self.settings, layer_settings, limits, max_zombies)
         self._system: System | None = None
+        self._starting = Lock()
         self._ended = False
         self._tokens: list[Token[Frame | None]] = []
 
@@ -165,18 +167,25 @@ class Runtime:
     def start_up(self) -> Self:
         """Start the tree; returns when it is up. Raises `StartFailed`, `LMConfigurationError`, `BlockingCall`."""
         self._refuse_ended()
-        if self._system is not None or self._tree.host is not None:
+        if self._tree.host is not None and not self._starting.locked():
             return self
         refuse_on_loop("Runtime", "`async with Runtime(...)`")
-        system = System(self.name, clock=self._clock)
-        system.start()
+        with self._starting:
+            if self._system is None:
+                self._start_system()
+        return self
+
+    def _start_system(self) -> None:
+        system = self._system = System(self.name, clock=self._clock)
         try:
+            self._refuse_ended()  # look again: a shutdown of this moment may have found no system
+            system.start()
             system.start_child(self.child_spec())
         except BaseException as error:
             system.shutdown(5.0)
+            self._system = None
+            self._refuse_ended()
             raise ours(error)  # noqa: B904 - the failed start stays its context
-        self._system = system
-        return self
 
     def shutdown(self, timeout: float = 10.0) -> None:
         """Let no more calls in, then stop the tree in reverse order, within `timeout` seconds. Ends the runtime.
@@ -187,8 +196,9 @@ class Runtime:
         self._ended = True
         if self._tree.host is not None:
             self._tree.host.close_door()
-        if self._system is not None:
-            self._system.shutdown(timeout)
+        system = self._system
+        if system is not None:
+            system.shutdown(timeout)
             self._system = None
 
     def drain(self, seconds: float) -> bool:

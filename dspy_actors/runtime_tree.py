@@ -41,10 +41,11 @@ class RuntimeTree:
 
     def start(self, kernel: Kernel) -> Any:
         """Start the tree, for a supervisor in this kernel; its root. What was published before is found again."""
-        if self.host is None or self.host.kernel is not kernel:
-            self.host = self._laid_out(kernel)
         host = self.host
+        if host is None or host.kernel is not kernel:
+            host = self._laid_out(kernel)
         ref = host.start_tree(self.name)
+        self.host = host
         host.came_up()
         if isinstance(ref, Ref):
             ref.down().add_done_callback(lambda down: self._ended(host, down.take()))

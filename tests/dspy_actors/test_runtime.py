@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dspy_actors.errors import BlockingCall, DeadlineExceeded, NoRuntime, ShuttingDown
+from dspy_actors.errors import BlockingCall, DeadlineExceeded, LMConfigurationError, NoRuntime, ShuttingDown
 from dspy_actors.modules.module import Module
 from dspy_actors.runner import current_frame
-from supervisors.errors import CallCycle
+from dspy_actors.runtime import Runtime
+from supervisors import steps
+from supervisors.errors import CallCycle, StartFailed
 from supervisors.exits import Crash
+from supervisors.kernel import kernels
 from supervisors.spec import ChildSpec
 from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
@@ -311,6 +317,88 @@ def test_a_second_shutdown_does_nothing() -> None:
     rt.shutdown()
     assert system.snapshot() == ended
     assert (ended["state"], ended["tree"], ended["others"]) == ("stopped", None, [])
+
+
+def at_actor(number: int, act: Callable[[], object]) -> AbstractContextManager[None]:
+    """Call `act` where the actor of this number is about to be there, in the thread that starts it."""
+    steps_there = itertools.count()
+
+    def step(name: str, subject: object) -> None:
+        if name == "spawn:adding" and next(steps_there) == number:
+            act()
+
+    return steps.installed(step)
+
+
+def test_a_shutdown_from_another_thread_ends_a_start_that_is_about_to_begin() -> None:
+    rt = runtime()
+    with at_actor(0, lambda: begin(rt.shutdown).get(PATIENCE)), pytest.raises(ShuttingDown):
+        rt.start_up()
+    with pytest.raises(NoRuntime):
+        _ = rt.system
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_shutdown_from_another_thread_ends_a_start_that_is_under_way(number: int) -> None:
+    rt, ends = runtime(), []
+    with at_actor(number, lambda: ends.append(begin(rt.shutdown))), suppress(ShuttingDown):
+        rt.start_up()
+    assert [end.get(PATIENCE) for end in ends] == [None]
+    with pytest.raises(NoRuntime):
+        _ = rt.system
+
+
+def test_two_threads_that_start_a_runtime_start_one_system() -> None:
+    rt = runtime()
+    begun, other = threading.Event(), []
+
+    def second() -> Runtime:
+        begun.set()
+        return rt.start_up()
+
+    def first_actor() -> None:
+        other.append(begin(second))
+        assert begun.wait(PATIENCE)
+
+    with at_actor(0, first_actor):
+        rt.start_up()
+    assert other[0].get(PATIENCE) is rt
+    names = [kernel.name for kernel in kernels() if kernel.name == rt.name]
+    rt.shutdown()
+    assert names == [rt.name]
+
+
+def test_two_threads_may_end_a_runtime() -> None:
+    gate = Gate()
+    rt = runtime(gate).start_up()
+    reply = rt.start(qa()).submit(question="blue")
+    gate.wait_for()
+    ends = [begin(rt.shutdown) for _ in range(4)]
+    assert [end.get(PATIENCE) for end in ends] == [None] * 4
+    with pytest.raises(ShuttingDown):
+        reply.get(PATIENCE)
+
+
+def test_a_start_that_failed_in_the_tree_may_be_made_again() -> None:
+    rt = runtime()
+
+    def fail() -> None:
+        (kernel,) = [each for each in kernels() if each.name == rt.name]
+        kernel.live()[1].fence()  # the root of the runtime's tree, in its init
+
+    with at_actor(2, fail), pytest.raises(StartFailed):
+        rt.start_up()
+    with rt:
+        assert qa()(question="blue").answer == "blue"
+
+
+def test_a_start_that_failed_may_be_made_again(tmp_path: Path) -> None:
+    rt = runtime(cache_path=tmp_path / "later" / "answers.sqlite")
+    with pytest.raises(LMConfigurationError):
+        rt.start_up()
+    (tmp_path / "later").mkdir()
+    with rt:
+        assert qa()(question="blue").answer == "blue"
 
 
 @pytest.mark.parametrize("make", [qa, Ask, AskLater])
