@@ -15,7 +15,7 @@ from dspy_actors.lm.hedge import Hedge
 from dspy_actors.lm.providers.base import Attempt, LMConfig
 from dspy_actors.lm.race import first_answer
 from dspy_actors.lm.retry import RetryPolicy
-from dspy_actors.lm.transports.observed import OBSERVER
+from dspy_actors.lm.transports.observed import follow, leave
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import Status, UsageLog, UsageRecord
 from dspy_actors.lm.work import Answer, Work
@@ -181,9 +181,10 @@ class Attempts:
         response: LMResponse | None = None
         failure: LMError | None = None
         work.phase = exchange.phase
-        OBSERVER.set(passing)  # and left there: the task asks for nobody but this call
+        name = f"{work.envelope.call_id}.{passing.number}"
+        follow(name, passing)
         try:
-            response = await exchange.ask(work, self._attempt(work, passing), passing)
+            response = await exchange.ask(work, self._attempt(work, passing, name), passing)
             tries.answered = True
         except LMError as error:
             failure = error
@@ -192,6 +193,7 @@ class Attempts:
             self.counters.add("unanswered", int(passing.was_sent))
             raise
         finally:
+            leave(name)
             passing.over()
             overtaken = tries.answered and failure is None and is_first  # a second one was begun too late to say
             if exchange.whole and (response is not None or overtaken):
@@ -231,7 +233,7 @@ class Attempts:
             )
         )
 
-    def _attempt(self, work: Work, passing: _Request) -> Attempt:
+    def _attempt(self, work: Work, passing: _Request, name: str) -> Attempt:
         now = asyncio.get_running_loop().time()
         left = self._left(work)
         if left == 0.0:
@@ -242,7 +244,7 @@ class Attempts:
             left = None
         allowed = left if limit is None else limit if left is None else min(left, limit)
         return Attempt(
-            request_id=f"{work.envelope.call_id}.{passing.number}",
+            request_id=name,
             number=passing.number,
             deadline=None if allowed is None else now + allowed,
             on_sent=passing,

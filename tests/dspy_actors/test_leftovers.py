@@ -9,6 +9,8 @@ import weakref
 
 from dspy_actors.envelope import Envelope
 from dspy_actors.lm.guards import LMCall
+from dspy_actors.messages import TextPart
+from dspy_actors.runtime import Runtime
 from supervisors.supervisor import Supervisor
 from supervisors.system import System
 from supervisors.testing import wait_until
@@ -34,6 +36,14 @@ def test_nothing_is_kept_of_calls_that_have_ended() -> None:
             program(question="blue")
             asyncio.run(program.acall(question="red"))
         wait_until(lambda: gc.collect() >= 0 and not kept())
+
+
+def test_a_connection_that_waits_for_its_next_request_keeps_nothing_of_the_last(rt: Runtime) -> None:
+    def asked() -> bool:
+        return any(isinstance(each, TextPart) and __name__ in each.text for each in gc.get_objects())
+
+    rt.start(qa())(question=__name__)
+    wait_until(lambda: gc.collect() >= 0 and not asked())
 
 
 def test_nothing_is_kept_of_a_runtime_that_has_ended() -> None:

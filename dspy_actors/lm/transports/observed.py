@@ -1,4 +1,8 @@
-"""`OBSERVER`: who follows the requests of a task. It is told of their answers and asked before one is sent again."""
+"""`observed`: who follows the requests of a task. It is told of their answers and asked before one is sent again.
+
+The context of a task holds only its name: a connection that waits for its next request keeps the context of its last
+one, and would keep all that the call had asked.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +23,33 @@ class Observer(Protocol):
         ...
 
 
-OBSERVER: ContextVar[Observer | None] = ContextVar("dspy_actors_observer", default=None)
-"""Who follows the requests made in this task; set by the worker around an attempt."""
+_NAME: ContextVar[str] = ContextVar("dspy_actors_observed", default="")
+_OBSERVERS: dict[str, Observer] = {}
+
+
+def follow(name: str, observer: Observer) -> None:
+    """Have `observer` follow the requests that this task and its children make from now on, until `leave`.
+
+    `name` is told from all others in this process. The worker does it around an attempt.
+    """
+    _NAME.set(name)
+    _OBSERVERS[name] = observer
+
+
+def leave(name: str) -> None:
+    """The observer of that name follows no more."""
+    _OBSERVERS.pop(name, None)
 
 
 def tell(status: int, headers: Mapping[str, str]) -> None:
     """The head of an answer is there, or all of it; called by the transport in the task that asked."""
-    observer = OBSERVER.get()
+    observer = _OBSERVERS.get(_NAME.get())
     if observer is not None:
         observer.heard(status, headers)
 
 
 def ask_again() -> None:
     """May the request be sent once more? Called by whoever would, transport or provider; raises what forbids it."""
-    observer = OBSERVER.get()
+    observer = _OBSERVERS.get(_NAME.get())
     if observer is not None:
         observer.again()
