@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from dspy_actors.errors import LMTransportError
 from dspy_actors.lm.transports.base import HTTPRequest, TransportFactory, TransportSettings
-from dspy_actors.testing.peer import SILENCE, Peer, Reaction
+from dspy_actors.testing.peer import SILENCE, Peer, Reaction, reply
 from dspy_actors.testing.transport_tools import Check, cancel, failure, open_failure, opened, request_to
 
 _SOON = 2.0
@@ -79,6 +79,23 @@ async def it_ends_a_request_that_is_being_opened(factory: TransportFactory) -> N
         await asyncio.wait_for(transport.aclose(), _SOON)
         assert (await asyncio.wait_for(task, _SOON)).provider_code == "closed"
         await asyncio.wait_for(peer.until(open_connections=0), _SOON)
+
+
+async def it_may_be_closed_in_any_turn(factory: TransportFactory) -> None:
+    """Whatever a request does in the turn in which it is closed: an answer, or the one error, and nothing is left."""
+    async with Peer(reply(), SILENCE) as peer:
+        for turns in range(40):
+            transport = factory(peer.url, TransportSettings())
+            sending = asyncio.create_task(transport.send(request_to(peer)))
+            opening = asyncio.create_task(transport.open(request_to(peer)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await asyncio.wait_for(transport.aclose(), _SOON)
+            ends = await asyncio.wait_for(asyncio.gather(sending, opening, return_exceptions=True), _SOON)
+            codes = {end.provider_code for end in ends if isinstance(end, LMTransportError)}
+            assert codes <= {"closed"}, f"closed in turn {turns}"
+            assert not [end for end in ends if isinstance(end, BaseException) and not isinstance(end, LMTransportError)]
+            await asyncio.wait_for(peer.until(open_connections=0), _SOON)
 
 
 async def it_lets_a_task_that_is_cancelled_too_be_cancelled(factory: TransportFactory) -> None:
