@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from dspy_actors.errors import LMTransportError
-from dspy_actors.lm.transports.base import TransportFactory
+from dspy_actors.lm.transports.base import TransportFactory, TransportSettings
 from dspy_actors.testing.peer import Peer, Reaction
 from dspy_actors.testing.transport_tools import (
     LAST_CHUNK,
@@ -42,6 +42,15 @@ async def it_refuses_what_are_no_chunks(factory: TransportFactory) -> None:
 async def it_refuses_a_chunk_whose_size_has_no_end(factory: TransportFactory) -> None:
     """httpx's parser reads up to 100 KB of such a line before it refuses it; the others 8 KB."""
     assert await _codes(factory, chunked_head(), b"5;" + b"a" * 200_000) == ("cut", "cut")
+
+
+async def it_bounds_a_chunk_of_any_size(factory: TransportFactory) -> None:
+    """httpx's parser takes a size of 20 digits; `max_body` bounds what comes of it, and `body` how long none comes."""
+    answer = Reaction(chunked_head() + b"fffffffffffffffff\r\n" + b"x" * 200_000)
+    async with Peer(answer) as peer, opened(factory, peer, TransportSettings(max_body=100_000)) as transport:
+        error = await asyncio.wait_for(failure(transport, request_to(peer)), _SOON)
+        assert error.provider_code in ("cut", "too_large")
+        await asyncio.wait_for(peer.until(open_connections=0), _SOON)
 
 
 async def it_refuses_another_protocol(factory: TransportFactory) -> None:
