@@ -12,7 +12,7 @@ from dspy_actors.lm.transports.base import HTTPRequest, TransportFactory, Transp
 from dspy_actors.testing.peer import SILENCE, Peer, Reaction, reply
 from dspy_actors.testing.transport_tools import Check, cancel, failure, open_failure, opened, request_to
 
-_SOON = 2.0
+_SOON = 4.0
 """Seconds in which it must be over; each limit of a transport is longer."""
 
 _BIG = b"x" * 20_000_000

@@ -19,7 +19,7 @@ from dspy_actors.testing.transport_tools import (
     request_to,
 )
 
-_SOON = 2.0
+_SOON = 10.0
 """Seconds in which an error must come; the limits of the phases are longer."""
 
 _NO_CHUNKS = (

@@ -95,7 +95,7 @@ def test_who_reads_what_is_left_to_aiohttp_is_told_when_it_is_no_http() -> None:
         _, payload = await connection.handler.read()
         connection.feed(b"no size\r\n")
         with pytest.raises(ClientPayloadError):
-            await asyncio.wait_for(payload.read(), 2.0)
+            await asyncio.wait_for(payload.read(), 10.0)
 
     asyncio.run(once())
 

@@ -59,7 +59,7 @@ def certified() -> ssl.SSLContext:
 
 def run(once: Callable[[], Awaitable[None]]) -> None:
     async def in_time() -> None:
-        await asyncio.wait_for(once(), 20.0)
+        await asyncio.wait_for(once(), 60.0)
 
     asyncio.run(in_time())
 
@@ -103,9 +103,9 @@ def test_closing_ends_what_is_under_way_over_tls(factory: TransportFactory) -> N
             reading = asyncio.create_task(read_failure(answer))
             sending = asyncio.create_task(failure(transport, request_to(peer)))
             await peer.until(requests=2)
-            await asyncio.wait_for(transport.aclose(), 2.0)
+            await asyncio.wait_for(transport.aclose(), 10.0)
             assert [(await task).provider_code for task in (reading, sending)] == ["closed", "closed"]
-            await asyncio.wait_for(peer.until(open_connections=0), 2.0)
+            await asyncio.wait_for(peer.until(open_connections=0), 10.0)
 
     run(once)
 
@@ -234,7 +234,7 @@ def test_a_proxy_that_is_silent_is_a_connection_that_is_not_made(
             sent: list[int] = []
             error = await failure(transport, HTTPRequest("POST", REMOTE, {}, b"{}"), on_sent=lambda: sent.append(1))
             await transport.aclose()
-            await asyncio.wait_for(proxy.until(open_connections=0), 2.0)
+            await asyncio.wait_for(proxy.until(open_connections=0), 10.0)
         assert isinstance(error, LMTimeoutError)
         assert (error.phase, sent) == ("connect", [])
 

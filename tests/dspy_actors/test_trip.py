@@ -40,7 +40,7 @@ class Hands(asyncio.AbstractEventLoop):
 
 def run(once: Callable[[], Awaitable[None]]) -> None:
     async def in_time() -> None:
-        await asyncio.wait_for(once(), 5.0)
+        await asyncio.wait_for(once(), 60.0)
 
     asyncio.run(in_time())
 
