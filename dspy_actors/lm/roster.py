@@ -40,9 +40,11 @@ class Roster:
         return dict(self._uses.get(provider, ()))
 
     def gone(self, name: Hashable, use: Use) -> None:
-        """A worker has ended for good."""
-        del self._uses[use.config.provider][name]
-        self._ended += 1
+        """A worker has ended for good, unless its name is another's by now."""
+        uses = self._uses.get(use.config.provider, {})
+        if uses.get(name) is use:
+            del uses[name]
+            self._ended += 1
 
     def reading(self) -> dict[str, object]:
         """How many stand, by provider, and how many have ended for good, mostly because nobody called them."""
