@@ -173,8 +173,9 @@ class Runner(Protocol):
 class Frame:
     """Where code stands: its runner, the settings in force, and, inside a call, that call's envelope and scope.
 
-    Nobody changes one; it is not frozen because one is made for every call, and that would cost a microsecond.
-    `sink` is where the call shows its outputs while they are written, if anybody looks.
+    It is not frozen because one is made for every call, and that would cost a microsecond. `sink` is where the call
+    shows its outputs while they are written, if anybody looks. `outer` is what it was made in; of a call that was
+    `dropped` in the middle, that stands for it from then on.
     """
 
     runner: Runner
@@ -182,6 +183,8 @@ class Frame:
     envelope: Envelope | None = None
     scope: Scope | None = None
     sink: Shows | None = None
+    outer: Frame | None = None
+    dropped: bool = False
 
 
 FRAME: ContextVar[Frame | None] = ContextVar("dspy_actors_frame", default=None)
@@ -189,12 +192,15 @@ FRAME: ContextVar[Frame | None] = ContextVar("dspy_actors_frame", default=None)
 
 def current_frame() -> Frame | None:
     """The frame of the code that asks, or `None` outside every runtime."""
-    return FRAME.get()
+    frame = FRAME.get()
+    while frame is not None and frame.dropped:  # it could not take itself away
+        frame = frame.outer
+    return frame
 
 
 def require_frame(name: str) -> Frame:
     """The frame of the code that asks; raises `NoRuntime` where there is none."""
-    frame = FRAME.get()
+    frame = current_frame()
     if frame is None:
         raise NoRuntime(name)
     return frame
@@ -250,7 +256,7 @@ def settle(reply: Reply[T], phase: str) -> Coroutine[Any, Any, T]:
         DeadlineExceeded: the call's deadline passed first, in `phase`; the reply was cancelled.
         CallCancelled: the call's scope was cancelled.
     """
-    frame = FRAME.get()
+    frame = current_frame()
     assert frame is not None
     return settle_in(frame, reply, phase)
 

@@ -33,7 +33,7 @@ from dspy_actors.modules.admission import Limits
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
 from dspy_actors.quarantine.settings import QuarantineSettings
-from dspy_actors.runner import FRAME, Frame, Settings, ours, refuse_on_loop
+from dspy_actors.runner import FRAME, Frame, Settings, current_frame, ours, refuse_on_loop
 from dspy_actors.runtime_tree import RuntimeTree
 from dspy_actors.using import Using
 from supervisors.clock import Clock
@@ -330,7 +330,7 @@ class Runtime:
         return stream_prompt(self._running(), self._in_force(), prompt, lm, options)
 
     def _in_force(self) -> Settings:
-        frame = FRAME.get()
+        frame = current_frame()
         return frame.settings if frame is not None and frame.runner is self._tree.host else self.settings
 
     # -- looking ------------------------------------------------------------------------------------------------

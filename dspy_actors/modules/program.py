@@ -249,7 +249,6 @@ class Program:
         failure: Exception | None = None
         kind: str | None = "cancelled"
         admitted = False
-        before = FRAME.get()
         FRAME.set(frame)
         try:
             record = self._let_in(frame) or await self._admit(frame)
@@ -271,13 +270,18 @@ class Program:
             kind = None
         except Exception as error:
             failure, kind = error, kind_of(error)
+        except (
+            GeneratorExit
+        ):  # of the collector perhaps, in the middle of somebody's `set`, which another one may crash
+            frame.dropped = True
+            raise
         finally:
             seconds = self._host.clock.now() - started
             if admitted:
                 self._book(frame, kind, seconds)
             self._end(frame)
-            if FRAME.get() is frame:  # not so where the call was dropped, and is closed in some other context
-                FRAME.set(before)  # not `reset`: a token would be one more object a call
+            if current_frame() is frame:
+                FRAME.set(frame.outer)  # not `reset`: a token would be one more object a call
         return outcome_of(frame, seconds, prediction, failure)
 
     def in_force(self) -> Settings:
@@ -289,12 +293,12 @@ class Program:
 
     def _begin(self, settings: Settings, trace: Trace | None, sink: Shows | None = None) -> Frame:
         """A new call. One made from inside of another call ends with that one, at the latest."""
-        outer = FRAME.get()
+        outer = current_frame()
         if outer is not None:
             checkpoint(outer)
         self._host.begin_call(self._plan.name)
         envelope = new_envelope(self._path, settings, self._host.clock, outer)
-        return Frame(self._host, settings, envelope, Scope(trace, None if outer is None else outer.scope), sink)
+        return Frame(self._host, settings, envelope, Scope(trace, None if outer is None else outer.scope), sink, outer)
 
     def _end(self, frame: Frame) -> None:
         assert frame.scope is not None

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from dspy_actors.errors import Busy, CallCancelled, ProgramError, ShuttingDown
-from dspy_actors.runner import FRAME, Frame
+from dspy_actors.runner import FRAME, Frame, current_frame
 from supervisors.actor import Ref
 from supervisors.current import CURRENT
 from supervisors.deadline import deadline_at
@@ -48,7 +48,7 @@ class UserCode:
         if self._kernel.zombies > self._max_zombies:
             msg = f"{self._kernel.zombies} abandoned threads have not come back; {name} is not started"
             raise Busy(msg, name=name)
-        frame = FRAME.get()
+        frame = current_frame()
         inside = body if frame is None or frame.envelope is None else _under_deadline(frame, body)
         reply: Reply[T] = Reply()
         tell = lambda error: reply.fail(ended_itself(name, error))  # noqa: E731 - a name would say no more
