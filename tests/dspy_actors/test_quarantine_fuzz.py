@@ -34,10 +34,11 @@ def threads_switch_often() -> Iterator[None]:
 class Callers:
     """Threads that call with a few inputs, each call ending at random, while time goes on."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, inputs: int) -> None:
         self.clock = ManualClock()
         self.quarantine = Quarantine(QuarantineSettings(threshold=2, seconds=2.0), self.clock)
         self.seed = seed
+        self.names = NAMES[:inputs]
         self.complaints: list[str] = []
         self.ends: Counter[str] = Counter()
         self._probing: dict[bytes, int] = {}
@@ -53,7 +54,7 @@ class Callers:
     def _call(self, seed: int) -> None:
         rng = random.Random(seed)
         for _ in range(CALLS):
-            name = rng.choice(NAMES)
+            name = rng.choice(self.names)
             began = self.clock.now()
             try:
                 lease = self.quarantine.check(SCOPE, name, NEVER)
@@ -64,7 +65,7 @@ class Callers:
                 self._pass_time(rng)
             if lease:
                 self._begin(name, lease)
-                for _ in range(100):  # a while, in which others come by
+                for _ in range(2000):  # a while, in which others come by
                     self.clock.now()
             end = rng.choice(["failed", "failed", "failed", "succeeded", "undecided"])
             if lease:
@@ -100,8 +101,9 @@ class Callers:
 
 
 def test_threads_in_random_order_never_probe_twice_at_once(threads_switch_often: None) -> None:
+    """Of two inputs: where three fail it is everybody's bad day, which frees them, also from under a probe."""
     seed = random.randrange(1_000_000)
-    callers = Callers(seed)
+    callers = Callers(seed, 2)
     callers.run()
     assert callers.complaints == [], f"seed {seed}"
     assert callers.ends.total() == THREADS * CALLS
@@ -113,7 +115,7 @@ def test_threads_in_random_order_never_probe_twice_at_once(threads_switch_often:
 
 def test_every_change_is_told_once_and_in_its_order(threads_switch_often: None) -> None:
     seed = random.randrange(1_000_000)
-    callers = Callers(seed)
+    callers = Callers(seed, len(NAMES))
     callers.run()
     held: set[str] = set()
     told: Counter[str] = Counter()
