@@ -20,10 +20,14 @@ def number(where: str, name: str, value: object, *, least: float | None = None, 
         _hold(value > above, where, name, value, f"more than {above:g}")
 
 
+def is_count(value: object, least: int = 1) -> bool:
+    """Whether `value` is a whole number of at least `least`; `True` is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 def whole(where: str, name: str, value: object, *, least: int) -> None:
     """Raise `LMConfigurationError` unless `value` is a whole number of at least `least`."""
-    is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    _hold(is_whole, where, name, value, f"a whole number, {least} or more")
+    _hold(is_count(value, least), where, name, value, f"a whole number, {least} or more")
 
 
 def a(kind: type | tuple[type, ...], where: str, name: str, value: object, called: str) -> None:

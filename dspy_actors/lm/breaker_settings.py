@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import isfinite
 
-from dspy_actors.arguments import number
+from dspy_actors.arguments import is_count, number
 from dspy_actors.errors import LMConfigurationError
 
 
@@ -44,8 +44,8 @@ class BreakerSettings:
                 number("BreakerSettings", each.name, getattr(self, each.name))
         bounds: tuple[tuple[str, bool, str], ...] = (
             ("window_seconds", self.window_seconds > 0, "more than 0"),
-            ("buckets", _is_count(self.buckets) and self.buckets <= 1000, "a whole number, 1 to 1000"),
-            ("minimum", _is_count(self.minimum), "a whole number, at least 1"),
+            ("buckets", is_count(self.buckets) and self.buckets <= 1000, "a whole number, 1 to 1000"),
+            ("minimum", is_count(self.minimum), "a whole number, at least 1"),
             ("failure_ratio", 0 < self.failure_ratio <= 1, "above 0, at most 1"),
             ("slow_ratio", 0 < self.slow_ratio <= 1, "above 0, at most 1"),
             ("slow_seconds", self.slow_seconds > 0, "more than 0"),
@@ -53,10 +53,10 @@ class BreakerSettings:
             ("open_seconds", self.open_seconds > 0, "more than 0"),
             ("longest_open_seconds", self.longest_open_seconds >= self.open_seconds, "at least open_seconds"),
             ("jitter", 0 <= self.jitter < 1, "0 to below 1"),
-            ("probes_to_close", _is_count(self.probes_to_close), "a whole number, at least 1"),
+            ("probes_to_close", is_count(self.probes_to_close), "a whole number, at least 1"),
             (
                 "consecutive",
-                self.consecutive is None or _is_count(self.consecutive),
+                self.consecutive is None or is_count(self.consecutive),
                 "None, or a whole number",
             ),
         )
@@ -65,10 +65,6 @@ class BreakerSettings:
             if not fits or not (value is None or isfinite(value)):
                 msg = f"BreakerSettings({name}={value!r}): {allowed}"
                 raise LMConfigurationError(msg)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 FIVE_IN_A_ROW = BreakerSettings(consecutive=5, open_seconds=60.0, probes_to_close=1)

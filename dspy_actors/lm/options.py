@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
+from dspy_actors.arguments import is_count
 from dspy_actors.errors import LMConfigurationError
 
 _CLOSE = 0.85
@@ -60,10 +61,6 @@ def _is_amount(value: object) -> bool:
     return is_number and 0 <= value < math.inf  # type: ignore[operator]
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def _is_list(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
@@ -76,7 +73,7 @@ _Check = tuple[Callable[[object], bool], str]
 
 _ANYTHING: _Check = (lambda value: True, "")
 _AMOUNT: _Check = (_is_amount, "a number, 0 or more")
-_COUNT: _Check = (_is_count, "a whole number, 1 or more")
+_COUNT: _Check = (is_count, "a whole number, 1 or more")
 
 _CHECKS: Mapping[str, _Check] = {
     "temperature": _AMOUNT,

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import msgpack  # type: ignore[import-untyped]
 
 from dspy_actors.cache.keys import canonical
-from dspy_actors.modules.module import Module
+from dspy_actors.modules.module import Module, predictors_of
 from dspy_actors.modules.record import Record
 from dspy_actors.state import dump
 
@@ -58,7 +58,7 @@ def parameters_mark(module: Module) -> bytes | None:
     try:
         predictors = [
             [name, repr(one.signature.fields), one.signature.instructions, canonical(dict(one.config)), where(one.lm)]
-            for name, one in _predictors(module)
+            for name, one in predictors_of(module)
         ]
         kind = type(module)
         return packed([kind.__module__, kind.__qualname__, canonical(dump(module.dump_state())), predictors])
@@ -86,10 +86,6 @@ def where(lm: Any) -> object:
         return None
     fallbacks = [where(each.lm) for each in lm.fallbacks]
     return [lm.name, lm.base_url, canonical(dict(lm.options)), *([fallbacks] if fallbacks else [])]
-
-
-def _predictors(module: Module) -> list[tuple[str, Any]]:
-    return [(name, one) for name, one in module.named_sub_modules() if getattr(one, "is_predictor", False)]
 
 
 def _one(name: str, module: Module) -> list[object]:

@@ -123,7 +123,7 @@ class Module:
 
     def dump_state(self) -> dict[str, PredictorState]:
         """What an optimizer has found: instructions, demos and LM of every predictor, by name."""
-        return {name: predictor.dump_state_record() for name, predictor in self._all_predictors()}
+        return {name: predictor.dump_state_record() for name, predictor in predictors_of(self)}
 
     def save(self, path: str | Path) -> None:
         """Write the state as DSPy 3.4.1's JSON, atomically: a crash leaves the old file or the new one."""
@@ -132,11 +132,13 @@ class Module:
     def load(self, path: str | Path) -> None:
         """Read a state file of ours or of DSPy's. Raises `StateError` and changes nothing where it does not fit."""
         found = restore(read_json(Path(path)), self.dump_state(), str(path))
-        for name, predictor in self._all_predictors():
+        for name, predictor in predictors_of(self):
             predictor.load_state_record(found[name])
 
-    def _all_predictors(self) -> list[tuple[str, Any]]:
-        return [(n, m) for n, m in self.named_sub_modules() if getattr(m, "is_predictor", False)]
+
+def predictors_of(module: Module) -> list[tuple[str, Any]]:
+    """The predictors of `module` by name, those below a compiled module too."""
+    return [(name, one) for name, one in module.named_sub_modules() if getattr(one, "is_predictor", False)]
 
 
 def run_blocking(module: Module, inputs: dict[str, Any], frame: Frame) -> Prediction:

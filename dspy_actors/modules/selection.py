@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from dspy_actors.errors import InputError
-from dspy_actors.modules.module import Module
+from dspy_actors.modules.module import Module, predictors_of
 
 
 class Selection:
@@ -38,8 +37,3 @@ class Selection:
             if wish not in known and not any(each.rpartition(".")[2] == wish for each in known):
                 msg = f"no predictor has an output {wish!r}; there is {', '.join(known) or 'none'}"
                 raise InputError(msg, field=wish)
-
-
-def predictors_of(module: Module) -> list[tuple[str, Any]]:
-    """The predictors of `module` by name, those below a compiled module too."""
-    return [(name, one) for name, one in module.named_sub_modules() if getattr(one, "is_predictor", False)]

@@ -11,8 +11,8 @@ from dspy_actors.adapters.values import plain_value_text
 from dspy_actors.channel import Channel
 from dspy_actors.errors import DeadlineExceeded
 from dspy_actors.example import Prediction
-from dspy_actors.modules.module import Module
-from dspy_actors.modules.selection import Selection, predictors_of
+from dspy_actors.modules.module import Module, predictors_of
+from dspy_actors.modules.selection import Selection
 from dspy_actors.modules.stream_response import Shown, StatusMessage, StreamResponse
 from dspy_actors.pieces import Piece, TextPiece
 from dspy_actors.runner import Frame, settle_in

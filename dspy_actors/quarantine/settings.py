@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
+from dspy_actors.arguments import is_count
 from dspy_actors.errors import QuarantineError
 
 
@@ -37,20 +38,16 @@ class QuarantineSettings:
 
     def __post_init__(self) -> None:
         bounds = (
-            ("threshold", _is_count(self.threshold), "an int, at least 1"),
+            ("threshold", is_count(self.threshold), "an int, at least 1"),
             ("seconds", _is_span(self.seconds), "more than 0"),
             ("fault_seconds", _is_span(self.fault_seconds), "more than 0"),
-            ("entries", _is_count(self.entries), "an int, at least 1"),
+            ("entries", is_count(self.entries), "an int, at least 1"),
             ("path", self.path is None or isinstance(self.path, (str, Path)), "None, or the path of a file"),
         )
         for name, fits, allowed in bounds:
             if not fits:
                 msg = f"QuarantineSettings({name}={getattr(self, name)!r}): {allowed}"
                 raise QuarantineError(msg)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _is_span(value: object) -> bool:

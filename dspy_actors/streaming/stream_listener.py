@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspy_actors.errors import InputError
-from dspy_actors.modules.module import Module
-from dspy_actors.modules.selection import Selection, predictors_of
+from dspy_actors.modules.module import Module, predictors_of
+from dspy_actors.modules.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
 from supervisors.testing import Log, wait_until
 from tests.conformance.words import BOOM, CRASH, EXITS, word
+from tests.supervisors.workers import Script
 
 T = TypeVar("T")
 
@@ -28,18 +29,6 @@ ONE, REST, ALL = Strategy.ONE_FOR_ONE, Strategy.REST_FOR_ONE, Strategy.ONE_FOR_A
 STRATEGIES = {"one_for_one": ONE, "rest_for_one": REST, "one_for_all": ALL}
 PLENTY = 1_000_000
 """Restarts that are never used up."""
-
-
-class Script:
-    """What each start does, in turn: None starts, IGNORE ignores, an exception fails. The last one stays."""
-
-    def __init__(self, *outcomes: Any) -> None:
-        self._outcomes = list(outcomes)
-        self.starts = 0
-
-    def next(self) -> Any:
-        self.starts += 1
-        return self._outcomes.pop(0) if len(self._outcomes) > 1 else self._outcomes[0]
 
 
 class Worker(Actor):

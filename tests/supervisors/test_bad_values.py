@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -56,20 +56,6 @@ class Keeper(Actor):
 class Prudish(Keeper):
     def format_status(self, status: dict[str, Any]) -> dict[str, Any]:
         raise SystemExit(1)
-
-
-@pytest.fixture
-def written() -> Iterator[list[dict[str, Any]]]:
-    """What structlog was given."""
-    found: list[dict[str, Any]] = []
-
-    def keep(logger: object, level: str, fields: Any) -> Any:
-        found.append(dict(fields))
-        raise structlog.DropEvent
-
-    structlog.configure(processors=[keep])
-    yield found
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -185,20 +183,6 @@ def test_giving_up_is_an_event(kernel: Kernel) -> None:
     sup = supervise(kernel, keyed(Log(), "a", "b"), max_restarts=0)
     crash(sup, "a")
     assert seen.events == [(2, ["a", "b"])]
-
-
-@pytest.fixture
-def written() -> Iterator[list[dict[str, Any]]]:
-    """What structlog was given."""
-    found: list[dict[str, Any]] = []
-
-    def keep(logger: object, level: str, fields: Any) -> Any:
-        found.append(dict(fields))
-        raise structlog.DropEvent
-
-    structlog.configure(processors=[keep])
-    yield found
-    structlog.reset_defaults()
 
 
 def test_giving_up_is_reported_child_by_child(written: list[dict[str, Any]]) -> None:

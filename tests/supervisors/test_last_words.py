@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import structlog
 
 from supervisors.actor import Actor
 from supervisors.brief import LIMIT, brief
@@ -22,20 +20,6 @@ from supervisors.system import System
 from supervisors.tasks import Tasks, TaskSupervisor
 from supervisors.testing import Log
 from tests.supervisors.workers import BOOM, gone, spec
-
-
-@pytest.fixture
-def written() -> Iterator[list[dict[str, Any]]]:
-    """What structlog was given."""
-    found: list[dict[str, Any]] = []
-
-    def keep(logger: object, level: str, fields: Any) -> Any:
-        found.append(dict(fields))
-        raise structlog.DropEvent
-
-    structlog.configure(processors=[keep])
-    yield found
-    structlog.reset_defaults()
 
 
 class Till(Actor):

@@ -56,14 +56,6 @@ def tasks(kernel: Kernel) -> Tasks:
     return tasks_of(kernel)
 
 
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """An event for plain functions to wait for; set at the end in any case."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
 def tasks_of(kernel: Kernel, **options: Any) -> Tasks:
     ref = kernel.spawn(TaskSupervisor, **options)
     assert isinstance(ref, Ref)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,14 +33,6 @@ def fail(error: BaseException) -> None:
 @pytest.fixture
 def tasks(kernel: Kernel) -> Tasks:
     return Tasks(kernel.spawn(TaskSupervisor))
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """An event for plain functions to wait for; set at the end in any case."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 def test_a_task_runs_for_what_it_does(tasks: Tasks) -> None:
