@@ -63,6 +63,13 @@ class PoolPlan:
         """What a worker is started from."""
         return WorkerPlan(use, self.open_provider, self.counters, self.gatehouse, self.usage_log, self.streaming)
 
+    def forget(self, ended: dict[Hashable, Use]) -> None:
+        """These workers have ended for good: forget them, and what guarded them alone."""
+        for name, use in ended.items():
+            self.roster.gone(name, use)
+            self.gatehouse.dismiss(use.config, use.mark)
+        self.gatehouse.sweep()
+
 
 def pool_name(provider: str) -> Hashable:
     """The registered name of a provider's pool."""
@@ -172,12 +179,7 @@ class ProviderPool(NamedChildren):
         plan = self.plan
         children: set[object] = {child.id for child in self.which_children()}
         standing = plan.roster.of(self.provider)
-        for name, use in list(standing.items()):
-            if use.child not in children:
-                del standing[name]
-                plan.roster.gone(name, use)
-                plan.gatehouse.dismiss(use.config, use.mark)
-        plan.gatehouse.sweep()
+        plan.forget({name: standing.pop(name) for name, use in list(standing.items()) if use.child not in children})
         return standing
 
     def _retire(self, names: list[Hashable], seconds: float) -> None:
@@ -193,6 +195,8 @@ class LMPools(NamedChildren):
     def init(self, plan: PoolPlan) -> None:  # type: ignore[override]
         self.plan = plan
         super().init(max_restarts=3, max_seconds=30.0)
+        for provider in plan.roster.providers():  # their workers ended with the predecessor
+            plan.forget(plan.roster.of(provider))
 
     @property
     def registry(self) -> Registry:

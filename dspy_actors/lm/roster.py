@@ -35,6 +35,10 @@ class Roster:
         uses[name] = use
         return len(uses)
 
+    def providers(self) -> list[str]:
+        """Those that have or had workers."""
+        return list(self._uses)
+
     def of(self, provider: str) -> dict[Hashable, Use]:
         """A provider's workers."""
         return dict(self._uses.get(provider, ()))

@@ -14,7 +14,7 @@ import pytest
 
 from dspy_actors import LM, PoolSettings, Runtime
 from dspy_actors.errors import LMConfigurationError, LMRateLimitError, LMServerError
-from dspy_actors.lm.pools import GRACE_SECONDS, SWEEP_SECONDS, LMPools, ProviderPool, pool_name, worker_name
+from dspy_actors.lm.pools import GRACE_SECONDS, POOLS, SWEEP_SECONDS, LMPools, ProviderPool, pool_name, worker_name
 from dspy_actors.lm.reach import ROOM
 from dspy_actors.lm.worker import LMWorker
 from dspy_actors.messages import LMRequest
@@ -435,7 +435,7 @@ def test_the_workers_of_a_pool_that_died_are_forgotten() -> None:
     with Service() as service:
         for number in range(4):
             service.call(of_user(number))
-        pools = service.rt.registry.whereis("lm pools")
+        pools = service.rt.registry.whereis(POOLS)
         assert pools is not None
         old = service.pool()
         down = old.down()
@@ -444,6 +444,19 @@ def test_the_workers_of_a_pool_that_died_are_forgotten() -> None:
         assert service.call(of_user(9)) == "hello"
         assert service.health("workers") == {"alive": {"scripted": 1}, "ended": 4}
         assert len(service.health("limiters")) == 1
+
+
+def test_the_workers_of_pools_that_all_died_are_forgotten_before_anybody_calls() -> None:
+    with Service(by_hand=False) as service:
+        for number in range(4):
+            service.call(of_user(number))
+        pools = service.rt.registry.whereis(POOLS)
+        assert pools is not None
+        pools.cast(LMPools.init, None)  # type: ignore[arg-type]
+        wait_until(lambda: service.rt.registry.whereis(POOLS) not in (None, pools))
+        wait_until(lambda: service.health("workers") == {"alive": {"scripted": 0}, "ended": 4})
+        wait_until(lambda: service.health("limiters") == {})
+        assert service.call(of_user(0)) == "hello"
 
 
 # -- fuzz ---------------------------------------------------------------------------------------------------------
