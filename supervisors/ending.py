@@ -92,6 +92,7 @@ class Ending(Mailbox):
             return None
         if not self.started:  # init failed: there is nothing to terminate
             self.finish(exit, last)
+            self.interrupt()  # but perhaps a task that it had started
             return None
         self.started = False  # terminate runs once, whatever happens in it
         if self.tasks or (self.has_coroutines and inspect.iscoroutinefunction(self.kind.terminate)):

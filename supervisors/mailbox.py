@@ -298,9 +298,9 @@ class Mailbox:
                 self.dispatcher.abandon(self)
                 zombies = {"zombies": len(self.home.zombie_cells)}
                 self.home.telemetry.execute(("actor", "zombie"), zombies, {"name": self.name, "ref": self.ref})
-            else:
-                self.home.zombie_cells.pop(self, None)
-        elif self.dispatcher.is_loop:  # idle, but what it started beside its mailbox goes on: end that
+                return
+            self.home.zombie_cells.pop(self, None)
+        if self.dispatcher.is_loop:  # idle, but what it started beside its mailbox goes on: end that
             self.dispatcher.abandon(self)
 
     def finish(self, exit: Exit, last: Reply[Any] | None = None, is_owner: bool = False) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import ClassVar
 
 import pytest
 
+from supervisors import steps
 from supervisors.actor import Actor
 from supervisors.errors import StartFailed
+from supervisors.exits import Crash
 from supervisors.kernel import Kernel
 from supervisors.reply import Reply
+from supervisors.testing import wait_until
 
 
 class Keeper(Actor):
@@ -46,6 +50,50 @@ def test_an_idle_loop_actor_that_is_fenced_is_no_zombie(kernel: Kernel) -> None:
 
     ref.fence()
 
+    assert kernel.zombies == 0
+
+
+class FailsToStart(Keeper):
+    """Its `init` has started a task already as it fails, or as somebody tells it to end."""
+
+    def init(self, ended: Reply[str], by_exit: bool = False) -> None:
+        super().init(ended)
+        if not by_exit:
+            raise ValueError("no")
+        self.ref.exit(Crash(ValueError("no")))
+
+
+@pytest.mark.parametrize("by_exit", [False, True])
+def test_a_task_of_an_init_that_failed_is_cancelled(kernel: Kernel, by_exit: bool) -> None:
+    ended: Reply[str] = Reply()
+    with pytest.raises(StartFailed):
+        kernel.spawn(FailsToStart, ended, by_exit)
+
+    assert ended.get(2.0) == "cancelled"
+
+
+class Held(Keeper):
+    def hold(self, began: threading.Event, go: threading.Event) -> None:
+        began.set()
+        go.wait(5.0)
+
+
+def test_the_tasks_are_cancelled_too_where_its_handler_ends_at_the_moment_of_the_fence(kernel: Kernel) -> None:
+    ended: Reply[str] = Reply()
+    began, go = threading.Event(), threading.Event()
+    ref = kernel.spawn(Held, ended)
+    ref.cast(Held.hold, began, go)
+    assert began.wait(2.0)
+
+    def step(name: str, subject: object) -> None:
+        if name == "fence:counting":
+            go.set()
+            wait_until(lambda: not ref.mailbox.own.locked())
+
+    with steps.installed(step):
+        ref.fence()
+
+    assert ended.get(2.0) == "cancelled"
     assert kernel.zombies == 0
 
 
