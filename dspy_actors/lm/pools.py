@@ -24,7 +24,9 @@ from supervisors.reply import Reply
 from supervisors.spec import ChildSpec, Restart
 
 WORKER_RESTARTS = 20
-"""Deaths of one provider's workers within `WORKER_SECONDS` before the whole LM layer is started afresh."""
+"""Deaths of one worker within `WORKER_SECONDS` before it is given up; the next call to its model starts it afresh.
+
+Each has a budget of its own: one tenant's worker that dies over and over must not end the calls of the others."""
 
 WORKER_SECONDS = 30.0
 WORKER_SHUTDOWN = 10.0
@@ -125,7 +127,8 @@ class ProviderPool(NamedChildren):
     Messages, beside a dynamic supervisor's: `worker(config)`: the ref of the worker for `config`, started if there
     is none; `StartFailed` where its provider cannot be opened. `sweep()`: end who is idle, forget who has ended.
 
-    It tells a worker to end, and the worker decides: only he knows whether a call came before that message.
+    It tells a worker to end, and the worker decides: only he knows whether a call came before that message. A worker
+    that dies too often is given up alone (`WORKER_RESTARTS`); its neighbours and the calls they hold never notice.
     """
 
     def init(self, plan: PoolPlan, provider: str) -> None:  # type: ignore[override]
@@ -154,6 +157,7 @@ class ProviderPool(NamedChildren):
             restart=Restart.TRANSIENT,  # one that was idle is not started again before somebody asks for it
             shutdown=WORKER_SHUTDOWN,
             backoff=WORKER_BACKOFF,
+            budget_key=child,
         )
         self.child(name, spec, reply)
         return reply
