@@ -19,11 +19,20 @@ from supervisors.reply import Reply
 POLL_SECONDS = 2.0
 """How often the file is looked at: within this time a release by another process or the command line is noticed."""
 
+OPENING_SECONDS = 1.0
+"""How long a locked file is waited for as the manager starts and ends."""
+
+LOCK_SECONDS = 0.1
+"""How long it is in between, where calls may wait for what comes of it."""
+
 
 class FilingManager(QuarantineManager):
     """Also keeps the file: writes what has changed here, and takes over what others wrote, every two seconds.
 
-    A file that is locked or full is tried again; one that is broken is set aside. Calls never wait for it.
+    A file that is locked or full is tried again; one that is broken is set aside. No call waits for the file but a
+    probe, which asks for its lease: it waits for what the manager does before, and in each step `LOCK_SECONDS` at most
+    for a lock (`OPENING_SECONDS` as the manager starts). Once a step has failed, the file is left alone until the next
+    poll and probes are sent without asking: of any number of probes that find it locked, all wait for one lock.
     """
 
     dispatcher = "thread"
@@ -35,13 +44,18 @@ class FilingManager(QuarantineManager):
         self.opened: tuple[int, int] | None = None
         self.revision = 0
         self.trouble: str | None = None
+        self.patience = OPENING_SECONDS
+        self.rests = True  # not before it is opened
         super().init(plan)
         self.exchange()
+        self._be_patient(LOCK_SECONDS)
         self.send_after(POLL_SECONDS, FilingManager.poll)
 
     def look(self) -> None:
         super().look()
-        if self.file.pending or self.file.returned:
+        if self.rests:
+            self.quarantine.unfiled = len(self.file.pending)
+        elif self.file.pending or self.file.returned:
             self.exchange()
 
     def keep(self, change: Change) -> None:
@@ -52,7 +66,7 @@ class FilingManager(QuarantineManager):
             self.file.pending[change.entry.id] = filing
 
     def poll(self) -> None:
-        """Look whether somebody else has written, and come back in two seconds."""
+        """Look whether somebody else has written, try a file that failed once more, and come back in two seconds."""
         self.exchange()
         self.send_after(POLL_SECONDS, FilingManager.poll)
 
@@ -68,18 +82,19 @@ class FilingManager(QuarantineManager):
         """Write what is pending and take over what is new. What cannot be written stays pending."""
         try:
             self._exchange()
-            self.trouble = None
-            self.quarantine.unfiled = len(self.file.pending)
         except sqlite3.DatabaseError as error:
-            self.quarantine.unfiled = len(self.file.pending)
             self._failed(error)
 
     def claim(self, entry: Entry, seconds: float) -> float:
         """Take the right to send the probe of `entry`, for `seconds`; 0.0, or for how long another process has it yet.
 
-        A file that cannot be used says nothing: the probe is sent.
+        A file that cannot be used says nothing: the probe is sent. One that could not be since the last poll is not
+        even tried.
         """
-        self.look()
+        if self.rests:
+            self.look()
+            return 0.0
+        super().look()  # what it brings is written with the first exchange
         wait = 0.0
         try:
             self._exchange()
@@ -91,14 +106,23 @@ class FilingManager(QuarantineManager):
         return wait
 
     def terminate(self, exit: Exit) -> None:
-        self.look()
+        super().look()
+        self._be_patient(OPENING_SECONDS)
+        if self.file.pending or self.file.returned:
+            self.exchange()
         self._disconnect()
+
+    def _be_patient(self, seconds: float) -> None:
+        """Wait up to `seconds` for a lock from now on."""
+        self.patience = seconds
+        if self.connection is not None:
+            self.connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
 
     def _exchange(self) -> None:
         if self.connection is not None and self.file.identity() != self.opened:
             self._disconnect()
         if self.connection is None:
-            self.connection = self.file.connect()
+            self.connection = self.file.connect(self.patience)
             self.opened = self.file.identity()
             self._reconcile(self.connection)
         if self.file.returned:
@@ -111,6 +135,8 @@ class FilingManager(QuarantineManager):
             if self.file.pending.get(each.entry.id) is each:
                 del self.file.pending[each.entry.id]
         self._take_over(rows)
+        self.trouble, self.rests = None, False
+        self.quarantine.unfiled = len(self.file.pending)
 
     def _reconcile(self, connection: sqlite3.Connection) -> None:
         """After opening: others' entries are taken over, and what the file lacks is filed again.
@@ -149,6 +175,8 @@ class FilingManager(QuarantineManager):
 
     def _failed(self, error: sqlite3.DatabaseError) -> None:
         self._disconnect()
+        self.rests = True
+        self.quarantine.unfiled = len(self.file.pending)
         about = {"path": str(self.file.path), "reason": str(error)}
         if not isinstance(error, sqlite3.OperationalError):  # it is broken, not just locked, full or gone
             about["aside"] = str(self.file.set_aside())

@@ -9,8 +9,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from dspy_actors.errors import LMRateLimitError, QuarantinedInput
 from dspy_actors.messages import LMRequest
 from dspy_actors.quarantine.change import Fault
 from dspy_actors.quarantine.entry import Entry
-from dspy_actors.quarantine.file import Filing, QuarantineFile
+from dspy_actors.quarantine.file import Filing, QuarantineFile, Row
 from dspy_actors.quarantine.filing import FilingManager
 from dspy_actors.quarantine.manager import QuarantinePlan
 from dspy_actors.quarantine.settings import QuarantineSettings
@@ -414,6 +415,133 @@ def test_a_probe_is_sent_though_the_file_is_locked(path: Path) -> None:
             holder.rollback()
 
 
+# -- a manager whose file is locked --------------------------------------------------------------------------------
+
+
+class Process:
+    """A quarantine with its manager on a file, as a process has one; all on one clock here."""
+
+    def __init__(
+        self, system: System, path: Path, clock: ManualClock, kind: type[QuarantineFile] = QuarantineFile
+    ) -> None:
+        file = self.file = kind(path, wall=clock.now)
+        settings = QuarantineSettings(threshold=1, seconds=2.0, path=path)
+        self.quarantine = Quarantine(settings, clock, ask=self._asks, wall=clock.now)
+        plan = QuarantinePlan(self.quarantine, system.kernel.telemetry, file)
+        ref = system.spawn(FilingManager, plan)
+        assert isinstance(ref, Ref)
+        self.manager: Ref[FilingManager] = ref
+
+    def _asks(self, entry: Entry, seconds: float) -> Reply[float]:
+        return self.manager.send_request(FilingManager.claim, entry, seconds)
+
+    def fault(self) -> Fault:
+        return Fault(self.quarantine._clock.now(), "parse", "E", tuple)
+
+    def call(self, until: float) -> int:
+        """Begin a call: 0 for an ordinary one, else its lease. Raises `QuarantinedInput`."""
+        lease = self.quarantine.check(SCOPE, BAD, until)
+        if lease:
+            answer = self.quarantine.claim(SCOPE, BAD, lease)
+            self.quarantine.granted(SCOPE, BAD, lease, 0.0 if answer is None else answer.get(1e9))
+        return lease
+
+
+class Watched(QuarantineFile):
+    """Notes each use of the file, and for how long a lock is waited for in it."""
+
+    def __init__(self, path: str | Path, *, wall: Callable[[], float] = time.time) -> None:
+        super().__init__(path, wall=wall)
+        self.uses: list[tuple[str, float]] = []
+
+    def connect(self, timeout: float = 1.0) -> sqlite3.Connection:
+        self.uses.append(("connect", timeout))
+        return super().connect(timeout)
+
+    def exchange(self, connection: sqlite3.Connection, filings: Sequence[Filing], after: int) -> tuple[list[Row], int]:
+        self._note("exchange", connection)
+        return super().exchange(connection, filings, after)
+
+    def lease(self, connection: sqlite3.Connection, entry: Entry, seconds: float) -> float:
+        self._note("lease", connection)
+        return super().lease(connection, entry, seconds)
+
+    def _note(self, what: str, connection: sqlite3.Connection) -> None:
+        (milliseconds,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        self.uses.append((what, milliseconds / 1000))
+
+
+@pytest.fixture
+def managed(path: Path) -> Iterator[tuple[Process, Watched]]:
+    clock = ManualClock(1_000.0)
+    with System(clock=clock) as system:
+        process = Process(system, path, clock, Watched)
+        process.manager.call(FilingManager.look)
+        file = process.file
+        assert isinstance(file, Watched)
+        yield process, file
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with closing(QuarantineFile(path).connect()) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        yield
+        holder.rollback()
+
+
+def test_a_probe_waits_for_a_lock_for_a_tenth_of_a_second_and_looks_once_before(
+    managed: tuple[Process, Watched],
+) -> None:
+    process, file = managed
+    assert {seconds for _, seconds in file.uses} == {1.0}  # as it opens
+    file.uses.clear()
+    process.quarantine.failed(SCOPE, BAD, process.fault())  # something to be written first
+    assert process.manager.call(FilingManager.claim, an_entry(), 60.0) == 0.0
+    assert file.uses == [("exchange", 0.1), ("lease", 0.1), ("exchange", 0.1)]
+
+
+def test_of_probes_that_queue_before_a_locked_file_one_waits_for_it(
+    managed: tuple[Process, Watched], path: Path, two: Sharer
+) -> None:
+    process, file = managed
+    with locked(path):
+        file.uses.clear()
+        for number in range(8):
+            assert process.manager.call(FilingManager.claim, an_entry(id=str(number)), 60.0) == 0.0
+        assert file.uses == [("exchange", 0.1), ("lease", 0.1)]
+    assert two.lease(an_entry(id="0")) == 0.0
+
+
+def test_what_comes_of_probes_is_not_written_to_a_locked_file_before_the_next_poll(
+    managed: tuple[Process, Watched], path: Path
+) -> None:
+    process, file = managed
+    with locked(path):
+        process.manager.call(FilingManager.claim, an_entry(), 60.0)
+        file.uses.clear()
+        process.quarantine.failed(SCOPE, BAD, process.fault())
+        process.manager.call(FilingManager.look)
+        assert (file.uses, process.quarantine.stats().unfiled) == ([], 1)
+        process.manager.call(FilingManager.poll)
+        assert file.uses[0] == ("connect", 0.1)
+        assert process.quarantine.stats().unfiled == 1
+    process.manager.call(FilingManager.poll)
+    assert process.quarantine.stats().unfiled == 0
+    assert len(rows(path)) == 1
+
+
+def test_a_file_that_is_free_again_is_asked_again_after_a_poll(managed: tuple[Process, Watched], path: Path) -> None:
+    process, file = managed
+    with locked(path):
+        process.manager.call(FilingManager.claim, an_entry(), 60.0)
+    process.manager.call(FilingManager.poll)
+    process.manager.call(FilingManager.claim, an_entry(), 60.0)
+    sharer = Sharer(path, Wall())
+    with closing(sharer.connection):
+        assert [holder for (holder,) in sharer.connection.execute("SELECT holder FROM leases")] == [file.holder]
+
+
 # -- processes ----------------------------------------------------------------------------------------------------
 
 PROBER = """
@@ -494,33 +622,15 @@ def test_of_two_processes_exactly_one_sends_the_probe(due: Path, dies: bool) -> 
 # -- fuzz ---------------------------------------------------------------------------------------------------------
 
 
-class Process:
-    """A quarantine with its manager on a file, as a process has one; all on one clock here."""
+class Unhurried(QuarantineFile):
+    """A file that is waited for as long as it takes, however busy the machine is."""
 
-    def __init__(
-        self, system: System, path: Path, clock: ManualClock, kind: type[QuarantineFile] = QuarantineFile
-    ) -> None:
-        file = kind(path, wall=clock.now)
-        settings = QuarantineSettings(threshold=1, seconds=2.0, path=path)
-        self.quarantine = Quarantine(settings, clock, ask=self._asks, wall=clock.now)
-        plan = QuarantinePlan(self.quarantine, system.kernel.telemetry, file)
-        ref = system.spawn(FilingManager, plan)
-        assert isinstance(ref, Ref)
-        self.manager: Ref[FilingManager] = ref
+    def connect(self, timeout: float = 1.0) -> sqlite3.Connection:
+        return super().connect(60.0)
 
-    def _asks(self, entry: Entry, seconds: float) -> Reply[float]:
-        return self.manager.send_request(FilingManager.claim, entry, seconds)
-
-    def fault(self) -> Fault:
-        return Fault(self.quarantine._clock.now(), "parse", "E", tuple)
-
-    def call(self, until: float) -> int:
-        """Begin a call: 0 for an ordinary one, else its lease. Raises `QuarantinedInput`."""
-        lease = self.quarantine.check(SCOPE, BAD, until)
-        if lease:
-            answer = self.quarantine.claim(SCOPE, BAD, lease)
-            self.quarantine.granted(SCOPE, BAD, lease, 0.0 if answer is None else answer.get(1e9))
-        return lease
+    def exchange(self, connection: sqlite3.Connection, filings: Sequence[Filing], after: int) -> tuple[list[Row], int]:
+        connection.execute("PRAGMA busy_timeout=60000")
+        return super().exchange(connection, filings, after)
 
 
 class Overtaken(QuarantineFile):
@@ -583,7 +693,7 @@ def test_processes_in_random_order_never_probe_twice_at_once(path: Path) -> None
                 process.quarantine.undecided(SCOPE, BAD, lease)
 
     with System(clock=clock) as system:
-        processes = [Process(system, path, clock) for _ in range(3)]
+        processes = [Process(system, path, clock, Unhurried) for _ in range(3)]
         for turn in range(200):
             if turn >= 10 and all(ends[end] for end in ENDS):
                 break
