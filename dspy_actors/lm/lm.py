@@ -13,6 +13,8 @@ from dspy_actors.lm.falling_back import MAY_ANSWER, Kinds, checked_kinds
 from dspy_actors.lm.hedge import Hedge
 from dspy_actors.lm.options import check_options
 from dspy_actors.lm.providers.base import KeySource, LMConfig
+from dspy_actors.lm.transports.base import bare
+from dspy_actors.lm.transports.urls import fault_of
 from dspy_actors.secret import Secret
 
 _EMPTY: Mapping[str, object] = MappingProxyType({})
@@ -47,8 +49,9 @@ class LM:
             not known here are sent as they are, unless one is nearly a known one (`max_token`).
 
     Raises:
-        LMConfigurationError: the name has no provider, an option makes no sense, or a model at a server would be asked
-            twice, as where an LM is its own fallback.
+        LMConfigurationError: the name has no provider, an option makes no sense, an http(s) `base_url` cannot be
+            asked by anybody (`https://api..example.com`, `/v1/é`), or a model at a server would be asked twice, as where
+            an LM is its own fallback.
     """
 
     provider: str
@@ -92,6 +95,7 @@ class LM:
         if base_url is not None and api_base is not None:
             msg = f"LM(base_url={base_url!r:.80}, api_base=...): two words for one thing; give one of them"
             raise LMConfigurationError(msg, model=model)
+        _check_url(base_url if base_url is not None else api_base, model)
         check_options("LM", options)
         whole("LM", "num_retries", num_retries, least=0)
         if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
@@ -198,6 +202,16 @@ class Fallback:
         if state is None or self.on == MAY_ANSWER:
             return state
         return {**state, "on": [kind.__name__ for kind in self.on]}
+
+
+def _check_url(url: str | None, model: str) -> None:
+    """Refuse an http(s) URL that no transport could ask; other words are the provider's to know."""
+    if url is None or not url.lower().startswith(("http://", "https://")):
+        return
+    fault = fault_of(url)
+    if fault is not None:
+        msg = f"LM(base_url={bare(url)!r:.200}): {fault}; write it as 'http://localhost:8000/v1'"
+        raise LMConfigurationError(msg, model=model)
 
 
 def _hedge(given: object) -> Hedge | None:

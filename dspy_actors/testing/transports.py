@@ -12,6 +12,7 @@ from dspy_actors.testing.incoming_ends import END_CHECKS
 from dspy_actors.testing.peer import CLOSE, SILENCE, Peer, Reaction, reply
 from dspy_actors.testing.transport_closing import CLOSING_CHECKS
 from dspy_actors.testing.transport_nonsense import NONSENSE_CHECKS
+from dspy_actors.testing.transport_refusals import REFUSAL_CHECKS
 from dspy_actors.testing.transport_second_tries import SECOND_TRIES
 from dspy_actors.testing.transport_tools import Check, cancel, failure, opened, request_to, soon
 
@@ -41,21 +42,6 @@ async def it_takes_no_key_from_a_url(factory: TransportFactory) -> None:
         await transport.send(HTTPRequest("POST", peer.url.replace("//", "//me:marker@"), {"x-api-key": "k"}, b"{}"))
     assert peer.seen[0].header("authorization") is None
     assert "marker" not in peer.seen[0].head
-
-
-async def it_refuses_what_is_no_url(factory: TransportFactory) -> None:
-    async with Peer() as peer, opened(factory, peer) as transport:
-        other = (
-            f"{peer.url}/a b",
-            f"{peer.url}/\r\nx: y",
-            "http://[::1",
-            "http://localhost:99999/",
-            "http://",
-            "/v1/chat",
-        )
-        for url in (peer.url.replace("http:", "ftp:"), peer.url.partition("//")[2], *other):
-            error = await failure(transport, HTTPRequest("POST", url, {}, b"{}"))
-            assert error.provider_code == "url", url
 
 
 async def it_keeps_a_connection_for_the_next_request(factory: TransportFactory) -> None:
@@ -310,5 +296,5 @@ async def it_names_no_header_in_an_error(factory: TransportFactory) -> None:
 _OWN: tuple[Check, ...] = tuple(found for name, found in list(globals().items()) if name.startswith("it_"))
 
 TRANSPORT_CHECKS: tuple[Check, ...] = (
-    _OWN + SECOND_TRIES + NONSENSE_CHECKS + CLOSING_CHECKS + INCOMING_CHECKS + END_CHECKS
+    _OWN + REFUSAL_CHECKS + SECOND_TRIES + NONSENSE_CHECKS + CLOSING_CHECKS + INCOMING_CHECKS + END_CHECKS
 )

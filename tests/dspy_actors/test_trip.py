@@ -185,7 +185,7 @@ class Stubborn(SlottedTransport):
     """Its answer is there in the very turn in which it is closed."""
 
     def __init__(self) -> None:
-        super().__init__(None)
+        super().__init__(URL, None)
         self.body = Body()
 
     async def _begun(self, request: HTTPRequest, trip: Trip) -> Head:

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.providers.servers import Servers
 from dspy_actors.lm.providers.set_aside import SetAside
-from dspy_actors.lm.transports.base import OnSent, Transport
+from dspy_actors.lm.transports.base import OnSent, Transport, bare
+from dspy_actors.lm.transports.urls import fault_of
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.pieces import Piece
 from dspy_actors.secret import Secret
@@ -151,8 +152,8 @@ _LONGEST_URL = 8000
 def checked_base_url(config: LMConfig, default: str) -> str:
     """The config's base URL, or `default`, without a trailing slash.
 
-    Raises `LMConfigurationError` for what is no http(s) URL, for one that is endless, and for one with a user, a query
-    or a fragment in it.
+    Raises `LMConfigurationError` for what is no http(s) URL, for one that is endless or that no transport could ask
+    (`urls.fault_of`), and for one with a user, a query or a fragment in it.
     """
     url = (config.base_url or default).rstrip("/")
     try:
@@ -166,4 +167,9 @@ def checked_base_url(config: LMConfig, default: str) -> str:
     if "@" in parts.netloc or parts.query or parts.fragment:
         msg = "a base_url holds no user, query or fragment: a key belongs in api_key"
         raise LMConfigurationError(msg, provider=config.provider, model=config.model)
+    fault = fault_of(url)
+    if fault is not None:
+        raise LMConfigurationError(
+            f"base_url {bare(url)!r:.200}: {fault}", provider=config.provider, model=config.model
+        )
     return url

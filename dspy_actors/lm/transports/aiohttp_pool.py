@@ -52,7 +52,7 @@ class AiohttpTransport(SlottedTransport):
     """
 
     def __init__(self, base_url: str, settings: TransportSettings | None = None) -> None:
-        super().__init__(settings)
+        super().__init__(base_url, settings)
         proxy = proxy_from_environment(base_url, self._settings)
         self._proxy = None if proxy is None else URL(proxy)
         self._urls = _URLs()

@@ -7,16 +7,17 @@ have begun to answer, never follows a redirect (a key must not travel to another
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from dspy_actors.errors import LMConfigurationError, LMTransportError
+from dspy_actors.lm.transports.urls import fault_of
 
 OnSent: TypeAlias = Callable[[], None]
 
@@ -162,8 +163,10 @@ def is_loopback(url: str) -> bool:
 def proxy_from_environment(url: str, settings: TransportSettings) -> str | None:
     """The proxy that the environment names for `url`, or none; never one for a loopback host.
 
-    Raises `LMConfigurationError` for one that is not spoken to over HTTP.
+    Raises `LMConfigurationError` for one that is not spoken to over HTTP, and `LMTransportError` (`url`) where `url`
+    cannot be asked.
     """
+    check_url(url)
     if not settings.trust_env or is_loopback(url):
         return None
     import urllib.request
@@ -239,24 +242,26 @@ def bare(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-@lru_cache(maxsize=64)
 def check_url(url: str) -> None:
-    """Refuse what is no http(s) URL; the clients take different things for one."""
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        known = False
-    if not known or " " in url or not url.isprintable():
-        raise transport_error("this is no http(s) URL", url, "url")
+    """Refuse what is no http(s) URL (`urls.fault_of`); the clients take different things for one."""
+    fault = fault_of(url)
+    if fault is not None:
+        raise transport_error(fault, url, "url")
+
+
+_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
 
 
 def check_headers(request: HTTPRequest) -> None:
-    """Refuse header values that HTTP does not allow, before a client writes them into an error of its own."""
-    all_of_them = "".join(request.headers.values())
+    """Refuse headers that HTTP does not allow, before a client writes them into an error of its own."""
+    headers = request.headers
+    if not _NAMES.fullmatch("".join(headers)) or "" in headers:
+        wrong = next(name for name in headers if not name or not _NAMES.fullmatch(name))
+        raise transport_error(f"{wrong!r:.80} cannot be the name of a header", request.url, "header")
+    all_of_them = "".join(headers.values())
     if all_of_them.isascii() and all_of_them.isprintable():
         return
-    for name, value in request.headers.items():
+    for name, value in headers.items():
         if not (value.isascii() and value.isprintable()):
             raise transport_error(f"the value of header {name!r} cannot be sent", request.url, "header")
 

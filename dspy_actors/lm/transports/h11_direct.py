@@ -35,7 +35,7 @@ class DirectTransport(SlottedTransport):
     """`Transport` on h11, HTTP/1.1, without proxies. See `base.Transport` for the contract."""
 
     def __init__(self, base_url: str, settings: TransportSettings | None = None) -> None:
-        super().__init__(settings)
+        super().__init__(base_url, settings)
         self._loop = asyncio.get_running_loop()
         self._tls = tls_context(base_url)
         self._names = Names()

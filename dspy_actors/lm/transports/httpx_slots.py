@@ -40,7 +40,7 @@ class HttpxTransport(SlottedTransport):
     """`Transport` on httpx, HTTP/1.1 only. See `base.Transport` for the contract."""
 
     def __init__(self, base_url: str, settings: TransportSettings | None = None) -> None:
-        super().__init__(settings)
+        super().__init__(base_url, settings)
         self._loop = asyncio.get_running_loop()
         proxy = proxy_from_environment(base_url, self._settings)
         self._proxy = None if proxy is None else httpx.Proxy(proxy)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from dspy_actors.errors import LMError
 from dspy_actors.lm.transports.arriving import Arriving, Source
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
@@ -34,7 +35,9 @@ class Head(NamedTuple):
 class SlottedTransport:
     """`base.Transport` but for the connections: a kind of transport says how it asks on one (`_begun`)."""
 
-    def __init__(self, settings: TransportSettings | None) -> None:
+    def __init__(self, base_url: str, settings: TransportSettings | None) -> None:
+        """Raises `LMTransportError` (`url`) for a base URL that no transport can ask."""
+        check_url(base_url)
         self._settings = settings or TransportSettings()
         self._slots = Slots(self._settings.connections)
         self._trips = Trips(self._settings)
@@ -52,7 +55,7 @@ class SlottedTransport:
                 trip.queue()
                 await self._slots.wait()
             try:
-                head = await self._begun(request, trip)
+                head = await self._asked_or_told(request, trip)
                 body = await self._body(head, trip)
             finally:
                 self._slots.give_back()
@@ -80,7 +83,7 @@ class SlottedTransport:
                 trip.queue()
                 await self._slots.wait()
             try:
-                head = await self._begun(request, trip)
+                head = await self._asked_or_told(request, trip)
             except BaseException:
                 self._slots.give_back()
                 raise
@@ -91,6 +94,22 @@ class SlottedTransport:
             trip.stop()
         tell(head.status, head.headers)
         return arriving
+
+    async def _asked_or_told(self, request: HTTPRequest, trip: Trip) -> Head:
+        """`_begun`, and the last net below `check_url` and `check_headers`.
+
+        What a client's codec says of a host or a header is no error of ours: it would end the worker, and with it the
+        calls of others. It may hold the header, so ours is raised where no `__context__` keeps it; it is not retried.
+        """
+        try:
+            return await self._begun(request, trip)
+        except LMError:  # some are `ValueError`s too
+            raise
+        except ValueError as error:  # a `UnicodeError` is one
+            kind = type(error).__name__
+        if trip.sent:
+            raise transport_error(f"the answer could not be read: {kind}", trip.url, "encoding")
+        raise transport_error(f"the client could not write this request: {kind}", trip.url, "url")
 
     async def _begun(self, request: HTTPRequest, trip: Trip) -> Head:
         """Ask, and read only the head of the answer."""
