@@ -50,8 +50,8 @@ class LM:
 
     Raises:
         LMConfigurationError: the name has no provider, an option makes no sense, an http(s) `base_url` cannot be
-            asked by anybody (`https://api..example.com`, `/v1/é`), or a model at a server would be asked twice, as where
-            an LM is its own fallback.
+            asked by anybody (`https://api..example.com`, `/v1/é`), or a model at a server would be asked twice, as
+            where an LM is its own fallback.
     """
 
     provider: str
