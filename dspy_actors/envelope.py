@@ -114,14 +114,15 @@ class Scope:
     def enter(self, reply: Cancellable) -> None:
         """Note what the call waits for; a scope that is cancelled already cancels it at once."""
         with _LOCK:
-            if not self.cancelled:
-                if self._wait is None and not self._later:
-                    self._wait = reply
-                else:
-                    self._later = self._later or {}
-                    self._later[reply] = None
-                return
-        reply.cancel()
+            if self._wait is None and not self._later:
+                self._wait = reply
+            else:
+                if self._later is None:
+                    self._later = {}
+                self._later[reply] = None
+        if self.cancelled:  # then look: who cancels looks the other way round
+            self.leave(reply)
+            reply.cancel()
 
     def leave(self, reply: Cancellable) -> None:
         """The wait is over."""
@@ -158,7 +159,11 @@ class Scope:
             self.model = model
             self.attempts += attempts
             self.cached += cached
-            if usage is not None:
-                self.usage = usage if self.usage is None else self.usage + usage
+            while usage is not None:
+                before = self.usage
+                total = usage if before is None else before + usage
+                if self.usage is before:  # not so where a dropped call was ended, and booked, as the sum was made
+                    self.usage = total
+                    break
         if self.parent is not None:
             self.parent.book(model, attempts=attempts, cached=cached, usage=usage)

@@ -68,6 +68,8 @@ class _Entry(list[Any]):
     """
 
     __slots__ = ()
+    __eq__ = object.__eq__  # a timer, not what stands in it, for whoever keeps some in a set
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
     def cancel(self) -> float | None:
         owner: _Timers = self[_OWNER]
@@ -77,7 +79,7 @@ class _Entry(list[Any]):
 class _Timers:
     """A heap of entries. Cancelled ones stay in it, and are swept out when they are the majority."""
 
-    __slots__ = ("__weakref__", "_cancelled", "_heap", "_lock", "_now", "_numbers")
+    __slots__ = ("__weakref__", "_cancelled", "_heap", "_lock", "_meanwhile", "_now", "_numbers")
 
     def __init__(self, now: Callable[[], float]) -> None:
         _TIMERS.add(self)
@@ -85,6 +87,7 @@ class _Timers:
         self._lock = PublishedLock()
         self._numbers = count()
         self._cancelled = 0
+        self._meanwhile: list[_Entry] | None = None  # while dead ones are swept out: those that came in between
         self._now = now
 
     def __len__(self) -> int:
@@ -94,7 +97,10 @@ class _Timers:
         check_seconds("when", when)  # one nan, which is neither before nor after anything, would mix up the heap
         with self._lock:
             entry = _Entry((when, next(self._numbers), fn, self))
-            heapq.heappush(self._heap, entry)
+            if self._meanwhile is None:
+                heapq.heappush(self._heap, entry)
+            else:
+                self._meanwhile.append(entry)
         return entry
 
     def cancel(self, entry: _Entry) -> float | None:
@@ -103,12 +109,20 @@ class _Timers:
                 return None
             entry[_FN] = None
             self._cancelled += 1
-            if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
-                self._heap = [each for each in self._heap if each[_FN] is not None]
-                heapq.heapify(self._heap)
-                self._cancelled = 0
+            if self._cancelled > 64 and self._cancelled * 2 > len(self._heap) and self._meanwhile is None:
+                self._sweep()
         left: float = entry[_WHEN] - self._now()
         return max(0.0, left)
+
+    def _sweep(self) -> None:
+        """Take out the dead ones. The collector may end a dropped call meanwhile, which takes back and sets timers."""
+        meanwhile: list[_Entry] = []
+        self._meanwhile = meanwhile
+        heap = [each for each in self._heap if each[_FN] is not None]
+        heapq.heapify(heap)
+        self._heap, self._cancelled, self._meanwhile = heap, 0, None
+        for entry in meanwhile:
+            heapq.heappush(heap, entry)
 
     def waiting(self) -> list[Callable[[], object]]:
         """What is to be called, in no order."""

@@ -141,7 +141,18 @@ class Reply(pykka.Future[T], Generic[T]):
             if isinstance(waiter, dict):
                 waiter.pop(self, None)
             else:
-                waiter()
+                self._tell(waiter)
+
+    def _tell(self, waiter: Callable[[], object]) -> None:
+        try:
+            waiter()
+        except BaseException as error:  # a listener must not harm the one who settles, nor those behind it
+            if self._home is None:
+                logger.error("a callback of %r raised", self, exc_info=error)
+            else:
+                callback = waiter.fn if isinstance(waiter, _Callback) else waiter
+                metadata = {"name": self.name, "error": error, "callback": callback}
+                self._home.home.telemetry.execute(("reply", "callback", "failure"), {}, metadata)
 
     # looking
 
@@ -316,7 +327,7 @@ class Reply(pykka.Future[T], Generic[T]):
             steps.hook("reply:joining", self)
         self._waiters.append(waiter)
         if self._result is not UNSET and self._withdraw(waiter):
-            waiter()
+            self._tell(waiter)
 
     @property
     def cf(self) -> ConcurrentFuture[T]:
@@ -344,10 +355,13 @@ class Reply(pykka.Future[T], Generic[T]):
     # for the floors above
 
     def on_settled(self, fn: Callable[[], object]) -> None:
-        """As `add_done_callback`, for code of this package: no argument, no context, must not raise."""
+        """As `add_done_callback`, for code of ours that is run for every call: no argument, and no context of its own.
+
+        `fn` runs in that of whoever settles.
+        """
         self._waiters.append(fn)
         if self._result is not UNSET and self._withdraw(fn):
-            fn()
+            self._tell(fn)
 
     def stay_in(self, table: dict[Reply[Any], None]) -> None:
         """Be in `table` until settled. No closure for this: of deferred replies there are thousands at once."""
@@ -379,18 +393,10 @@ class Reply(pykka.Future[T], Generic[T]):
 class _Callback:
     """A listener of a reply, in the context it was added in. A partial would be three objects for one."""
 
-    __slots__ = ("_context", "_fn", "_reply")
+    __slots__ = ("_context", "_reply", "fn")
 
     def __init__(self, context: Context, fn: Callable[[Any], object], reply: Reply[Any]) -> None:
-        self._context, self._fn, self._reply = context, fn, reply
+        self._context, self.fn, self._reply = context, fn, reply
 
     def __call__(self) -> None:
-        try:
-            self._context.run(self._fn, self._reply)
-        except BaseException as error:  # a listener must not harm the one who settles
-            reply = self._reply
-            if reply._home is None:
-                logger.error("a callback of %r raised", reply, exc_info=error)
-            else:
-                metadata = {"name": reply.name, "error": error, "callback": self._fn}
-                reply._home.home.telemetry.execute(("reply", "callback", "failure"), {}, metadata)
+        self._context.run(self.fn, self._reply)

@@ -19,7 +19,7 @@ from dspy_actors.errors import LMConfigurationError
 from dspy_actors.messages import LMResponse
 from dspy_actors.sqlite_file import SqliteFile
 from supervisors.actor import Actor
-from supervisors.errors import MailboxFull, SystemStopped
+from supervisors.errors import Fenced, MailboxFull, SystemStopped
 from supervisors.exits import Exit
 from supervisors.ref import Ref
 from supervisors.telemetry import Telemetry
@@ -139,7 +139,7 @@ class DiskCache:
             if writer is not None:
                 writer.cast(DiskWriter.keep, key, response)
                 return
-        except (MailboxFull, SystemStopped):
+        except (Fenced, MailboxFull, SystemStopped):
             pass
         self.drop()
 

@@ -66,8 +66,14 @@ class Amount:
         return self.tokens > 0 or self.money > 0 or self.requests > 0
 
 
+_NOTHING = Amount()
+
+
 class Ledger:
-    """What one tenant or session has spent and reserved. Not locked: `BudgetBook` is."""
+    """What one tenant or session has spent and reserved. Not locked: `BudgetBook` is.
+
+    A dropped call may be ended, and settled here, while a sum is made: then the sum is made again.
+    """
 
     __slots__ = ("budget", "name", "reserved", "spent")
 
@@ -76,6 +82,24 @@ class Ledger:
         self.budget = budget
         self.spent = Amount()
         self.reserved = Amount()
+
+    def reserve(self, amount: Amount) -> None:
+        """Set so much more aside, or less."""
+        while True:
+            before = self.reserved
+            after = before + amount
+            if self.reserved is before:
+                self.reserved = after
+                return
+
+    def charge(self, amount: Amount) -> None:
+        """So much more is spent."""
+        while True:
+            before = self.spent
+            after = before + amount
+            if self.spent is before:
+                self.spent = after
+                return
 
     def lacks(self, amount: Amount) -> tuple[str, float] | None:
         """Which bound `amount` more would pass, and what is left of it; `None` where all hold."""
@@ -138,9 +162,10 @@ class BudgetBook:
     def settle(self, ledgers: tuple[Ledger, ...], reserved: Amount, spent: Amount) -> None:
         """What was reserved turned out to be `spent`."""
         with self._lock:
+            back = _NOTHING - reserved
             for ledger in ledgers:
-                ledger.reserved = ledger.reserved - reserved
-                ledger.spent = ledger.spent + spent
+                ledger.reserve(back)
+                ledger.charge(spent)
 
     def charge(self, ledgers: tuple[Ledger, ...], spent: Amount) -> None:
         """`spent` was spent by a call that is settled: a request that it gave up was still under way then."""
@@ -157,7 +182,7 @@ class BudgetBook:
                     msg += f": it may take {asked:g}; bound its answer with max_tokens, or raise the budget"
                 raise BudgetExceeded(msg, scope=ledger.name, left=left)
         for ledger in ledgers:
-            ledger.reserved = ledger.reserved + amount
+            ledger.reserve(amount)
 
     def readings(self) -> dict[str, dict[str, object]]:
         """Every ledger: its bounds, what is spent and what is reserved, as plain data."""
@@ -201,7 +226,7 @@ class Hold:
                 self._book._reserve(self._ledgers, more)
             else:
                 for ledger in self._ledgers:
-                    ledger.reserved = ledger.reserved + more
+                    ledger.reserve(more)
             self._reserved = wanted
 
     def again(self, spent: Amount) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from dspy_actors.envelope import Envelope
 from dspy_actors.errors import CallCancelled, DeadlineExceeded, LMError, LMTransportError, ShuttingDown
 from dspy_actors.lm.flow import Flow
-from dspy_actors.lm.guards import Guard, LMCall
+from dspy_actors.lm.guards import After, Guard, LMCall
 from dspy_actors.lm.in_turn import InTurn
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
@@ -163,7 +163,13 @@ class LMClient:
         upstream.on_settled(call)
 
     def answered(self, call: LMCall) -> None:
-        """The worker has settled its reply; in its thread, or in that of whoever cancelled it."""
+        """The worker has settled its reply; in its thread, or in that of whoever cancelled it.
+
+        What follows is done as at first in nobody's name, least of all in that of a worker that has been fenced.
+        """
+        Context().run(self._answered, call)
+
+    def _answered(self, call: LMCall) -> None:
         settled = call.upstream
         assert settled is not None
         if settled.cancelled():
@@ -194,7 +200,7 @@ class LMClient:
             if error.maybe_handled:  # else it was never held, and asking again costs nobody anything
                 call.resubmits += 1
                 self._counters.add("resubmits")
-            Context().run(self._search, call)  # as at first in nobody's name, least of all in the dead worker's
+            self._search(call)
             return
         failure.__cause__ = error
         self._finish(call, None, failure)
@@ -228,14 +234,26 @@ class LMClient:
         flow = call.flow
         if flow is not None and isinstance(error, LMError) and error.partial is None:
             error.partial = flow.text or None
-        for after in call.after:
+        try:
+            if call.after:
+                _tell(call.after, call, answer, error)
+        finally:  # whatever a guard raises: who waits must hear
+            if answer is not None:
+                call.reply.set(answer)
+            elif error is not None:
+                call.reply.fail(error)
+            if flow is not None and not flow.in_turn:
+                flow.end(answer, error)
+
+
+def _tell(afters: tuple[After, ...], call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
+    """Tell each how the call ended. What one of them raises is raised when all have heard."""
+    for place, after in enumerate(afters):
+        try:
             after.ended(call, answer, error)
-        if answer is not None:
-            call.reply.set(answer)
-        elif error is not None:
-            call.reply.fail(error)
-        if flow is not None and not flow.in_turn:
-            flow.end(answer, error)
+        except BaseException:
+            _tell(afters[place + 1 :], call, answer, error)
+            raise
 
 
 class _Timed:

@@ -63,8 +63,10 @@ class Line:
         "_length",
         "_limiter",
         "_lock",
+        "_look_again",
         "_places",
         "_queue",
+        "_serving",
         "_waiting",
         "name",
     )
@@ -80,6 +82,8 @@ class Line:
         self._length = 0
         self._waiting: dict[Priority, int] = dict.fromkeys(CLASSES, 0)
         self._due = math.inf
+        self._serving = False
+        self._look_again = False
         self._kept = fairness.interactive_reserve
         self._kept_for = fairness.reserve_seconds
         self._kept_until = -math.inf
@@ -203,7 +207,30 @@ class Line:
             self._queue.left(self._length)
 
     def _serve(self) -> None:
-        """Give out what there is room for, in order; come back when there is more."""
+        """Give out what there is room for, in order; come back when there is more.
+
+        One at a time: whoever comes meanwhile, be it this thread, in which the collector ends a dropped call, leaves
+        it to the one who is at it to look again.
+        """
+        with self._lock:
+            self._look_again = True
+            if self._serving:
+                return
+            self._serving = True
+        try:
+            while self._is_to_look():
+                self._give_out()
+        except BaseException:
+            self._serving = False
+            raise
+
+    def _is_to_look(self) -> bool:
+        """Whether somebody has come since the last look; else the line is nobody's to serve from now on."""
+        with self._lock:
+            self._serving, self._look_again = self._look_again, False
+            return self._serving
+
+    def _give_out(self) -> None:
         while True:
             now = self._clock.now()
             with self._lock:

@@ -71,7 +71,12 @@ class Work:
             return
         amount = Amount(tokens, money or Decimal(0), 1)
         with _LOCK:
-            self.spent = self.spent + amount
+            while True:
+                before = self.spent
+                total = before + amount
+                if self.spent is before:  # not so where a dropped attempt was ended, and booked, as the sum was made
+                    self.spent = total
+                    break
             late = self._late
         if late is not None:
             late(amount)

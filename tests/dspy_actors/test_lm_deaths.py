@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from dspy_actors.lm.io_loop import IOLoop
 from dspy_actors.messages import LMRequest
 from dspy_actors.runtime import Runtime
 from dspy_actors.testing.providers import ScriptedProvider
+from supervisors import steps
 from supervisors.exits import Exit, Killed, Normal, Shutdown
 from supervisors.testing import wait_until
 from tests.dspy_actors.drilling import guarded
@@ -223,3 +225,21 @@ def test_calls_under_way_go_on_when_the_caches_actor_crashes(fast: Runtime, stub
     of_class(fast, CacheManager).exit(KILLED)
     stub.release()
     assert (ends(replies), stub.stats()["requests"]) == (["ok"] * 4, 4)
+
+
+def test_an_answer_that_comes_as_its_worker_is_fenced_reaches_its_caller(tmp_path: Path) -> None:
+    """In the thread that fences, the worker is dead already and nobody has been told of it yet."""
+    gate = Gate()
+    with runtime(gate, cache_path=tmp_path / "cache.db") as rt:
+        asked = rt.start(qa()).submit(question="hello")
+        gate.wait_for()
+        ref = worker(rt)
+
+        def answer_now(step: str, subject: object) -> None:
+            if step == "finish:dead" and subject is ref.mailbox:
+                gate.open()
+                asked.wait(PATIENCE, rt.system.clock)
+
+        with steps.installed(answer_now):
+            ref.fence()
+        assert asked.get(0).answer == "hello"

@@ -218,6 +218,16 @@ def test_a_callback_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -
     assert "callback" in caplog.text
 
 
+def test_one_that_is_told_of_a_settlement_and_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    reply: Reply[int] = Reply()
+    seen: list[int] = []
+    reply.on_settled(lambda: 1 // 0)
+    reply.on_settled(lambda: seen.append(1))
+    assert reply.set(1)
+    assert seen == [1]
+    assert "callback" in caplog.text
+
+
 @pytest.mark.parametrize("error", [ActorDied("a", Crash(ValueError("x")), True), OSError(2, "gone")])
 def test_a_shared_exception_does_not_grow(error: Exception) -> None:
     reply: Reply[int] = Reply()

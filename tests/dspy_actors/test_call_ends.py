@@ -1,0 +1,70 @@
+"""How a call to a model ends: everybody who is to hear of it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dspy_actors.envelope import Envelope
+from dspy_actors.errors import LMServerError
+from dspy_actors.lm.client import LMClient
+from dspy_actors.lm.guards import LMCall
+from dspy_actors.lm.in_turn import InTurn
+from dspy_actors.lm.lm import LM
+from dspy_actors.lm.reach import WorkerFinder
+from dspy_actors.lm.usage import LMCounters
+from dspy_actors.lm.work import Answer
+from dspy_actors.messages import LMRequest, Message
+from supervisors.clock import ManualClock
+from supervisors.reply import Reply
+from supervisors.telemetry import Telemetry
+
+DOWN = LMServerError("down")
+
+
+class NoWorkers(WorkerFinder):
+    """Finds none, and says why."""
+
+    def __init__(self) -> None:
+        pass
+
+    def here(self, config: Any) -> None:
+        return None
+
+    def ask(self, config: Any, then: Any) -> None:
+        then(None, DOWN)
+
+
+class Watching:
+    """A guard that lets each call pass and hears of its end; one that is `broken` raises then."""
+
+    def __init__(self, heard: list[BaseException | None], *, broken: bool = False) -> None:
+        self._heard = heard
+        self._broken = broken
+
+    def admit(self, call: LMCall) -> None:
+        call.after += (self,)
+
+    def ended(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
+        if self._broken:
+            raise RuntimeError("broken")
+        self._heard.append(error)
+
+
+def test_a_guard_that_raises_at_the_end_of_a_call_keeps_nobody_from_hearing_of_it() -> None:
+    heard: list[BaseException | None] = []
+    replies: list[Reply[Answer]] = []
+
+    class Seeing(Watching):
+        def admit(self, call: LMCall) -> None:
+            replies.append(call.reply)
+            super().admit(call)
+
+    counters = LMCounters()
+    guards = (Seeing(heard), Watching(heard, broken=True), Watching(heard))
+    client = LMClient(NoWorkers(), guards, InTurn(counters, Telemetry()), counters, ManualClock())
+    with pytest.raises(RuntimeError, match="broken"):
+        client.submit(LM("scripted/m"), LMRequest("m", (Message.of("user", "hello"),)), Envelope("c"))
+    assert heard == [DOWN, DOWN]
+    assert replies[0].exception() is DOWN
