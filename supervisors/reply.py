@@ -15,7 +15,7 @@ from asyncio import _get_running_loop
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as ConcurrentFuture
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from threading import get_ident
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +24,7 @@ import pykka
 from supervisors import steps
 from supervisors.awaiting import Wake
 from supervisors.blocking import BLOCKERS
+from supervisors.callback import Callback
 from supervisors.clock import Clock, SystemClock
 from supervisors.current import BESIDE, CURRENT, Life
 from supervisors.cycles import check_cycle
@@ -150,7 +151,7 @@ class Reply(pykka.Future[T], Generic[T]):
             if self._home is None:
                 logger.error("a callback of %r raised", self, exc_info=error)
             else:
-                callback = waiter.fn if isinstance(waiter, _Callback) else waiter
+                callback = waiter.fn if isinstance(waiter, Callback) else waiter
                 metadata = {"name": self.name, "error": error, "callback": callback}
                 self._home.home.telemetry.execute(("reply", "callback", "failure"), {}, metadata)
 
@@ -322,7 +323,7 @@ class Reply(pykka.Future[T], Generic[T]):
         `fn` must not block. It runs in a copy of the context it was added in; what it raises is reported as the
         event ("reply", "callback", "failure") and goes no further.
         """
-        waiter = _Callback(copy_context(), fn, self)
+        waiter = Callback(copy_context(), fn, self)
         if steps.hook is not None:
             steps.hook("reply:joining", self)
         self._waiters.append(waiter)
@@ -388,15 +389,3 @@ class Reply(pykka.Future[T], Generic[T]):
 
         other.add_done_callback(copy)
         self.add_done_callback(cancel)
-
-
-class _Callback:
-    """A listener of a reply, in the context it was added in. A partial would be three objects for one."""
-
-    __slots__ = ("_context", "_reply", "fn")
-
-    def __init__(self, context: Context, fn: Callable[[Any], object], reply: Reply[Any]) -> None:
-        self._context, self.fn, self._reply = context, fn, reply
-
-    def __call__(self) -> None:
-        self._context.run(self.fn, self._reply)

@@ -12,7 +12,7 @@ from tests.floors import arrows, circle, is_face, sources
 ROOMS = {
     "supervisors": [
         (
-            "errors exits published_lock clock telemetry deadline steps blocking awaiting current "
+            "errors exits published_lock callback clock telemetry deadline steps blocking awaiting current "
             "cycles beside lineage hashing tracebacks"
         ),
         (
