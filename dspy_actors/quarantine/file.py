@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -32,11 +33,15 @@ _SCHEMA = (
         revision INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
         held INTEGER NOT NULL, changed REAL NOT NULL, until REAL NOT NULL, record BLOB NOT NULL)
     """,
-    "CREATE TABLE IF NOT EXISTS leases (id TEXT PRIMARY KEY, holder TEXT NOT NULL, until REAL NOT NULL)",
+    """
+    CREATE TABLE IF NOT EXISTS probes (
+        id TEXT PRIMARY KEY, holder TEXT NOT NULL, until REAL NOT NULL, seconds REAL NOT NULL)
+    """,
 )
 _READ = "SELECT revision, held, changed, record FROM entries WHERE revision > ? ORDER BY revision"
 _WRITE = "INSERT OR REPLACE INTO entries (id, held, changed, until, record) VALUES (?, ?, ?, ?, ?)"
-_SETTLE = "DELETE FROM leases WHERE id = ? AND (NOT ? OR holder = ?)"
+_FIND = "SELECT until, seconds FROM probes WHERE id = ? AND holder <> ?"
+_SETTLE = "DELETE FROM probes WHERE id = ? AND (NOT ? OR holder = ?)"
 """Whatever comes of a probe of ours ends its lease; that of another process is its own affair, unless it is moot."""
 _PURGE = "DELETE FROM entries WHERE CASE WHEN held THEN until + ? <= ? ELSE changed + ? <= ? END"
 
@@ -60,6 +65,13 @@ class Filing:
     renewed: bool = False
 
 
+class _Seen(NamedTuple):
+    """When another's lease, which by its clock ends at `until`, was first met here."""
+
+    until: float
+    at: float
+
+
 class QuarantineFile:
     """The file of one quarantine. Raises `QuarantineError` for a path that cannot be one; opens nothing itself.
 
@@ -73,6 +85,7 @@ class QuarantineFile:
         self.returned: set[str] = set()
         self.holder = secrets.token_hex(8)
         self._wall = wall
+        self._seen: dict[str, _Seen] = {}
         self._file = SqliteFile(self.path, _SCHEMA, SCHEMA_VERSION, mark=MARK)
         strange = self._file.stranger()
         if strange is not None:
@@ -116,7 +129,10 @@ class QuarantineFile:
         """Take the right to send the probe of `entry` for `seconds`; 0.0, or for how long another process has it yet.
 
         Also 0.0, and nothing taken, where the file knows better than `entry`: read what is new, and decide again. A
-        lease ends by itself, so that one of a process that died holds nobody up for ever. Raises what SQLite raises.
+        lease ends by itself, so that one of a process that died holds nobody up for ever, and for us
+        not later than the seconds that it was taken for from when we first met it: its holder's clock may be ahead.
+        (Where that is behind, it ends that much sooner: clocks should agree to within a few seconds.) Raises what
+        SQLite raises.
         """
         now = self._wall()
         with connection:
@@ -124,26 +140,37 @@ class QuarantineFile:
             known = connection.execute("SELECT held, until FROM entries WHERE id = ?", (entry.id,)).fetchone()
             if known is not None and not (known[0] and known[1] <= entry.until):
                 return 0.0
-            found = connection.execute("SELECT holder, until FROM leases WHERE id = ?", (entry.id,)).fetchone()
-            if found is not None and found[0] != self.holder and found[1] > now:
-                left: float = found[1] - now
+            found = connection.execute(_FIND, (entry.id, self.holder)).fetchone()
+            left = 0.0 if found is None else self._left(entry.id, *found, now=now)
+            if left > 0:
                 return left
-            connection.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (entry.id, self.holder, now + seconds))
+            taken = (entry.id, self.holder, now + seconds, seconds)
+            connection.execute("INSERT OR REPLACE INTO probes VALUES (?, ?, ?, ?)", taken)
+            self._seen.pop(entry.id, None)
         return 0.0
 
     def give_back(self, connection: sqlite3.Connection, ids: Iterable[str]) -> None:
         """End leases of this process before their time: their probes came to nothing. Raises what SQLite raises."""
         with connection:
             connection.executemany(
-                "DELETE FROM leases WHERE id = ? AND holder = ?", [(each, self.holder) for each in ids]
+                "DELETE FROM probes WHERE id = ? AND holder = ?", [(each, self.holder) for each in ids]
             )
 
     def purge(self, connection: sqlite3.Connection, seconds: float) -> None:
         """Delete what was released a day ago, entries that have been due for `seconds`, and leases that have ended."""
         now = self._wall()
         with connection:
-            connection.execute("DELETE FROM leases WHERE until <= ?", (now,))
+            connection.execute("DELETE FROM probes WHERE until <= ?", (now,))
             connection.execute(_PURGE, (seconds, now, KEEP_RELEASED, now))
+        out = {each for (each,) in connection.execute("SELECT id FROM probes")}
+        self._seen = {each: seen for each, seen in self._seen.items() if each in out}
+
+    def _left(self, id: str, until: float, seconds: float, *, now: float) -> float:
+        """How long the lease of another keeps us out yet; 0.0 or less: it does not."""
+        seen = self._seen.get(id)
+        if seen is None or seen.until != until or now < seen.at:  # taken anew, or our clock was put back
+            seen = self._seen[id] = _Seen(until, now)
+        return min(until, seen.at + seconds) - now
 
     def _read(self, connection: sqlite3.Connection, after: int) -> list[Row]:
         return list(_rows(connection.execute(_READ, (after,))))

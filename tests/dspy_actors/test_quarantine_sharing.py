@@ -66,7 +66,7 @@ def wall() -> Wall:
 class Sharer:
     """One of those who share a file."""
 
-    def __init__(self, path: Path, wall: Wall) -> None:
+    def __init__(self, path: Path, wall: Callable[[], float]) -> None:
         self.file = QuarantineFile(path, wall=wall)
         self.connection = self.file.connect(30.0)
 
@@ -113,6 +113,65 @@ def test_a_lease_ends_by_itself(one: Sharer, two: Sharer, wall: Wall) -> None:
     assert one.lease(an_entry()) == 60.0
 
 
+@pytest.fixture
+def ahead(path: Path, wall: Wall) -> Iterator[Sharer]:
+    """One whose clock is an hour ahead of everybody's."""
+    sharer = Sharer(path, lambda: wall() + HOUR)
+    with closing(sharer.connection):
+        yield sharer
+
+
+def test_a_lease_of_a_clock_that_is_ahead_lasts_as_long_as_it_was_taken_for(
+    ahead: Sharer, two: Sharer, wall: Wall
+) -> None:
+    ahead.lease(an_entry(), 61.0)
+    assert two.lease(an_entry()) == 61.0
+    wall.at += 60.0
+    assert two.lease(an_entry()) == 1.0
+    wall.at += 1.0
+    assert two.lease(an_entry()) == 0.0
+
+
+def test_a_lease_that_such_a_clock_takes_anew_counts_anew(ahead: Sharer, two: Sharer, wall: Wall) -> None:
+    ahead.lease(an_entry(), 61.0)
+    two.lease(an_entry())
+    wall.at += 60.0
+    ahead.lease(an_entry(), 30.0)
+    assert two.lease(an_entry()) == 30.0
+
+
+def test_a_clock_that_is_put_back_waits_no_longer_than_the_lease_was_taken_for(
+    ahead: Sharer, one: Sharer, two: Sharer, wall: Wall
+) -> None:
+    one.lease(an_entry(id="e2"), 60.0)
+    ahead.lease(an_entry(), 60.0)
+    two.lease(an_entry())
+    wall.at -= HOUR
+    assert two.lease(an_entry(id="e2")) == 60.0
+    assert two.lease(an_entry()) == 60.0
+    wall.at += 60.0
+    assert two.lease(an_entry(id="e2")) == 0.0
+    assert two.lease(an_entry()) == 0.0
+
+
+def test_a_clock_that_is_ahead_by_less_than_the_lease_makes_no_difference(path: Path, two: Sharer, wall: Wall) -> None:
+    ahead = Sharer(path, lambda: wall() + 30.0)
+    with closing(ahead.connection):
+        ahead.lease(an_entry(), 60.0)
+    assert two.lease(an_entry()) == 60.0
+    wall.at += 59.0
+    assert two.lease(an_entry()) == 1.0
+
+
+def test_when_a_lease_was_met_is_forgotten_once_the_lease_is_gone(ahead: Sharer, two: Sharer) -> None:
+    for name in ("e1", "e2"):
+        ahead.lease(an_entry(id=name))
+        two.lease(an_entry(id=name))
+    ahead.give_back(an_entry(id="e2"))
+    two.file.purge(two.connection, HOUR)
+    assert list(two.file._seen) == ["e1"]
+
+
 def test_who_has_it_may_take_it_again(one: Sharer, two: Sharer, wall: Wall) -> None:
     one.lease(an_entry(), 60.0)
     wall.at += 30.0
@@ -143,7 +202,7 @@ def test_who_sets_an_input_aside_without_knowing_of_the_probe_does_not_end_its_l
     two.write(an_entry(), held=True)
     assert two.lease(an_entry()) == 60.0
     two.write(an_entry(), held=False)
-    assert one.connection.execute("SELECT * FROM leases").fetchall() == []
+    assert one.connection.execute("SELECT * FROM probes").fetchall() == []
 
 
 @pytest.mark.parametrize("news", [Filing(an_entry(), held=False), Filing(an_entry(until=9e9), held=True)])
@@ -151,7 +210,7 @@ def test_nothing_is_taken_where_the_file_knows_better(one: Sharer, two: Sharer, 
     one.write(an_entry(), held=True)
     two.write(news.entry, held=news.held)
     assert one.lease(an_entry()) == 0.0
-    assert one.connection.execute("SELECT count(*) FROM leases").fetchone() == (0,)
+    assert one.connection.execute("SELECT count(*) FROM probes").fetchone() == (0,)
 
 
 def test_a_purge_deletes_leases_that_have_ended(one: Sharer, wall: Wall) -> None:
@@ -159,14 +218,14 @@ def test_a_purge_deletes_leases_that_have_ended(one: Sharer, wall: Wall) -> None
     one.lease(an_entry(id="e2"), 120.0)
     wall.at += 60.0
     one.file.purge(one.connection, 3600.0)
-    assert one.connection.execute("SELECT id FROM leases").fetchall() == [("e2",)]
+    assert one.connection.execute("SELECT id FROM probes").fetchall() == [("e2",)]
 
 
 def test_a_file_of_the_release_before_learns_to_lease(path: Path, one: Sharer) -> None:
-    one.connection.execute("DROP TABLE leases")
+    one.connection.execute("DROP TABLE probes")
     one.connection.commit()
     with closing(QuarantineFile(path).connect()) as connection:
-        assert connection.execute("SELECT * FROM leases").fetchall() == []
+        assert connection.execute("SELECT * FROM probes").fetchall() == []
 
 
 def test_of_many_processes_exactly_one_gets_each_lease(path: Path) -> None:
@@ -399,7 +458,7 @@ def test_the_lease_of_one_that_died_holds_nobody_up_for_ever(path: Path) -> None
         with closing(dead.connect()) as connection:
             dead.lease(connection, entry, 3600.0)
             assert kinds(second, "bad") == ["quarantined"]
-            connection.execute("UPDATE leases SET until = until - 3600.0")
+            connection.execute("UPDATE probes SET until = until - 3600.0")
             connection.commit()
         clock.advance(ASK_AGAIN)
         other.poison.clear()
@@ -539,7 +598,7 @@ def test_a_file_that_is_free_again_is_asked_again_after_a_poll(managed: tuple[Pr
     process.manager.call(FilingManager.claim, an_entry(), 60.0)
     sharer = Sharer(path, Wall())
     with closing(sharer.connection):
-        assert [holder for (holder,) in sharer.connection.execute("SELECT holder FROM leases")] == [file.holder]
+        assert [holder for (holder,) in sharer.connection.execute("SELECT holder FROM probes")] == [file.holder]
 
 
 # -- processes ----------------------------------------------------------------------------------------------------
