@@ -86,8 +86,8 @@ def test_an_lm_may_name_a_place_that_only_its_provider_knows() -> None:
 class Stumbling(SlottedTransport):
     """A client whose codec stumbles, before or after the request was sent; its words hold the key."""
 
-    def __init__(self, *, sent: bool) -> None:
-        super().__init__("http://a.example/v1", None)
+    def __init__(self, *, sent: bool = False, base_url: str = "http://a.example/v1") -> None:
+        super().__init__(base_url, None)
         self._sent = sent
 
     async def _begun(self, request: HTTPRequest, trip: Trip) -> Head:
@@ -116,3 +116,13 @@ def test_what_a_codec_says_is_a_typed_error_that_is_not_tried_again(sent: bool, 
         assert (error.provider_code, error.__context__) == (code, None)
         assert "UnicodeEncodeError" in str(error)
         assert "marker" not in str(error)
+
+
+@pytest.mark.parametrize("url", [*FAULTS, "http://[::1/"])
+def test_no_kind_of_transport_is_made_for_a_url_that_nobody_could_ask(url: str) -> None:
+    async def once() -> None:
+        with pytest.raises(LMTransportError) as refused:
+            Stumbling(base_url=url)
+        assert refused.value.provider_code == "url"
+
+    asyncio.run(once())
