@@ -215,6 +215,18 @@ class Breaker:
             after, failure = self._retry_after(now), self._last_failure
             return BreakerReading(self.state, self.generation, calls, failures, slow, after, since, failure)
 
+    def is_at_rest(self, now: float) -> bool:
+        """Whether a new one would do as well: it is closed and its window empty, or it opened too long ago to tell.
+
+        One that waits for a probe that nobody makes is believed for `longest_open_seconds` more; one opened by hand is
+        for good.
+        """
+        with self._lock:
+            if self.state is State.CLOSED:  # then the open time is the ordinary one
+                return not self._window.totals(now)[0]
+            ready = max(self._open_until, self._lease_until)
+            return self.state is not State.FORCED_OPEN and now >= ready + self.settings.longest_open_seconds
+
     def _lets_through(self, now: float) -> bool:
         if self.state is State.OPEN:
             return now >= self._open_until

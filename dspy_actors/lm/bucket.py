@@ -54,6 +54,10 @@ class Bucket:
             self._level = max(self._level, self._when_full(limit))
         return self._level
 
+    def is_full(self, now: float) -> bool:
+        """Whether all that was taken has come back."""
+        return self.limit is None or self.level(now) >= self.limit
+
     def wait(self, amount: float, now: float, kept: float = 0.0) -> float:
         """Seconds until `amount` is there and the share `kept` of the limit above it; a full bucket is enough."""
         limit = self.limit

@@ -37,6 +37,7 @@ class Gatehouse:
         self._telemetry = telemetry
         self._lock = PublishedLock()
         self._held: dict[Hashable, Gates] = {}
+        self._keys: dict[str, KeySource] = {}  # of each limiter: a callable's identity names it while that is kept
         self.breakers: dict[str, Breaker] = {}
         self.limiters: dict[str, Line] = {}
         self.retry_budgets: dict[str, RetryBudget] = {}
@@ -66,6 +67,7 @@ class Gatehouse:
                 self._clock,
                 self._telemetry,
             )
+            self._keys[limited] = config.api_key
             predecessor = self._held.get((limited, worker))
             self._held[limited, worker] = gates
         if predecessor is not None:
@@ -81,19 +83,26 @@ class Gatehouse:
             gates.abandon()
 
     def sweep(self) -> None:
-        """Forget what guards nobody any more, but for breakers that refuse calls now and limiters that pause."""
+        """Forget what guards nobody any more, where a new one would let no more through.
+
+        Limiters are kept until all their room has come back, breakers until nothing of what they saw counts, retry
+        budgets until they are full.
+        """
         now = self._clock.now()
         with self._lock:
             held = list(self._held.values())
             breakers = {breaker.name for gates in held for breaker in gates.breakers}
             for name, breaker in list(self.breakers.items()):
-                if name not in breakers and breaker.reading(now).retry_after == 0.0:
+                if name not in breakers and breaker.is_at_rest(now):
                     del self.breakers[name]
             lines = {gates.line.name for gates in held}
             for name, line in list(self.limiters.items()):
                 if name not in lines and line.is_at_rest(now):
-                    del self.limiters[name]
-            for table in (self.retry_budgets, self._estimators, self.lanes):
+                    del self.limiters[name], self._keys[name]
+            for name, budget in list(self.retry_budgets.items()):
+                if name not in breakers and budget.is_full:
+                    del self.retry_budgets[name]
+            for table in (self._estimators, self.lanes):
                 for name in [each for each in table if each not in breakers]:
                     del table[name]
 

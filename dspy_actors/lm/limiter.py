@@ -286,6 +286,15 @@ class RateLimiter:
         self.paused_until = max(self.paused_until, now + pause)
         self._resumed_at = self.paused_until
 
+    def is_at_rest(self, now: float) -> bool:
+        """Whether nothing of the past counts any more: what was taken has come back, and no pause has an effect."""
+        since = LONGEST_PAUSE if self._pauses else 0.0  # who was refused and never answered is kept in mind so long
+        if self.in_flight.now or now < self.paused_until + since:
+            return False
+        if self._ramp is not None and self._ramp_allows(now) < RAMP_END:
+            return False
+        return all(bucket.is_full(now) for bucket in self._buckets)
+
     def reading(self, now: float) -> dict[str, float | int | None]:
         """The limits and levels now, as plain data."""
         found: dict[str, float | int | None] = {}
@@ -322,9 +331,7 @@ class RateLimiter:
     def _ramp_wait(self, now: float) -> float:
         """Seconds until one more may follow after a pause; nothing where it may now."""
         assert self._ramp is not None
-        since = max(0.0, now - self._resumed_at)
-        doublings = int(since / RAMP_SECONDS)
-        allowed = self._ramp * 2 ** min(doublings, 16)
+        allowed = self._ramp_allows(now)
         if allowed >= RAMP_END:
             self._ramp = None
             return 0.0
@@ -332,3 +339,9 @@ class RateLimiter:
             return 0.0
         needed = math.ceil(math.log2((self._out + 1) / self._ramp))
         return self._resumed_at + needed * RAMP_SECONDS - now
+
+    def _ramp_allows(self, now: float) -> int:
+        """How many of those reserved since the last pause may be under way now."""
+        assert self._ramp is not None
+        doublings = int(max(0.0, now - self._resumed_at) / RAMP_SECONDS)
+        return self._ramp * int(2 ** min(doublings, 16))

@@ -176,10 +176,9 @@ class Line:
                 self._dismiss()
 
     def is_at_rest(self, now: float) -> bool:
-        """Whether nobody waits, nothing is under way, and no pause is on: a new one would do as well."""
+        """Whether nobody waits and the limiter is at rest: a new one lets no more through than this one."""
         with self._lock:
-            limiter = self._limiter
-            return not self._length and not limiter.in_flight.now and limiter.paused_until <= now
+            return not self._length and self._limiter.is_at_rest(now)
 
     def reading(self, now: float) -> dict[str, float | int | None]:
         """The limiter's limits and levels, and how many wait, in all and by class."""

@@ -12,9 +12,10 @@ from dspy_actors.errors import LMConfigurationError
 class PoolSettings:
     """How many workers a provider may have: one stands for each model, endpoint, key and timeout that was called.
 
-    A worker that ended is started again by the next call for it; its connections, and what its limiter and its breakers
-    had learned, are new then. One with a call under way is never ended, nor is what a breaker or a limiter holds
-    forgotten while it refuses or pauses.
+    A worker that ended is started again by the next call for it; its connections are new then, and so is what its
+    limiter and its breakers had learned, once nothing of it counts: a limiter is kept until all that was taken from it
+    has come back and its last pause is over (ten minutes longer where no answer came after that), a breaker until its
+    window is empty, a retry budget until it is full. One with a call under way is never ended.
 
     Args:
         keep: so many of those used last stand for good.

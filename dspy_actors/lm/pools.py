@@ -66,11 +66,10 @@ class PoolPlan:
         return WorkerPlan(use, self.open_provider, self.counters, self.gatehouse, self.usage_log, self.streaming)
 
     def forget(self, ended: dict[Hashable, Use]) -> None:
-        """These workers have ended for good: forget them, and what guarded them alone."""
+        """These workers have ended for good: forget them, and give back what they held."""
         for name, use in ended.items():
             self.roster.gone(name, use)
             self.gatehouse.dismiss(use.config, use.mark)
-        self.gatehouse.sweep()
 
 
 def pool_name(provider: str) -> Hashable:
@@ -135,7 +134,7 @@ class ProviderPool(NamedChildren):
         self.plan = plan
         self.provider = provider
         super().init(max_restarts=WORKER_RESTARTS, max_seconds=WORKER_SECONDS)
-        self.forget_ended()  # those of a predecessor ended with it
+        self._part()  # those of a predecessor ended with it; what guarded them is for their successors
         self.send_after(SWEEP_SECONDS, ProviderPool.sweep)
 
     @property
@@ -180,6 +179,12 @@ class ProviderPool(NamedChildren):
 
     def forget_ended(self) -> dict[Hashable, Use]:
         """Forget the workers that have ended for good, and what guarded them alone; those that stand."""
+        standing = self._part()
+        self.plan.gatehouse.sweep()
+        return standing
+
+    def _part(self) -> dict[Hashable, Use]:
+        """Forget the workers that have ended for good; those that stand."""
         plan = self.plan
         children: set[object] = {child.id for child in self.which_children()}
         standing = plan.roster.of(self.provider)
@@ -194,13 +199,22 @@ class ProviderPool(NamedChildren):
 
 
 class LMPools(NamedChildren):
-    """Supervises the provider pools. Messages: `pool(provider)`: the ref of its pool, started if there is none."""
+    """Supervises the provider pools.
+
+    Messages: `pool(provider)`: the ref of its pool, started if there is none. `sweep()`: forget what guards nobody.
+    """
 
     def init(self, plan: PoolPlan) -> None:  # type: ignore[override]
         self.plan = plan
         super().init(max_restarts=3, max_seconds=30.0)
         for provider in plan.roster.providers():  # their workers ended with the predecessor
             plan.forget(plan.roster.of(provider))
+        self.send_after(SWEEP_SECONDS, LMPools.sweep)
+
+    def sweep(self) -> None:
+        """Forget what guards nobody, also where no pool stands to do it, and come back in half a minute."""
+        self.plan.gatehouse.sweep()
+        self.send_after(SWEEP_SECONDS, LMPools.sweep)
 
     @property
     def registry(self) -> Registry:

@@ -44,6 +44,11 @@ class RetryBudget:
         self.refused = 0
         self._lock = PublishedLock()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing is missing: a new one has as much."""
+        return self.left >= self.settings.capacity
+
     def spend(self, *, after_timeout: bool = False) -> bool:
         """Pay for one retry; whether there was enough."""
         price = self.settings.timeout_cost if after_timeout else self.settings.cost
@@ -56,7 +61,7 @@ class RetryBudget:
 
     def answered(self) -> None:
         """A request was answered: a little more may be tried again."""
-        if self.left >= self.settings.capacity:
+        if self.is_full:
             return
         with self._lock:
             self.left = min(self.settings.capacity, self.left + self.settings.refund)

@@ -30,8 +30,9 @@ class Roster:
         self._ended = 0
 
     def add(self, name: Hashable, use: Use) -> int:
-        """A worker has been started; how many its provider has now."""
+        """A worker has been started; how many its provider has now. One that had its name has ended for good."""
         uses = self._uses.setdefault(use.config.provider, {})
+        self._ended += name in uses
         uses[name] = use
         return len(uses)
 

@@ -450,3 +450,32 @@ def test_a_reading_says_how_long_ago_the_last_answer_came() -> None:
     call(found, Verdict.SUCCESS, 2.0)
     call(found, Verdict.FAILURE, 3.0)
     assert found.reading(5.0).since_answer == 3.0
+
+
+# -- rest ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_closed_breaker_is_at_rest_when_its_window_is_empty() -> None:
+    found = breaker()
+    assert found.is_at_rest(0.0)
+    call(found, Verdict.FAILURE)
+    assert not found.is_at_rest(29.0)
+    assert found.is_at_rest(30.0)
+
+
+def test_an_open_breaker_is_at_rest_when_nobody_has_made_its_probe_for_long() -> None:
+    found = opened()
+    assert not found.is_at_rest(64.9)  # 5 s open, and a minute more
+    assert found.is_at_rest(65.0)
+
+
+def test_a_breaker_whose_probe_never_ended_is_at_rest_as_long_after_its_lease() -> None:
+    found, _ = half_open()
+    assert not found.is_at_rest(70.9)
+    assert found.is_at_rest(71.0)
+
+
+def test_a_breaker_opened_by_hand_is_never_at_rest() -> None:
+    found = breaker()
+    found.force_open()
+    assert not found.is_at_rest(1e9)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -21,18 +23,20 @@ from dspy_actors.errors import (
     LMTimeoutError,
     LMTransportError,
 )
-from dspy_actors.lm.breaker import State
+from dspy_actors.lm.breaker import State, Verdict
 from dspy_actors.lm.breaker_settings import BreakerSettings
 from dspy_actors.lm.estimate import Estimator
 from dspy_actors.lm.gatehouse import STATE_CHANGED, Gatehouse
 from dspy_actors.lm.gates import WAITED, Gates, Passing
 from dspy_actors.lm.guarding import Guarding
-from dspy_actors.lm.limiter import LimiterSettings
+from dspy_actors.lm.limiter import LimiterSettings, Need, Reservation
+from dspy_actors.lm.line import Ending
 from dspy_actors.lm.providers.base import LMConfig
 from dspy_actors.lm.retry_budget import RetryBudgetSettings
 from dspy_actors.messages import LMRequest, LMResponse, Message, Usage
 from dspy_actors.secret import Secret
 from supervisors.clock import ManualClock
+from supervisors.reply import Reply
 from supervisors.telemetry import Telemetry
 from supervisors.testing import Log
 
@@ -482,3 +486,86 @@ def finish(house: House, gates: Gates, passing: Passing, end: str) -> None:
         house.gates = house.gatehouse.gates(CONFIG)
     passing.was_sent = end != "not sent"
     gates.leave(passing, ANSWER if end == "ok" else None, errors.get(end))
+
+
+# -- what is forgotten with a worker ------------------------------------------------------------------------------
+
+
+def ended(house: House) -> None:
+    """The worker has ended for good, and a sweep comes at that very moment."""
+    house.gatehouse.dismiss(CONFIG)
+    house.gatehouse.sweep()
+
+
+def through(house: House) -> int:
+    """How many requests get through before one has to wait; all are answered at once."""
+    count = 0
+    while True:
+        found = house.gates.line.enter(Need(1))
+        if isinstance(found, Reply):
+            found.cancel()
+            return count
+        house.gates.line.sent(found)
+        house.gates.line.settle(found, Ending(answered=True))
+        count += 1
+
+
+def test_workers_that_end_one_after_the_other_get_no_more_through_than_one_that_stays() -> None:
+    house = House(limiter=LimiterSettings(requests_per_minute=10))
+    counts = []
+    for _ in range(4):
+        counts.append(through(house))
+        ended(house)
+        house.gates = house.gatehouse.gates(CONFIG)
+    assert counts == [10, 0, 0, 0]
+    ended(house)
+    house.clock.advance(60.0)
+    house.gatehouse.sweep()
+    assert house.gatehouse.limiters == {}
+
+
+def test_what_retries_have_cost_is_not_forgotten_with_the_worker() -> None:
+    house = House(retry_budget=RetryBudgetSettings(capacity=10.0, cost=5.0, refund=5.0))
+    budget = house.gates.retries
+    assert budget.spend()
+    ended(house)
+    assert house.gatehouse.gates(CONFIG).retries is budget
+    budget.answered()
+    ended(house)
+    assert house.gatehouse.retry_budgets == {}
+
+
+def test_failures_are_not_forgotten_with_the_worker_before_they_leave_the_window() -> None:
+    house = House()
+    breaker = house.model
+    breaker.report(breaker.permit(0.0), Verdict.FAILURE, 0.0)
+    ended(house)
+    assert house.gatehouse.gates(CONFIG).breakers[1] is breaker
+    house.clock.advance(QUICK.window_seconds)
+    ended(house)
+    assert house.gatehouse.breakers == {}
+
+
+def test_a_callable_key_lives_as_long_as_the_limiter_that_is_named_after_it() -> None:
+    house = House(limiter=LimiterSettings(requests_per_minute=10))
+
+    def made() -> tuple[LMConfig, weakref.ref[Any]]:
+        def key() -> str:
+            return "key"
+
+        return LMConfig("openai", "m", api_key=key), weakref.ref(key)
+
+    config, gone = made()
+    gates = house.gatehouse.gates(config)
+    room = gates.line.enter(Need(1))
+    assert isinstance(room, Reservation)
+    gates.line.settle(room, Ending(answered=True))
+    house.gatehouse.dismiss(config)
+    house.gatehouse.sweep()
+    del config, gates, room
+    gc.collect()
+    assert gone() is not None
+    house.clock.advance(6.0)
+    house.gatehouse.sweep()
+    gc.collect()
+    assert gone() is None

@@ -14,6 +14,8 @@ import pytest
 
 from dspy_actors import LM, PoolSettings, Runtime
 from dspy_actors.errors import LMConfigurationError, LMRateLimitError, LMServerError
+from dspy_actors.lm.guarding import Guarding
+from dspy_actors.lm.limiter import LONGEST_PAUSE, LimiterSettings
 from dspy_actors.lm.pools import GRACE_SECONDS, POOLS, SWEEP_SECONDS, LMPools, ProviderPool, pool_name, worker_name
 from dspy_actors.lm.reach import ROOM
 from dspy_actors.lm.worker import LMWorker
@@ -35,11 +37,12 @@ SMALL = PoolSettings(keep=2, idle_seconds=60.0, most=5)
 class Service:
     """A runtime whose calls each name a model or a key, and the one provider that answers them all."""
 
-    def __init__(self, script: Any = echo, pools: PoolSettings = SMALL, *, by_hand: bool = True) -> None:
+    def __init__(self, script: Any = echo, pools: PoolSettings = SMALL, *, by_hand: bool = True, **limits: Any) -> None:
         self.clock = ManualClock()
         self.provider = ScriptedProvider(script)
         clock = self.clock if by_hand else None
-        self.rt = Runtime(open_provider=lambda _: self.provider, pools=pools, clock=clock)
+        guarding = Guarding(limiter=LimiterSettings(**limits))
+        self.rt = Runtime(open_provider=lambda _: self.provider, pools=pools, clock=clock, guarding=guarding)
 
     def __enter__(self) -> Self:
         self.rt.start_up()
@@ -367,7 +370,9 @@ def test_a_limiter_that_pauses_is_not_forgotten_before_the_pause_is_over() -> No
         assert isinstance(outcome.error, LMRateLimitError)
         crowd(service)
         assert service.health("limiters")["scripted/other"]["paused_seconds"] > 0
-        service.swept(600.0)
+        service.swept(600.0 + 60.0)  # the longest jitter is a minute
+        assert service.health("limiters")["scripted/other"]["paused_seconds"] == 0
+        service.swept(LONGEST_PAUSE)
         assert "scripted/other" not in service.health("limiters")
 
 
@@ -443,6 +448,7 @@ def test_the_workers_of_a_pool_that_died_are_forgotten() -> None:
         down.get(PATIENCE)
         assert service.call(of_user(9)) == "hello"
         assert service.health("workers") == {"alive": {"scripted": 1}, "ended": 4}
+        service.swept()
         assert len(service.health("limiters")) == 1
 
 
@@ -455,8 +461,56 @@ def test_the_workers_of_pools_that_all_died_are_forgotten_before_anybody_calls()
         pools.cast(LMPools.init, None)  # type: ignore[arg-type]
         wait_until(lambda: service.rt.registry.whereis(POOLS) not in (None, pools))
         wait_until(lambda: service.health("workers") == {"alive": {"scripted": 0}, "ended": 4})
-        wait_until(lambda: service.health("limiters") == {})
+        manager: Ref[LMPools] | None = service.rt.registry.whereis(POOLS)
+        assert manager is not None
+        assert len(service.health("limiters")) == 4
+        manager.call(LMPools.sweep)
+        assert service.health("limiters") == {}
         assert service.call(of_user(0)) == "hello"
+
+
+def kill(service: Service) -> None:
+    """Let the pool die with all its workers; return once its successor stands."""
+    old = service.pool()
+    old.fence()
+    wait_until(lambda: service.rt.registry.whereis(pool_name("scripted")) not in (None, old))
+    assert service.alive == 0
+
+
+def test_the_death_of_a_pool_gives_no_room_back() -> None:
+    with Service(requests_per_minute=10, by_hand=False) as service:
+        for _ in range(10):
+            service.call(LM("scripted/m", cache=False))
+        house = service.rt._tree.layer.gatehouse
+        kept = (house.limiters["scripted/m"], house.retry_budgets["scripted"], house.lanes["scripted/m"])
+        kill(service)
+        assert service.health("workers") == {"alive": {"scripted": 0}, "ended": 1}
+        assert (house.limiters["scripted/m"], house.retry_budgets["scripted"], house.lanes["scripted/m"]) == kept
+
+
+def test_keys_in_turn_get_no_more_room_than_keys_that_stay() -> None:
+    """Each call ends the worker of the one before."""
+    with Service(pools=PoolSettings(keep=1, most=1), requests_per_minute=10) as service:
+        for number in range(6):
+            service.call(of_user(number % 2))
+            service.clock.advance(GRACE_SECONDS)
+            service.tell_to_retire(of_user(number % 2))
+            service.settles(0)
+            service.pool().call(ProviderPool.forget_ended)
+        left = sorted(each["requests_left"] for each in service.health("limiters").values())
+        assert left == [7.83, 8.0]  # of ten three are gone, and a sixth of one comes back a second
+        service.swept(60.0)
+        assert service.health("limiters") == {}
+
+
+def test_every_worker_that_ended_is_counted_also_where_its_name_is_another_s_by_then() -> None:
+    with Service() as service:
+        for _ in range(5):
+            service.call(of_user(0))
+            service.tell_to_retire(of_user(0))
+            service.settles(0)
+        service.swept()
+        assert service.health("workers") == {"alive": {"scripted": 0}, "ended": 5}
 
 
 # -- fuzz ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.bucket import Bucket
 from dspy_actors.lm.in_flight import InFlight
-from dspy_actors.lm.limiter import LimiterSettings, Need, RateLimiter, Reservation
+from dspy_actors.lm.limiter import LONGEST_PAUSE, LimiterSettings, Need, RateLimiter, Reservation
 from dspy_actors.lm.rate_headers import Quota, RateReading
 
 
@@ -481,3 +481,47 @@ def test_whatever_happens_the_books_balance_when_all_have_ended(steps: list[tupl
     for made in out:
         found.settle(made, None, now, sent=False)
     assert (found.in_flight.now, found.requests.taken, found.tokens.taken) == (0, used_requests, used_tokens)
+
+
+# -- rest ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_limiter_is_at_rest_when_all_that_was_taken_has_come_back() -> None:
+    found = limiter(requests_per_minute=60, tokens_per_minute=600)
+    assert found.is_at_rest(0.0)
+    one = take(found, tokens=100)
+    assert not found.is_at_rest(60.0)  # it is under way
+    found.settle(one, None, 60.0, sent=True)
+    two = take(found, 60.0, tokens=100)
+    found.settle(two, None, 60.0, sent=True)
+    assert not found.is_at_rest(69.9)
+    assert found.is_at_rest(70.0)
+
+
+def test_a_limiter_with_a_debt_is_not_at_rest_before_that_is_paid() -> None:
+    found = limiter(tokens_per_minute=600)
+    found.settle(take(found, tokens=10), Need(1200), 0.0, sent=True)
+    assert not found.is_at_rest(119.0)
+    assert found.is_at_rest(120.0)
+
+
+def test_a_limiter_is_not_at_rest_while_the_ramp_after_a_pause_holds_requests_back() -> None:
+    found = limiter()
+    one = take(found)
+    found.refused(one, 10.0, 0.0)
+    found.settle(one, None, 0.0, sent=True)
+    first = take(found, 10.0)
+    found.answered(first, 0.0)
+    found.settle(first, None, 10.0, sent=True)
+    assert not found.is_at_rest(16.9)  # two for the answer, doubled six times
+    assert found.is_at_rest(17.0)
+
+
+def test_a_limiter_that_was_refused_and_never_answered_is_at_rest_long_after_the_pause() -> None:
+    """The next pause is to be twice as long; but nobody who is refused for good is kept for good."""
+    found = limiter()
+    one = take(found)
+    found.refused(one, None, 0.0)
+    found.settle(one, None, 0.0, sent=True)
+    assert not found.is_at_rest(LONGEST_PAUSE + 0.9)
+    assert found.is_at_rest(LONGEST_PAUSE + 1.0)
