@@ -41,6 +41,7 @@ _SCHEMA = (
 _READ = "SELECT revision, held, changed, record FROM entries WHERE revision > ? ORDER BY revision"
 _WRITE = "INSERT OR REPLACE INTO entries (id, held, changed, until, record) VALUES (?, ?, ?, ?, ?)"
 _FIND = "SELECT until, seconds FROM probes WHERE id = ? AND holder <> ?"
+_RENEW = "UPDATE probes SET until = ?, seconds = ? WHERE id = ? AND holder = ?"
 _SETTLE = "DELETE FROM probes WHERE id = ? AND (NOT ? OR holder = ?)"
 """Whatever comes of a probe of ours ends its lease; that of another process is its own affair, unless it is moot."""
 _PURGE = "DELETE FROM entries WHERE CASE WHEN held THEN until + ? <= ? ELSE changed + ? <= ? END"
@@ -148,6 +149,12 @@ class QuarantineFile:
             connection.execute("INSERT OR REPLACE INTO probes VALUES (?, ?, ?, ?)", taken)
             self._seen.pop(entry.id, None)
         return 0.0
+
+    def renew(self, connection: sqlite3.Connection, out: Iterable[tuple[str, float]]) -> None:
+        """Let leases that this process still has go on for so many seconds from now. Raises what SQLite raises."""
+        now = self._wall()
+        with connection:
+            connection.executemany(_RENEW, [(now + seconds, seconds, each, self.holder) for each, seconds in out])
 
     def give_back(self, connection: sqlite3.Connection, ids: Iterable[str]) -> None:
         """End leases of this process before their time: their probes came to nothing. Raises what SQLite raises."""

@@ -11,6 +11,7 @@ from dspy_actors.quarantine.change import Change
 from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.file import Filing, Row
 from dspy_actors.quarantine.manager import QUARANTINE, QuarantineManager, QuarantinePlan, announce, warn
+from dspy_actors.quarantine.state import LEASE_SECONDS
 from supervisors.errors import SupervisorsError
 from supervisors.exits import Exit
 from supervisors.registry import Registry
@@ -66,8 +67,12 @@ class FilingManager(QuarantineManager):
             self.file.pending[change.entry.id] = filing
 
     def poll(self) -> None:
-        """Look whether somebody else has written, try a file that failed once more, and come back in two seconds."""
+        """Look whether somebody else has written, renew leases, and come back in two seconds.
+
+        A file that failed is tried once more.
+        """
         self.exchange()
+        self._renew()
         self.send_after(POLL_SECONDS, FilingManager.poll)
 
     def sweep(self) -> None:
@@ -88,6 +93,9 @@ class FilingManager(QuarantineManager):
     def claim(self, entry: Entry, seconds: float) -> float:
         """Take the right to send the probe of `entry`, for `seconds`; 0.0, or for how long another process has it yet.
 
+        It is taken for `LEASE_SECONDS` at most and renewed with each poll while the probe is out, so that a process
+        that is killed keeps the others waiting no longer than that. (One that stands still, or cannot use the file, for
+        as long loses it: then another probe may be sent beside its own.)
         A file that cannot be used says nothing: the probe is sent. One that could not be since the last poll is not
         even tried.
         """
@@ -99,7 +107,7 @@ class FilingManager(QuarantineManager):
         try:
             self._exchange()
             assert self.connection is not None
-            wait = self.file.lease(self.connection, entry, seconds)
+            wait = self.file.lease(self.connection, entry, min(seconds, LEASE_SECONDS))
             self._exchange()  # where somebody has released it or set it aside anew
         except sqlite3.DatabaseError as error:
             self._failed(error)
@@ -111,6 +119,15 @@ class FilingManager(QuarantineManager):
         if self.file.pending or self.file.returned:
             self.exchange()
         self._disconnect()
+
+    def _renew(self) -> None:
+        out = [(each, min(left, LEASE_SECONDS)) for each, left in self.quarantine.probing()]
+        if not out or self.connection is None:
+            return
+        try:
+            self.file.renew(self.connection, out)
+        except sqlite3.DatabaseError as error:
+            self._failed(error)
 
     def _be_patient(self, seconds: float) -> None:
         """Wait up to `seconds` for a lock from now on."""

@@ -29,7 +29,9 @@ ASK_AGAIN = 2.0
 """Seconds after which it is asked again whether the probe that another process has out is over."""
 
 LEASE_SECONDS = 60.0
-"""How long a probe without a deadline keeps the others waiting; one with a deadline does until a second after it."""
+"""How long a probe without a deadline keeps the others waiting; one with a deadline does until a second after it.
+
+A file has leases of no more, which are renewed while their probes are out."""
 
 
 @dataclass(slots=True)
@@ -222,6 +224,14 @@ class Quarantine:
                 if now >= max(held.until + self.settings.seconds, held.lease_until):
                     self._let_go(scope, name, held, "forgotten")
         self._tell()
+
+    def probing(self) -> list[tuple[str, float]]:
+        """The entries that have their probe out, by id, and for how many seconds it may yet be."""
+        with self._lock:
+            left = [
+                (each.entry.id, each.lease_until - self._clock.now()) for _, _, each in self.held.items() if each.lease
+            ]
+        return [each for each in left if each[1] > 0]
 
     def take_changes(self) -> list[Change]:
         """The changes since the last time, in order; each is given once."""

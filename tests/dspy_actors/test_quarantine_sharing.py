@@ -23,13 +23,14 @@ from dspy_actors.messages import LMRequest
 from dspy_actors.quarantine.change import Fault
 from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.file import Filing, QuarantineFile, Row
-from dspy_actors.quarantine.filing import FilingManager
+from dspy_actors.quarantine.filing import POLL_SECONDS, FilingManager
 from dspy_actors.quarantine.manager import QuarantinePlan
 from dspy_actors.quarantine.settings import QuarantineSettings
-from dspy_actors.quarantine.state import ASK_AGAIN, Quarantine
+from dspy_actors.quarantine.state import ASK_AGAIN, LEASE_SECONDS, Quarantine
 from dspy_actors.testing.providers import Scripted
 from supervisors.actor import Ref
 from supervisors.clock import ManualClock
+from supervisors.exits import Killed
 from supervisors.reply import Reply
 from supervisors.system import System
 from supervisors.testing import wait_until
@@ -601,6 +602,78 @@ def test_a_file_that_is_free_again_is_asked_again_after_a_poll(managed: tuple[Pr
         assert [holder for (holder,) in sharer.connection.execute("SELECT holder FROM probes")] == [file.holder]
 
 
+# -- a manager whose probe is out ---------------------------------------------------------------------------------
+
+
+class Prober:
+    """A process whose probe is out until `seconds` from now, and one that asks for it beside."""
+
+    def __init__(self, system: System, path: Path, clock: ManualClock, seconds: float) -> None:
+        self.clock = clock
+        self.process = Process(system, path, clock)
+        self.process.quarantine.failed(SCOPE, BAD, self.process.fault())
+        self.process.manager.call(FilingManager.look)
+        clock.advance(POLL_SECONDS)
+        assert self.process.call(clock.now() + seconds)
+        (self.entry,) = self.process.quarantine.entries()
+        self.other = Sharer(path, clock.now)
+
+    def polls(self, seconds: float) -> None:
+        """Let time pass, with each poll that falls into it."""
+        for _ in range(int(seconds / POLL_SECONDS)):
+            self.clock.advance(POLL_SECONDS)
+            self.process.manager.call(FilingManager.look)
+
+    def others_wait(self) -> float:
+        return self.other.lease(self.entry)
+
+
+@contextmanager
+def probing(path: Path, seconds: float) -> Iterator[Prober]:
+    clock = ManualClock(1_000.0)
+    with System(clock=clock) as system:
+        prober = Prober(system, path, clock, seconds)
+        with closing(prober.other.connection):
+            yield prober
+
+
+def test_a_lease_is_renewed_while_its_probe_is_out(path: Path) -> None:
+    with probing(path, 599.0) as prober:
+        assert prober.others_wait() == LEASE_SECONDS
+        prober.polls(200.0)
+        assert prober.others_wait() == LEASE_SECONDS
+
+
+def test_a_lease_is_not_renewed_beyond_the_end_of_its_probe(path: Path) -> None:
+    with probing(path, 99.0) as prober:
+        prober.polls(98.0)
+        assert prober.others_wait() == 2.0
+        prober.polls(2.0)
+        assert prober.others_wait() == 0.0
+
+
+def test_a_process_that_dies_keeps_the_others_waiting_for_a_minute_whatever_its_probes_deadline(path: Path) -> None:
+    with probing(path, 599.0) as prober:
+        prober.polls(100.0)
+        manager = prober.process.manager
+        down = manager.down()
+        manager.exit(Killed())
+        down.get(PATIENCE)
+        prober.clock.advance(LEASE_SECONDS - 1.0)
+        assert prober.others_wait() == 1.0
+        prober.clock.advance(1.0)
+        assert prober.others_wait() == 0.0
+
+
+def test_a_lease_that_another_has_taken_meanwhile_is_not_renewed(one: Sharer, two: Sharer, wall: Wall) -> None:
+    one.lease(an_entry(), 60.0)
+    wall.at += 60.0
+    two.lease(an_entry(), 60.0)
+    one.file.renew(one.connection, [(an_entry().id, 60.0)])
+    assert two.lease(an_entry(), 60.0) == 0.0
+    assert one.lease(an_entry()) == 60.0
+
+
 # -- processes ----------------------------------------------------------------------------------------------------
 
 PROBER = """
@@ -668,7 +741,7 @@ def test_of_two_processes_exactly_one_sends_the_probe(due: Path, dies: bool) -> 
     if dies:
         prober.kill()
         assert ended(prober) == -9
-        later = QuarantineFile(due, wall=lambda: rows(due)[0].changed + 700.0)
+        later = QuarantineFile(due, wall=lambda: time.time() + LEASE_SECONDS)
         with closing(later.connect()) as connection:
             assert later.lease(connection, rows(due)[0].entry, 1.0) == 0.0
         return
