@@ -469,6 +469,25 @@ def test_the_workers_of_pools_that_all_died_are_forgotten_before_anybody_calls()
         assert service.call(of_user(0)) == "hello"
 
 
+def test_what_guarded_the_workers_of_pools_that_all_died_is_forgotten_within_half_a_minute() -> None:
+    with Service() as service:
+        service.call(of_user(0))
+        pools = service.rt.registry.whereis(POOLS)
+        assert pools is not None
+        pools.cast(LMPools.init, None)  # type: ignore[arg-type]
+        wait_until(lambda: service.rt.registry.whereis(POOLS) not in (None, pools))
+        successor: Ref[LMPools] | None = service.rt.registry.whereis(POOLS)
+        assert successor is not None
+        assert successor.within(None).call(LMPools.count_children).active == 0
+        for _ in range(2):  # nor is it only the first time
+            service.rt._tree.layer.gatehouse.gates(LM("scripted/m").config, "nobody")
+            service.rt._tree.layer.gatehouse.dismiss(LM("scripted/m").config, "nobody")
+            assert len(service.health("limiters")) > 0
+            service.clock.advance(SWEEP_SECONDS)
+            successor.within(None).call(LMPools.count_children)
+            assert service.health("limiters") == {}
+
+
 def kill(service: Service) -> None:
     """Let the pool die with all its workers; return once its successor stands."""
     old = service.pool()
