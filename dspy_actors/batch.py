@@ -41,7 +41,9 @@ def map_rows(
     ordered: bool,
     until: Callable[[int], float | None] = lambda index: None,
 ) -> Iterator[Mapped]:
-    """See `Runtime.map`. `rows` is read in the thread that iterates.
+    """See `Runtime.map`. `rows` is read in the thread that iterates, which waits for the next row while it is read.
+
+    What `rows` raises, and what it gives that is no row, ends the mapping once the rows before it have been handed on.
 
     `until(index)` is when a row's time is over, on the runtime's clock in seconds; `None` gives it the whole deadline.
     """
@@ -79,14 +81,19 @@ class _Mapping:
         self._job.done.add_done_callback(lambda done: self._ended.put(done.exception()))
         source = enumerate(rows)
         unfinished, exhausted = 0, False
+        broken: Exception | None = None
         while not exhausted or unfinished:
             while not exhausted and unfinished < self._window:
-                found = next(source, None)
-                if found is None:
+                try:
+                    found = next(source, None)
+                    row = None if found is None else _row(*found, inputs, until(found[0]))
+                except Exception as error:  # of the user's source: those under way were paid for, and are handed on
+                    row, broken = None, error
+                if row is None:
                     exhausted = True
                     self._job.feed.close()
                     break
-                self._job.feed.offer(_row(*found, inputs, until(found[0])))
+                self._job.feed.offer(row)
                 unfinished += 1
             if not unfinished:
                 continue
@@ -96,6 +103,8 @@ class _Mapping:
             for mapped in self._in_turn(ended):
                 unfinished -= 1
                 yield mapped
+        if broken is not None:
+            raise broken
 
     def _in_turn(self, mapped: Mapped) -> Iterator[Mapped]:
         if not self._ordered:

@@ -77,6 +77,12 @@ class Table(Generic[K, V]):
             self._hits += 1
             return found[0]
 
+    def peek(self, key: K) -> V | None:
+        """The value or `None`, for whoever has asked before: it counts as no use and as no miss."""
+        with self._lock:
+            found = self._entries.get(key)
+            return None if found is None or found[2] <= self._clock.now() else found[0]
+
     def put(self, key: K, value: V, size: int, *, ttl: float | None = None) -> bool:
         """Keep `value`, which weighs `size` bytes, for `ttl` seconds (`None`: the table's); whether it was kept."""
         life = self._ttl if ttl is None else ttl

@@ -70,7 +70,7 @@ class AnswerCache:
 
     def peek(self, key: bytes) -> LMResponse | None:
         """The answer, if it is in memory; tells nobody."""
-        return self.table.get(key)
+        return self.table.peek(key)
 
     def keep(self, key: bytes, response: LMResponse) -> None:
         """Keep an answer, unless it was cut short or filtered."""

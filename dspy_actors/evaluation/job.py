@@ -17,6 +17,9 @@ from supervisors.clock import Clock
 from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 
+MOMENT = 0.001
+"""Seconds that a try gets which begins when its row's time is over: it ends as late, and not as the program's fault."""
+
 CRASH_TRIES = 2
 """How many evaluation actors a row may bring down before its outcome is that error."""
 
@@ -116,7 +119,7 @@ class Job:
         if row.until is None:
             row.until = self.clock.now() + self.settings.deadline
             return self.settings
-        return self.settings.bind(deadline=max(0.0, row.until - self.clock.now()))
+        return self.settings.bind(deadline=max(MOMENT, row.until - self.clock.now()))
 
     def _conclude(self, row: Row, verdict: float | Callable[[], object]) -> None:
         if callable(verdict):

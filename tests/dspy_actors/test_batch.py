@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import BlockingCall, DataError, LMConfigurationError, LMServerError, ShuttingDown
+from dspy_actors.batch import map_rows
+from dspy_actors.errors import (
+    BlockingCall,
+    DataError,
+    DeadlineExceeded,
+    LMConfigurationError,
+    LMServerError,
+    ShuttingDown,
+)
 from dspy_actors.messages import LMRequest
 from dspy_actors.modules.module import Module
 from supervisors.dynamic import DynamicSupervisor
@@ -191,6 +199,40 @@ def test_an_error_of_the_source_ends_the_mapping() -> None:
 
     with runtime() as rt, pytest.raises(OSError, match="the file is gone"):
         list(rt.map(qa(), source()))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("last", [ValueError("disk gone"), 5])
+def test_rows_that_were_read_before_the_source_broke_are_handed_on(ordered: bool, last: Any) -> None:
+    def source() -> Iterator[Any]:
+        yield from ({"question": f"q{number}"} for number in range(5))
+        if isinstance(last, Exception):
+            raise last
+        yield last
+
+    with runtime() as rt:
+        mapping = rt.map(qa(), source(), concurrency=8, ordered=ordered)
+        assert sorted(next(mapping).index for _ in range(5)) == [0, 1, 2, 3, 4]
+        with pytest.raises((ValueError, DataError), match=r"disk gone|row 5 is a int"):
+            next(mapping)
+
+
+def test_a_row_whose_time_was_over_before_it_began_is_late_and_no_fault_of_the_program() -> None:
+    with runtime() as rt:
+        host = rt._running()
+        over = map_rows(
+            host,
+            rt.start(qa()),
+            [{"question": "late"}],
+            rt.settings,
+            1,
+            inputs=None,
+            ordered=True,
+            until=lambda index: host.clock.now() - 1.0,
+        )
+        (mapped,) = over
+    assert isinstance(mapped.outcome.error, DeadlineExceeded)
+    assert mapped.outcome.fault is mapped.outcome.error
 
 
 def test_a_missing_input_is_an_error_of_that_row() -> None:
