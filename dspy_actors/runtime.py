@@ -190,7 +190,9 @@ class Runtime:
     def shutdown(self, timeout: float = 10.0) -> None:
         """Let no more calls in, then stop the tree in reverse order, within `timeout` seconds. Ends the runtime.
 
-        Calls that are still under way end with `ShuttingDown`. A runtime in another's tree is stopped by that one.
+        Calls that are still under way end with `ShuttingDown`; `drain` first to let them finish. A `forward` in a
+        thread has five seconds; what has not ended after `timeout` is cut off. Raises `BlockingCall` on a running event
+        loop. A runtime in another's tree is stopped by that one.
         """
         refuse_on_loop("Runtime.shutdown", "`await asyncio.to_thread(rt.shutdown)`, or `async with Runtime(...)`")
         self._ended = True
@@ -202,7 +204,10 @@ class Runtime:
             self._system = None
 
     def drain(self, seconds: float) -> bool:
-        """Let no more calls in and wait for those under way; whether all ended within `seconds`."""
+        """Let no more calls in and wait for those under way; whether all ended within `seconds`.
+
+        New calls raise `ShuttingDown` from then on. Raises `BlockingCall` on a running event loop.
+        """
         refuse_on_loop("Runtime.drain", "`await asyncio.to_thread(rt.drain, seconds)`")
         host = self._running()
         return host.close_door().wait(seconds, host.clock)
