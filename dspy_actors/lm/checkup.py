@@ -24,7 +24,8 @@ class Checkup:
     `endpoint` is `None` for one that runs in this process. `state` is `failed` where the server refused, with `error`,
     `unreachable` where nobody answered, with `error` too, and `reachable` where it answers but has no list of models,
     so that it may be another kind of server. `listed` says whether the server has the model, `None` where that cannot
-    be told. `key_id` names the key that was sent without telling it. `seconds` is how long the server took.
+    be told. `key_id` names the key that was sent, also to a server that failed, without telling it. `seconds` is how
+    long the server took.
     """
 
     model: str
@@ -61,18 +62,18 @@ async def _asked(lm: LM, provider: Provider, seconds: float) -> Checkup:
     deadline = began + seconds
     try:
         if isinstance(provider, LocalProvider) and await provider.health(deadline) == "loading":
-            return Checkup(lm.name, provider.endpoint, "loading", seconds=loop.time() - began)
+            return Checkup(lm.name, provider.endpoint, "loading", None, provider.key_id, loop.time() - began)
         began = loop.time()
         listing = await provider.listing(deadline)
     except LMError as error:
         state: Literal["unreachable", "failed"] = "unreachable" if _is_nobody_there(error) else "failed"
-        return Checkup(lm.name, provider.endpoint, state, seconds=loop.time() - began, error=error)
+        return Checkup(lm.name, provider.endpoint, state, None, provider.key_id, loop.time() - began, error)
     return Checkup(
         lm.name,
         provider.endpoint,
         "reachable" if listing.models is None else "ready",
         listing.has(lm.model),
-        listing.key_id,
+        provider.key_id,
         loop.time() - began,
     )
 

@@ -14,6 +14,8 @@ from dspy_actors.errors import LMTransportError
 from dspy_actors.lm.checkup import check
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.listing import Listing
+from dspy_actors.lm.providers.opening import opener
+from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.secret import Secret
 from dspy_actors.testing.providers import ScriptedProvider
 from tests.dspy_actors.command import Ended, dspy_actors, inside
@@ -22,10 +24,11 @@ from tests.server.client import StubServer
 KEY = "sk-marker-0123456789abcdef"
 
 
-def with_key(stub: StubServer, tmp_path: Path, model: str, *more: str) -> Ended:
+def with_key(stub: StubServer, tmp_path: Path, model: str, *more: str, fault: str = "") -> Ended:
     """In a process of its own, with a key in its environment."""
     name = f"{model.partition('/')[0].upper()}_API_KEY"
-    ended = dspy_actors("lm", "health", model, "--base-url", stub.base_url, *more, cwd=tmp_path, **{name: KEY})
+    url = stub.at(fault) if fault else stub.base_url
+    ended = dspy_actors("lm", "health", model, "--base-url", url, *more, cwd=tmp_path, **{name: KEY})
     assert KEY not in ended.out + ended.err
     return ended
 
@@ -63,6 +66,33 @@ def test_it_costs_no_tokens_and_says_all_as_json(stub: StubServer, tmp_path: Pat
         "key": Secret(KEY).key_id,
         "error": None,
     }
+
+
+@pytest.mark.parametrize("fault", ["status=500", "status=429", "drop", "delay=60000"])
+@pytest.mark.parametrize("model", ["openai/stub", "anthropic/stub"])
+def test_the_key_that_was_sent_to_a_server_that_failed_is_shown(
+    stub: StubServer, tmp_path: Path, model: str, fault: str
+) -> None:
+    ended = with_key(stub, tmp_path, model, "--timeout", "1", fault=fault)
+    assert (ended.code, f"  key {Secret(KEY).key_id}  " in ended.out, "no key" in ended.out) == (1, True, False)
+
+
+def test_the_key_that_was_sent_to_a_server_that_failed_stands_in_the_json(stub: StubServer, tmp_path: Path) -> None:
+    said = with_key(stub, tmp_path, "openai/stub", "--json", fault="status=500").summary
+    assert (said["state"], said["key"]) == ("failed", Secret(KEY).key_id)
+
+
+def test_the_key_that_a_loading_server_was_sent_is_shown(stub: StubServer) -> None:
+    lm = LM("local/stub", base_url=stub.at("status=503"), api_key=KEY)
+    found = asyncio.run(check(lm, opener("auto", SetAside()), 1.0))
+    assert (found.state, found.key_id) == ("loading", Secret(KEY).key_id)
+
+
+def test_the_key_that_a_server_refused_is_shown(stub: StubServer) -> None:
+    stub.control(keys=["another"])
+    lm = LM("openai/stub", base_url=stub.base_url, api_key=["sk-first-0123456789", KEY])
+    found = asyncio.run(check(lm, opener("auto", SetAside()), 1.0))
+    assert (found.state, found.key_id) == ("failed", Secret(KEY).key_id)
 
 
 def test_the_embedded_model_says_that_it_has_no_server(capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,6 +193,10 @@ class Broken(ScriptedProvider):
     def __init__(self, code: str) -> None:
         super().__init__([])
         self.code = code
+
+    @property
+    def key_id(self) -> str | None:
+        return None
 
     async def listing(self, deadline: float | None = None) -> Listing:
         raise LMTransportError("broken by the test", provider_code=self.code)

@@ -100,6 +100,11 @@ class AnthropicProvider:
         """See `base.Provider.stream`."""
         return self._wire.stream(self._dialect, request, attempt)
 
+    @property
+    def key_id(self) -> str | None:
+        """See `listing.Lists`."""
+        return self._wire.keys.key_id
+
     async def listing(self, deadline: float | None = None) -> Listing:
         """See `listing.Lists`."""
         return await list_models(self._wire, "/models", deadline, self._model)

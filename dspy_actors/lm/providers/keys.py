@@ -47,6 +47,12 @@ class KeyRing:
         """The key to send, where that is known without a look; `None` says to ask `current`."""
         return self._known[0] if self._known and self._set_aside.empty and not self._doubted else None
 
+    @property
+    def key_id(self) -> str | None:
+        """The id of the key that was sent last, `None` where none was: a key is read when it is first sent."""
+        usable = [key.key_id for key in self._known if self._find(key) is None]
+        return usable[0] if usable else self._known[-1].key_id if self._known else None
+
     async def current(self) -> Secret | None:
         """The key to send, `None` where none is needed: the first that is not set aside.
 

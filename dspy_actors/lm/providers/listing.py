@@ -17,13 +17,12 @@ _NO_SUCH_PAGE = (404, 405, 501)
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The ids of the models, `None` where the server has no list, and the id of the key it took.
+    """The ids of the models, `None` where the server has no list.
 
     `is_whole` is false where the server told the first page only.
     """
 
     models: frozenset[str] | None
-    key_id: str | None
     is_whole: bool = True
 
     def has(self, model: str) -> bool | None:
@@ -38,6 +37,11 @@ class Listing:
 class Lists(Protocol):
     """A provider whose server can be asked what it has."""
 
+    @property
+    def key_id(self) -> str | None:
+        """The id of the key that was sent last, `None` where none was."""
+        ...
+
     async def listing(self, deadline: float | None = None) -> Listing:
         """Ask. Raises an `LMError`, as a call would; `deadline` is an instant of `loop.time()`."""
         ...
@@ -50,12 +54,11 @@ async def list_models(wire: Wire, path: str, deadline: float | None, model: str)
         tries -= 1
         key = await wire.keys.current()
         answer = await _get(wire, path, deadline, model, key)
-        key_id = None if key is None else key.key_id
         if answer.status in _NO_SUCH_PAGE:
-            return Listing(None, key_id)
+            return Listing(None)
         data = _read(answer.body) if answer.status == 200 else None
         if isinstance(data, dict) and not data.get("error"):
-            return Listing(_ids(data), key_id, data.get("has_more") is not True)
+            return Listing(_ids(data), data.get("has_more") is not True)
         error = wire.refusal(answer, data, model, key)
         if not await wire.keys.refused(key, error) or tries <= 0:
             raise error

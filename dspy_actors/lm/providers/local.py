@@ -92,6 +92,11 @@ class LocalProvider:
             return found
         raise classify(answer.status, answer.headers, answer.body, provider=self.name, model=self._model)
 
+    @property
+    def key_id(self) -> str | None:
+        """See `listing.Lists`."""
+        return self._wire.keys.key_id
+
     async def listing(self, deadline: float | None = None) -> Listing:
         """See `listing.Lists`."""
         return await list_models(self._wire, "/models", deadline, self._model)

@@ -48,6 +48,11 @@ class OpenAIProvider:
         """See `base.Provider.stream`."""
         return self._wire.stream(dialect_of(request, self.name), request, attempt)
 
+    @property
+    def key_id(self) -> str | None:
+        """See `listing.Lists`."""
+        return self._wire.keys.key_id
+
     async def listing(self, deadline: float | None = None) -> Listing:
         """See `listing.Lists`."""
         return await list_models(self._wire, "/models", deadline, self._model)
