@@ -20,8 +20,9 @@ def lm() -> None:
 def health(model: str, base_url: str | None, timeout: float, as_json: bool) -> int:
     """Ask the server of MODEL (provider/name) how it is, with the key a program would use. Costs no tokens.
 
-    Exit code 0: it can be asked. 1: not now (nobody answers there, the server is loading or overloaded, it does not
-    know the model). 2: it cannot work so: no key, a refused key, an empty account, a URL that leads elsewhere.
+    Exit code 0: it can be asked. 1: not now, or not for certain (nobody answers there, the server is loading or fails,
+    it does not list the model, it has no list of models, as where --base-url lacks its /v1). 2: it cannot work so: no
+    key, a refused key, an empty account, a URL that leads elsewhere. --json says which in "state" and "listed".
     """
     from dspy_actors.cli import lm_health as command
 

@@ -119,6 +119,21 @@ def test_a_server_without_a_list_may_be_another_kind_of_server(health: Callable[
     assert (ended.code, ended.out.split("  ")[1]) == (1, "reachable")
 
 
+def test_a_base_url_without_its_v1_is_not_said_to_be_ready(
+    stub: StubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = inside(capsys, "lm", "health", "openai/stub", "--base-url", stub.base_url.removesuffix("/v1"))
+    assert (ended.code, ended.out.split("  ")[1]) == (1, "reachable")
+    assert "check --base-url" in ended.out
+
+
+def test_the_help_names_all_that_ends_in_1(capsys: pytest.CaptureFixture[str]) -> None:
+    said = " ".join(inside(capsys, "lm", "health", "--help").out.split())
+    _, _, of_one = said.partition("1: ")
+    for why in ("nobody answers", "loading or fails", "does not list the model", "no list of models"):
+        assert why in of_one.partition("2: ")[0]
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_server_that_would_not_answer_now_is_1(health: Callable[..., Ended], status: int) -> None:
     ended = health("openai/stub", fault=f"status={status}")
