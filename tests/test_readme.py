@@ -44,6 +44,7 @@ def output_of(program: str, folder: Path) -> str:
         "prices = {",
         "for piece in stream",
         "def told",
+        "class Mailer",
     ],
 )
 def test_a_program_prints_what_the_readme_says(words: str, tmp_path: Path) -> None:
