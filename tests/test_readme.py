@@ -95,6 +95,13 @@ def test_the_two_commands_of_the_readme_are_those_ci_runs() -> None:
     assert "'.[test]'" in ci or '".[test]"' in ci
 
 
+def test_the_replay_of_the_readme_names_the_model_that_is_asked() -> None:
+    commands = [text.replace("\\\n", " ").splitlines() for language, text in BLOCKS if language == "sh"]
+    (replay,) = [line for lines in commands for line in lines if line.startswith("dspy-actors quarantine replay")]
+
+    assert " --lm openai/" in replay
+
+
 def test_the_shipped_package_has_the_console_script_of_the_first_command() -> None:
     first = next(text for language, text in BLOCKS if language == "sh")
 

@@ -25,12 +25,21 @@ SIGNATURE_HELP = "What a saved PROGRAM takes and gives, as 'question -> answer'.
 
 
 def lm_options(function: F) -> F:
-    """The options that say which model to ask; `lm_of` takes them."""
+    """The options that say which model to ask, embedded/knn if they do not; `lm_of` takes them."""
+    return _lm_options(function, default="embedded/knn", show_default=True, help=_LM_HELP)
+
+
+def own_lm_options(function: F) -> F:
+    """The same for a command that assumes no model; `named_lm_of` takes them."""
+    return _lm_options(function, help=f"{_LM_HELP} Needed where PROGRAM brings no model of its own.")
+
+
+def _lm_options(function: F, **lm: Any) -> F:
     for option in (
         click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens an answer may have."),
         click.option("--temperature", type=float, help="Sampling temperature."),
         click.option("--base-url", help=URL_HELP),
-        click.option("--lm", "lm_name", default="embedded/knn", show_default=True, help=_LM_HELP),
+        click.option("--lm", "lm_name", **lm),
     ):
         function = option(function)
     return function
@@ -45,6 +54,17 @@ def lm_of(options: dict[str, Any]) -> LM:
         msg = f"--base-url {base_url} goes with --lm openai/MODEL; {lm_name} asks no server"
         raise LMConfigurationError(msg, model=lm_name)
     return lm.copy(**{name: value for name, value in sampling.items() if value is not None})
+
+
+def named_lm_of(options: dict[str, Any]) -> LM | None:
+    """As `lm_of`; `None` where no model is named. Raises `LMConfigurationError` for what goes with a model then."""
+    if options["lm_name"] is not None:
+        return lm_of(options)
+    for name in ("lm_name", "base_url", "temperature", "max_tokens"):
+        if options.pop(name) is not None:
+            msg = f"--{name.replace('_', '-')} goes with --lm PROVIDER/MODEL, which is not given"
+            raise LMConfigurationError(msg)
+    return None
 
 
 def stoppable(job: Callable[[Stopping], int]) -> int:

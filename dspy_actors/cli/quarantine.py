@@ -14,7 +14,7 @@ from dspy_actors.cli.failures import is_hopeless, is_unreachable, one_line
 from dspy_actors.cli.programs import open_program
 from dspy_actors.cli.results import check_out
 from dspy_actors.cli.rows import read_rows
-from dspy_actors.errors import DataError, QuarantineError
+from dspy_actors.errors import DataError, LMConfigurationError, QuarantineError
 from dspy_actors.lm.lm import LM
 from dspy_actors.quarantine.change import instant
 from dspy_actors.quarantine.entry import Entry
@@ -81,14 +81,14 @@ class Filed:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPlan:
-    """What the command line asked to replay. `deadline` is in seconds."""
+    """What the command line asked to replay. `deadline` is in seconds; `lm` is `None` where no model is named."""
 
     entry: str
     program: str
     path: Path
     data: Path
     signature: str | None
-    lm: LM
+    lm: LM | None
     deadline: float
 
 
@@ -100,6 +100,11 @@ def replay(plan: ReplayPlan) -> tuple[str, bool]:
     with Filed(plan.path) as filed:
         entry = filed.find(plan.entry)
         module = open_program(plan.program, plan.signature)
+        if plan.lm is None and any(predictor.lm is None for predictor in module.predictors()):
+            msg = (
+                f"{plan.program!r} brings no model of its own: name the one that the service asks, --lm PROVIDER/MODEL"
+            )
+            raise LMConfigurationError(msg)
         inputs = _input_of(entry, plan.data)
         with Runtime(lm=plan.lm, deadline=plan.deadline, tenant=entry.tenant) as rt:
             outcome = rt.start(module, name=entry.program).safe_call(**inputs)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dspy_actors.cli.options import PATH, SECONDS, SIGNATURE_HELP, lm_of, lm_options, stoppable
+from dspy_actors.cli.options import PATH, SECONDS, SIGNATURE_HELP, named_lm_of, own_lm_options, stoppable
 
 _FILE = click.option(
     "--file", "path", type=PATH, required=True, help="The service's file: QuarantineSettings(path=...)."
@@ -74,17 +74,18 @@ def release(entries: tuple[str, ...], path: Path) -> int:
 @_FILE
 @click.option("--data", type=PATH, required=True, help="Rows, .jsonl or .csv, among them the input of ENTRY.")
 @click.option("--signature", help=SIGNATURE_HELP)
-@lm_options
+@own_lm_options
 @click.option("--deadline", type=SECONDS, default=600.0, show_default=True, help="Seconds the call may take.")
 def replay(entry: str, program: str, path: Path, data: Path, signature: str | None, **options: Any) -> int:
     """Run the input of ENTRY on PROGRAM, which is given as for `dspy-actors run`.
 
     An entry holds no input, only its hash: the row of --data that has the same one is run. A success releases it;
-    otherwise it stays, and the exit code is 1.
+    otherwise it stays, and the exit code is 1. Name with --lm the model that the service asks: what another one answers
+    says nothing of it.
     """
     from dspy_actors.cli import quarantine as command
 
-    lm = lm_of(options)
+    lm = named_lm_of(options)
     plan = command.ReplayPlan(entry, program, path, data, signature, lm, options["deadline"])
 
     def job(stopping: object) -> int:

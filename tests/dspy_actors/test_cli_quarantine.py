@@ -128,7 +128,7 @@ def test_a_replay_finds_its_row_and_releases_the_entry(
 ) -> None:
     """Rows have more columns than the program was given, and there are others."""
     data = write_rows(tmp_path / "rows.jsonl", [{"ticket": "another"}, {}, INPUTS])
-    assert replay(capsys, path, data) == (0, "released aa11 of triage: the call succeeded\n")
+    assert replay(capsys, path, data, "--lm", "embedded/knn") == (0, "released aa11 of triage: the call succeeded\n")
     assert held(path) == [SECOND]
 
 
@@ -147,9 +147,41 @@ def test_a_replay_that_fails_keeps_the_entry(path: Path, tmp_path: Path) -> None
     assert held(path) == [FIRST, SECOND]
 
 
+def test_a_replay_of_a_program_without_a_model_wants_one_named(
+    capsys: pytest.CaptureFixture[str], path: Path, tmp_path: Path
+) -> None:
+    """An answer of some other model would release what the service's own model still fails at."""
+    code, said = replay(capsys, path, write_rows(tmp_path / "rows.jsonl", [INPUTS]))
+    assert code == 2
+    assert "brings no model of its own: name the one that the service asks, --lm PROVIDER/MODEL" in said
+    assert held(path) == [FIRST, SECOND]
+
+
+def test_a_replay_of_a_program_with_a_model_of_its_own_wants_none_named(path: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", [INPUTS])
+    (tmp_path / "own_model.py").write_text(
+        f"from dspy_actors import LM, Predict\nprogram = Predict({PROGRAM!r}, lm=LM('embedded/knn'))\n"
+    )
+    ended = dspy_actors(
+        "quarantine", "replay", "aa11", "own_model:program", "--file", path, "--data", data, cwd=tmp_path
+    )
+    assert (ended.code, ended.out) == (0, "released aa11 of triage: the call succeeded\n")
+
+
+@pytest.mark.parametrize(
+    "option", [("--base-url", "http://127.0.0.1:9/v1"), ("--temperature", "0"), ("--max-tokens", "9")]
+)
+def test_a_replay_with_options_of_a_model_that_is_not_named_is_refused(
+    capsys: pytest.CaptureFixture[str], path: Path, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    code, said = replay(capsys, path, write_rows(tmp_path / "rows.jsonl", [INPUTS]), *option)
+    assert (code, said.splitlines()) == (2, [f"{option[0]} goes with --lm PROVIDER/MODEL, which is not given"])
+    assert held(path) == [FIRST, SECOND]
+
+
 def test_a_replay_without_its_row_is_refused(capsys: pytest.CaptureFixture[str], path: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.jsonl", [{"ticket": "another"}])
-    code, said = replay(capsys, path, data)
+    code, said = replay(capsys, path, data, "--lm", "embedded/knn")
     assert code == 2
     assert "no row is the input of entry aa11, which has the fields ticket" in said
     assert held(path) == [FIRST, SECOND]
