@@ -34,8 +34,11 @@ class DspyActorsError(Exception):
         return (_filled, (type(self), self.to_wire()))
 
     def fresh(self) -> DspyActorsError:
-        """A copy without traceback: each waiter of a shared failure raises its own."""
-        return _filled(type(self), self.to_wire())
+        """A copy with the notes and without traceback: each waiter of a shared failure raises its own."""
+        made = _filled(type(self), self.to_wire())
+        for note in getattr(self, "__notes__", ()):
+            made.add_note(note)
+        return made
 
     def to_wire(self) -> dict[str, object]:
         """The error as plain data: `kind`, `type`, `message` and its fields."""

@@ -88,7 +88,7 @@ class Flight(Generic[K, T]):
     def fail(self, error: BaseException) -> int:
         """Give everybody an error of their own: our errors are copied without traceback, others are shared."""
         replies = self._land()
-        return sum(reply.fail(error.fresh() if isinstance(error, DspyActorsError) else error) for reply in replies)
+        return sum(reply.fail(_own(error)) for reply in replies)
 
     def _land(self) -> list[Reply[T]]:
         with self._table.lock:
@@ -159,3 +159,11 @@ class _Leaving(Generic[K, T]):
 
 
 _ABSENT = object()
+
+
+def _own(error: BaseException) -> BaseException:
+    if not isinstance(error, DspyActorsError):
+        return error
+    made = error.fresh()
+    made.__cause__ = error.__cause__
+    return made

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from dspy_actors.errors import (
     AdapterParseError,
+    BudgetExceeded,
     LMInvalidRequestError,
     LMNotConfiguredError,
     LMUnsupportedFeatureError,
@@ -42,8 +43,8 @@ class Predict(Module):
     assign a new one, it is never changed in place.
 
     An answer that does not hold the outputs is asked for again, with what was wrong, as often as the runtime's
-    `parse_retries` says (once); then `AdapterParseError` is raised. A stream that has shown some of an
-    answer asks no second time.
+    `parse_retries` says (once) and the budgets allow; then `AdapterParseError` is raised. A stream that has shown
+    some of an answer asks no second time.
     """
 
     native: ClassVar[bool] = True
@@ -104,8 +105,9 @@ class Predict(Module):
             checkpoint(frame)
             try:
                 answer = await asked(lm, request, frame, voice)
-            except (LMInvalidRequestError, LMUnsupportedFeatureError) as error:
+            except (LMInvalidRequestError, LMUnsupportedFeatureError, BudgetExceeded) as error:
                 if unread is not None:  # the model cannot be asked a second time: the first answer is what is wrong
+                    unread.add_note(f"not asked again: {error.message}")
                     raise unread from error
                 raise
             try:

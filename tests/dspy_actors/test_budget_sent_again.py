@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import BudgetExceeded, LMServerError
+from dspy_actors.errors import (
+    AdapterParseError,
+    BudgetExceeded,
+    DspyActorsError,
+    LMAuthError,
+    LMServerError,
+    LMTransportError,
+)
 from dspy_actors.lm.budget import Amount, Budget, BudgetBook
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import Attempt
@@ -39,6 +46,14 @@ def spent(rt: Runtime) -> Any:
     return budgets["tenant (none)"]["requests"]
 
 
+def assert_refused(failed: DspyActorsError) -> None:
+    """What went before the refusal is told first; the budget's word is its cause and its note."""
+    refusal = failed.__cause__
+    assert isinstance(refusal, BudgetExceeded)
+    assert (refusal.scope, refusal.left) == ("tenant (none)", 0.0)
+    assert [note.partition(":")[2].strip() for note in failed.__notes__] == [refusal.message]
+
+
 @STREAMED
 @TRANSPORT
 def test_no_request_goes_out_again_over_the_budget_where_the_server_had_dropped_the_connection(
@@ -47,9 +62,10 @@ def test_no_request_goes_out_again_over_the_budget_where_the_server_had_dropped_
     stub.control(plan=[{"times": 1}, {"times": 1, "fault": "drop"}])
     with guarded(stub, transport=transport, budgets={"": Budget(requests=2)}) as rt:
         ask(rt, streamed)
-        with pytest.raises(BudgetExceeded) as refused:
+        with pytest.raises(LMTransportError, match="the connection broke before") as failed:
             ask(rt, streamed, "other")
-        assert (refused.value.scope, refused.value.left) == ("tenant (none)", 0.0)
+        assert failed.value.attempts == 1
+        assert_refused(failed.value)
         assert stub.stats()["requests"] == rt.numbers().sent == rt.usage().attempts == 2
         assert spent(rt) == {"bound": 2, "spent": 2, "reserved": 0}
 
@@ -60,8 +76,10 @@ def test_no_other_key_is_tried_over_the_budget(stub: StubServer, streamed: bool)
     keys = chain(["old-key"], repeat(KEY))
     model = LM("openai/m", base_url=stub.base_url, api_key=lambda: next(keys), num_retries=0, cache=False)
     with Runtime(model, deadline=PATIENCE, budgets={"": Budget(requests=1)}) as rt:
-        with pytest.raises(BudgetExceeded):
+        with pytest.raises(LMAuthError) as failed:
             ask(rt, streamed)
+        assert (failed.value.status, failed.value.attempts) == (401, 1)
+        assert_refused(failed.value)
         assert stub.stats()["requests"] == rt.usage().attempts == 1
         assert spent(rt) == {"bound": 1, "spent": 1, "reserved": 0}
         rt.set_budget(Budget(requests=2), tenant="")
@@ -72,8 +90,9 @@ def test_a_server_that_has_loaded_its_model_is_not_asked_again_over_the_budget(s
     stub.control(plan=[{"times": 1, "fault": LOADING}])
     model = LM("local/m", base_url=stub.base_url, num_retries=0)
     with Runtime(model, deadline=PATIENCE, budgets={"": Budget(requests=1)}) as rt:
-        with pytest.raises(BudgetExceeded):
+        with pytest.raises(LMServerError, match="Loading model") as failed:
             ask(rt, streamed=False)
+        assert_refused(failed.value)
         assert [seen["target"] for seen in stub.bodies()] == ["/v1/chat/completions", "/health"]
         assert spent(rt) == {"bound": 1, "spent": 1, "reserved": 0}
 
@@ -99,6 +118,25 @@ def test_the_second_try_of_a_provider_of_ones_own_is_asked_of_the_budget_and_boo
             qa()(question="blue")
         assert (len(provider.requests), rt.usage().attempts) == (3, 3)
         assert spent(rt) == {"bound": 3, "spent": 3, "reserved": 0}
+
+
+def test_an_answer_that_cannot_be_read_is_told_where_the_budget_has_no_room_for_another() -> None:
+    provider = ScriptedProvider(["no layout at all"])
+    with Runtime(LM("scripted/m"), open_provider=lambda config: provider, budgets={"": Budget(requests=1)}):
+        with pytest.raises(AdapterParseError) as failed:
+            qa()(question="blue")
+        assert failed.value.text == "no layout at all"
+        assert_refused(failed.value)
+
+
+def test_what_failed_before_is_told_to_who_waits_for_a_shared_answer_too(stub: StubServer) -> None:
+    stub.control(keys=[KEY])
+    keys = chain(["old-key"], repeat(KEY))
+    model = LM("openai/m", base_url=stub.base_url, api_key=lambda: next(keys), num_retries=0, cache=True)
+    with Runtime(model, deadline=PATIENCE, budgets={"": Budget(requests=1)}):
+        with pytest.raises(LMAuthError) as failed:
+            qa()(question="blue")
+        assert_refused(failed.value)
 
 
 def test_what_is_set_aside_for_a_request_beside_another_stays_when_one_is_sent_again() -> None:

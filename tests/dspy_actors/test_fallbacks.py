@@ -234,6 +234,8 @@ def test_a_budget_that_the_first_one_used_up_keeps_the_second_from_being_asked()
         with pytest.raises(BudgetExceeded) as caught:
             qa()(question="blue")
         assert isinstance(caught.value.__cause__, LMServerError)
+        assert caught.value.attempts == 1
+        assert caught.value.__notes__ == ["asked before it, in vain: a model (lm_server)"]
     assert models.asked() == {"a": 1, "b": 0}
 
 

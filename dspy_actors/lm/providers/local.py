@@ -124,13 +124,14 @@ class LocalProvider:
             except LMServerError as error:
                 if error.provider_code != NOT_READY:
                     raise
+                failed = error
                 self._servers.note(self.endpoint, "loading")
                 if not await self._wait_until_ready(loop.time(), until):
                     raise
             else:
                 self._servers.note(self.endpoint, "ready")
                 return answer
-            ask_again()
+            ask_again(failed)
             if attempt.on_ready is not None:
                 attempt.on_ready()
 

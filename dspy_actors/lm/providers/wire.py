@@ -93,7 +93,7 @@ class Wire:
             refusal = self.refusal(answer, data, model, key)
             if not await keys.refused(key, refusal) or tries <= 0:
                 raise refusal
-            ask_again()
+            ask_again(refusal)
 
     async def stream(self, dialect: Dialect, request: LMRequest, attempt: Attempt) -> WireStream:
         """Ask in `dialect` for an answer in pieces; returns when it has begun. Raises as `complete` does."""
@@ -113,7 +113,7 @@ class Wire:
             refusal = await self._refused(incoming, attempt, request.model, key)
             if not await self.keys.refused(key, refusal) or tries <= 0:
                 raise refusal
-            ask_again()
+            ask_again(refusal)
 
     async def get(self, url: str, deadline: float | None, model: str) -> HTTPResponse:
         """Fetch `url`, whatever the status of the answer. No key that is set aside is sent."""

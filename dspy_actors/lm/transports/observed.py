@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Protocol
 
+from dspy_actors.errors import LMError
+
 
 class Observer(Protocol):
     """Follows the requests of one attempt; called on the loop, in the task that sends them."""
@@ -48,8 +50,19 @@ def tell(status: int, headers: Mapping[str, str]) -> None:
         observer.heard(status, headers)
 
 
-def ask_again() -> None:
-    """May the request be sent once more? Called by whoever would, transport or provider; raises what forbids it."""
+def ask_again(failed: LMError | None = None) -> None:
+    """May the request be sent once more? Called by whoever would, transport or provider; raises what forbids it.
+
+    Where it is told how the request `failed` that was sent before, it raises that, with what forbids another as its
+    cause and its note: what the provider did says more than that it is not asked again.
+    """
     observer = _OBSERVERS.get(_NAME.get())
-    if observer is not None:
+    if observer is None:
+        return
+    try:
         observer.again()
+    except LMError as refusal:
+        if failed is None:
+            raise
+        failed.add_note(f"not sent again: {refusal.message}")
+        raise failed from refusal

@@ -154,10 +154,11 @@ class Trip:
     def attempt(self) -> None:
         """The request tries its luck on a connection; a second try is sent, and told, once more.
 
-        Where the first one was sent too, raises what the attempt's observer has against another.
+        Where the first one was sent too, and the attempt's observer has something against another, raises
+        `LMTransportError`: the first one has failed.
         """
         if self.sent:
-            ask_again()
+            ask_again(transport_error("the connection broke before an answer came", self.url, "cut"))
         self.fresh = False
         self.sent = False
         self.enter("connect")
