@@ -26,6 +26,11 @@ def redacted(text: str) -> str:
     return _RANDOM.sub("…", _PREFIXED.sub("…", _BEARER.sub(r"\1 …", text)))
 
 
+def may_blot(key: str) -> bool:
+    """Whether `key` is blotted out of errors: one of fewer than 8 characters is not, it would garble their words."""
+    return len(key) >= 8
+
+
 class Secret:
     """A key, shown as its last four characters at most.
 

@@ -253,6 +253,21 @@ def test_a_key_of_any_form_that_a_server_repeats_is_blotted_out(stub: StubServer
     assert "we do not know [key] here" in asyncio.run(once())
 
 
+def test_a_key_too_short_to_be_a_secret_garbles_no_error(stub: StubServer, name: str) -> None:
+    stub.control(fault="status=400,message=ask your company")
+
+    async def once() -> str:
+        provider = opened(name, stub.base_url, Secret("any"))
+        try:
+            with pytest.raises(LMError) as caught:
+                await provider.complete(REQUEST, Attempt("c.1"))
+        finally:
+            await provider.aclose()
+        return str(caught.value)
+
+    assert "ask your company" in asyncio.run(once())
+
+
 def test_the_environment_is_read_again_too(stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", OTHER)
     stub.control(keys=[KEY, OTHER])

@@ -23,6 +23,7 @@ from tests.server import streams
 REQUEST = LMRequest("m", (Message.of("user", "hi"),))
 ERROR = {"type": "error", "error": {"code": "x", "message": "m", "param": None}}
 CUT_CHAT = "the stream ended before the answer was whole: with [DONE], but no finish_reason for every choice"
+BARE_CHAT = "the stream ended before the answer was whole: without [DONE], and no finish_reason for every choice"
 CHAT, RESPONSES, MESSAGES = ChatCompletions(), Responses(), Messages()
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
@@ -207,6 +208,8 @@ def test_a_choice_that_has_not_ended_keeps_the_others_from_being_an_answer() -> 
     ]
     found, _, text = joined(CHAT, [f"data: {json.dumps({'choices': choices})}\n\ndata: [DONE]\n\n".encode()])
     assert (found, text) == ((LMStreamAssemblyError, CUT_CHAT), "a")
+    found, _, text = joined(CHAT, [f"data: {json.dumps({'choices': choices})}\n\n".encode()])
+    assert (found, text) == ((LMStreamAssemblyError, BARE_CHAT), "a")
 
 
 def read(dialect: Dialect, *events: dict[str, Any]) -> tuple[LMResponse | tuple[type, str], list[Piece], str]:

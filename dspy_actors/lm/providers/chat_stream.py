@@ -117,8 +117,8 @@ class ChatAssembler:
     def response(self, request_id: str | None) -> LMResponse:
         """See `Assembler.response`."""
         if not self.ended:
-            last = "with [DONE]" if self.done else "without [DONE]"
-            msg = f"the stream ended before the answer was whole: {last}, but no finish_reason for every choice"
+            last = "with [DONE], but" if self.done else "without [DONE], and"
+            msg = f"the stream ended before the answer was whole: {last} no finish_reason for every choice"
             raise LMStreamAssemblyError(msg)
         choices = [
             {"index": index, "message": _message(choice), "finish_reason": choice.finish}

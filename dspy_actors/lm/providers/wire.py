@@ -23,7 +23,7 @@ from dspy_actors.lm.providers.wire_stream import WireStream, request_id_of, whol
 from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, Incoming, Transport
 from dspy_actors.lm.transports.observed import ask_again
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse
-from dspy_actors.secret import Secret
+from dspy_actors.secret import Secret, may_blot
 
 _BIG = 1_000_000
 """Bytes of JSON above which it is read and written on a helper thread, not on the io loop."""
@@ -208,7 +208,9 @@ JSON_HEADERS: Mapping[str, str] = {
 
 
 def _blotted(answer: HTTPResponse, key: str) -> HTTPResponse:
-    """The answer without the key, wherever the server has written it."""
+    """The answer without the key, wherever the server has written it, where the key has at least 8 characters."""
+    if not may_blot(key):
+        return answer
     headers = {name: value.replace(key, "[key]") for name, value in answer.headers.items()}
     return HTTPResponse(answer.status, headers, answer.body.replace(key.encode(), b"[key]"))
 

@@ -14,7 +14,7 @@ from dspy_actors.lm.sse import Event, EventReader
 from dspy_actors.lm.transports.base import HTTPResponse, Incoming
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.pieces import Piece
-from dspy_actors.secret import Secret
+from dspy_actors.secret import Secret, may_blot
 
 MAX_ANSWER = 32 * 1024 * 1024
 """Characters that one streamed answer may have, and bytes of a body that turns out to be no stream."""
@@ -264,13 +264,13 @@ class WireStream:
         return pieces_of(self._response)
 
     async def _placed(self, error: LMError) -> LMError:
-        """The error with all that is known here, and without the key, which some servers repeat."""
+        """The error with all that is known here, and without a key (of at least 8 characters) that a server repeats."""
         if error.provider is None:
             arrived = None if isinstance(error, (LMTransportError, LMTimeoutError)) else self._incoming
             error = self._wire.placed(error, self._request.model, arrived)
         error.request_id = error.request_id or self._request_id or self._own_id
         error.partial = self.text if self._some else None
-        if self._key is not None and self._key.reveal() in error.message:
+        if self._key is not None and may_blot(self._key.reveal()) and self._key.reveal() in error.message:
             error.args = (error.message.replace(self._key.reveal(), "[key]"),)
         await self._refused(error)
         return error
