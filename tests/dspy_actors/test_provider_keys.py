@@ -422,3 +422,16 @@ def test_a_callable_that_gives_no_key_is_told_also_where_none_is_needed() -> Non
 
     with pytest.raises(LMNotConfiguredError, match="returned an empty string"):
         asyncio.run(current())
+
+
+def test_what_a_callable_raises_is_told_without_what_looks_like_a_key() -> None:
+    def fails() -> str:
+        raise OSError(f"the vault is sealed, it had {KEY}")
+
+    config = LMConfig("local", "m", None, fails, None)
+
+    async def current() -> Secret | None:
+        return await KeyRing(config, "http://here/v1", SetAside(), variable=None, required=False).current()
+
+    with pytest.raises(LMNotConfiguredError, match=r"raised OSError: the vault is sealed, it had …$"):
+        asyncio.run(current())

@@ -16,7 +16,7 @@ from dspy_actors.errors import LMConfigurationError, LMError, LMNotConfiguredErr
 from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.lm.providers.set_aside import SetAside, SetAsideKey
 from dspy_actors.lm.verdicts import key_effect
-from dspy_actors.secret import Secret
+from dspy_actors.secret import Secret, redacted
 
 
 class KeyRing:
@@ -155,6 +155,8 @@ async def _ask(source: KeySource, config: LMConfig) -> str:
         raise
     except Exception as error:  # the user's own code: whatever it raises means that there is no key
         msg = f"the api_key callable of {config.provider}/{config.model} raised {type(error).__name__}"
+        said = redacted(" ".join(str(error)[:1000].split()))[:200]
+        msg += f": {said}" if said else ""
     else:
         if isinstance(found, Secret):
             return found.reveal()
