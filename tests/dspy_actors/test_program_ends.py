@@ -201,18 +201,22 @@ def test_cancelling_a_submitted_call_gives_up_the_request(make: Any) -> None:
 @pytest.mark.parametrize("make", [qa, Ask, AskLater])
 def test_ctrl_c_gives_up_the_request_and_the_place(make: Any) -> None:
     gate = Gate()
+    raised = threading.Event()
 
     def interrupt() -> None:
         gate.wait_for()
         ident = threading.main_thread().ident
         assert ident is not None
         signal.pthread_kill(ident, signal.SIGINT)
+        while not raised.wait(PATIENCE):  # it came just before the thread began to wait, where CPython does not look
+            signal.pthread_kill(ident, signal.SIGINT)
 
     with runtime(gate) as rt:
         program = rt.start(make())
         interrupting = begin(interrupt)
         with pytest.raises(KeyboardInterrupt):
             program(question="blue")
+        raised.set()
         interrupting.get(PATIENCE)
         gate.wait_for_cancel()
         wait_until(lambda: program.metrics()["inflight"] == 0)
