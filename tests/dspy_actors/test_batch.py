@@ -218,7 +218,7 @@ def test_rows_that_were_read_before_the_source_broke_are_handed_on(ordered: bool
 
 
 def test_a_row_whose_time_was_over_before_it_began_is_late_and_no_fault_of_the_program() -> None:
-    with runtime() as rt:
+    with runtime(Gate()) as rt:  # it answers nobody: a moment is enough for one that does
         host = rt._running()
         over = map_rows(
             host,
