@@ -115,7 +115,7 @@ class LMClient:
         return reply
 
     def phase_of(self, reply: Reply[Any]) -> str | None:
-        """What the call behind `reply` waits for (see `Account.phase`); `None` for one that shares another's."""
+        """What the call behind `reply` waits for (see `Work.phase`); `None` for one that shares another's."""
         call = self._open.get(self._in_turn.asked_now(reply))
         return None if call is None else call.phase
 

@@ -1,4 +1,4 @@
-"""The aiohttp transport: one session, our own admission, aiohttp's connector as the store of connections.
+"""The aiohttp transport: our own admission, aiohttp's connector as the store of connections.
 
 About a third of httpx's CPU a request. The `[fast]` extra installs aiohttp.
 """
