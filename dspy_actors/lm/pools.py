@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from dspy_actors.lm.budget import BudgetBook
 from dspy_actors.lm.gatehouse import Gatehouse
 from dspy_actors.lm.pool_settings import PoolSettings
 from dspy_actors.lm.providers.base import KeySource, LMConfig, Provider
+from dspy_actors.lm.providers.opening import Opener
 from dspy_actors.lm.roster import Roster, Use, idle_longest
 from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.usage import LMCounters
@@ -64,6 +66,12 @@ class PoolPlan:
     def worker_plan(self, use: Use) -> WorkerPlan:
         """What a worker is started from."""
         return WorkerPlan(use, self.open_provider, self.counters, self.gatehouse, self.usage_log, self.streaming)
+
+    def load(self, config: LMConfig) -> None:
+        """Load what the worker for `config` needs, in this thread: on the io loop every call would stand still."""
+        if isinstance(self.open_provider, Opener):
+            with suppress(Exception):  # the worker's start will say it to those who wait for it
+                self.open_provider.load(config)
 
     def forget(self, ended: dict[Hashable, Use]) -> None:
         """These workers have ended for good: forget them, and give back what they held."""
@@ -145,6 +153,7 @@ class ProviderPool(NamedChildren):
         """The worker for `config`, once it stands."""
         reply: Reply[Ref[LMWorker]] = self.defer()
         plan, name = self.plan, worker_name(config)
+        plan.load(config)
         where = f" at {config.base_url}" if config.base_url else ""
         mark = _key_mark(name)
         child = f"{config.provider}/{config.model}{where}{mark}"

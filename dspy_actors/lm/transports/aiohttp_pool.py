@@ -24,7 +24,6 @@ from dspy_actors.lm.transports.base import (
     TransportSettings,
     pieces,
     proxy_from_environment,
-    tls_context,
     transport_error,
 )
 from dspy_actors.lm.transports.broken import Broken, check_head, untrusted
@@ -59,7 +58,7 @@ class AiohttpTransport(SlottedTransport):
         self._names = _Names()
         self._connector = _Connector(
             limit=0,
-            ssl=tls_context(base_url),
+            ssl=self._settings.trust.context(base_url),
             keepalive_timeout=self._settings.keepalive,
             resolver=aiohttp.ThreadedResolver(),
         )

@@ -6,18 +6,17 @@ have begun to answer, never follows a redirect (a key must not travel to another
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import ssl
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from dspy_actors.errors import LMConfigurationError, LMTransportError
+from dspy_actors.lm.transports.tls import Trust
 from dspy_actors.lm.transports.urls import fault_of
 
 OnSent: TypeAlias = Callable[[], None]
@@ -55,7 +54,8 @@ class TransportSettings:
     `first_byte` is long because a model that does not stream sends its first byte when the whole answer is written.
     `body` is the longest silence while the response arrives. The caller's deadline bounds all of them together.
     `trust_env` reads the proxy variables (`https_proxy`, `http_proxy`, `all_proxy`, `no_proxy`, in either case) once,
-    at creation. The proxy speaks HTTP; user and password may stand in its URL. Loopback hosts never use one.
+    at creation. The proxy speaks HTTP; user and password may stand in its URL. Loopback hosts never use one. `trust`
+    holds the CAs, for all transports of one loop that are given the same settings.
     """
 
     connections: int = 1000
@@ -66,6 +66,7 @@ class TransportSettings:
     keepalive: float = 30.0
     max_body: int = 32 * 1024 * 1024
     trust_env: bool = True
+    trust: Trust = field(default_factory=Trust, repr=False, compare=False)
 
 
 class Incoming(Protocol):
@@ -189,23 +190,6 @@ def proxy_from_environment(url: str, settings: TransportSettings) -> str | None:
         )
         raise LMConfigurationError(msg)
     return proxy
-
-
-def tls_context(base_url: str) -> ssl.SSLContext:
-    """The context that all connections of a transport share; reading the CAs takes tens of milliseconds.
-
-    The CAs are the system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name; where the system has none, as in
-    many slim images, those of `certifi`. For a plain `http` base URL the context holds none and would trust nobody.
-    """
-    if not base_url.lower().startswith("https:"):
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context = ssl.create_default_context()
-    known = ssl.get_default_verify_paths()
-    if not known.cafile and not (known.capath and any(os.scandir(known.capath))):
-        import certifi
-
-        context.load_verify_locations(certifi.where())
-    return context
 
 
 def keep_alive_options() -> list[tuple[int, int, int]]:

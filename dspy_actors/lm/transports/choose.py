@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal, TypeAlias
 
 from dspy_actors.errors import LMConfigurationError
@@ -11,46 +14,73 @@ from dspy_actors.lm.transports.base import Transport, TransportFactory, Transpor
 TransportName: TypeAlias = Literal["auto", "httpx", "aiohttp", "h11"]
 
 
-def choose(name: str = "auto") -> TransportFactory:
-    """The factory of the transport called `name`; loads neither client before the factory is called.
+_LATE = ("httpcore", "anyio._backends._asyncio")
+"""What httpx loads at its first connection, for 40 ms."""
+
+
+class Chosen:
+    """A `TransportFactory` whose client is loaded by the first call, or by `load` before that.
+
+    Loading takes up to half a second: whoever must not hold up the loop calls `load` in another thread first.
+    """
+
+    __slots__ = ("load",)
+
+    def __init__(self, load: Callable[[], TransportFactory]) -> None:
+        self.load = load
+        """Load the client, unless it is loaded; what makes its transports. Any thread."""
+
+    def __call__(self, base_url: str, settings: TransportSettings) -> Transport:
+        return self.load()(base_url, settings)
+
+
+def choose(name: str = "auto") -> Chosen:
+    """The factory of the transport called `name`; loads no client.
 
     Raises `LMConfigurationError` for an unknown name and for `aiohttp` where it is not installed.
     """
     if name == "auto":
-        return _aiohttp if _installed("aiohttp") else _httpx
+        return _AIOHTTP if _installed("aiohttp") else _HTTPX
     if name == "httpx":
-        return _httpx
+        return _HTTPX
     if name == "h11":
-        return _direct
+        return _DIRECT
     if name != "aiohttp":
         msg = f"transport {name!r} is not known; choose 'auto', 'httpx', 'aiohttp' or 'h11'"
         raise LMConfigurationError(msg)
     if not _installed("aiohttp"):
         msg = "the aiohttp transport is an extra: pip install 'dspy-actors[fast]'"
         raise LMConfigurationError(msg)
-    return _aiohttp
+    return _AIOHTTP
 
 
 def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _httpx(base_url: str, settings: TransportSettings) -> Transport:
+def _httpx() -> TransportFactory:
     from dspy_actors.lm.transports.httpx_slots import HttpxTransport
 
-    return HttpxTransport(base_url, settings)
+    for late in _LATE:
+        with suppress(ImportError):  # another version may name it otherwise, and loads it itself
+            importlib.import_module(late)
+    return HttpxTransport
 
 
-def _aiohttp(base_url: str, settings: TransportSettings) -> Transport:
+def _aiohttp() -> TransportFactory:
     from dspy_actors.lm.transports.aiohttp_pool import AiohttpTransport
 
-    return AiohttpTransport(base_url, settings)
+    return AiohttpTransport
 
 
-def _direct(base_url: str, settings: TransportSettings) -> Transport:
-    """The direct transport, or httpx where the environment names a proxy, which the direct one does not speak to."""
-    if proxy_from_environment(base_url, settings) is not None:
-        return _httpx(base_url, settings)
+def _direct() -> TransportFactory:
     from dspy_actors.lm.transports.h11_direct import DirectTransport
 
-    return DirectTransport(base_url, settings)
+    return lambda base_url, settings: (
+        DirectTransport(base_url, settings)
+        if proxy_from_environment(base_url, settings) is None
+        else _HTTPX(base_url, settings)  # the direct one speaks to no proxy
+    )
+
+
+_HTTPX, _AIOHTTP, _DIRECT = Chosen(_httpx), Chosen(_aiohttp), Chosen(_direct)

@@ -22,7 +22,6 @@ from dspy_actors.lm.transports.base import (
     Take,
     TransportSettings,
     pieces,
-    tls_context,
     transport_error,
 )
 from dspy_actors.lm.transports.broken import Broken, broken, check_head, untrusted
@@ -37,7 +36,7 @@ class DirectTransport(SlottedTransport):
     def __init__(self, base_url: str, settings: TransportSettings | None = None) -> None:
         super().__init__(base_url, settings)
         self._loop = asyncio.get_running_loop()
-        self._tls = tls_context(base_url)
+        self._tls = self._settings.trust.context(base_url)
         self._names = Names()
         self._idle: deque[Connection] = deque()
         self._busy: set[Connection] = set()

@@ -21,7 +21,6 @@ from dspy_actors.lm.transports.base import (
     TransportSettings,
     keep_alive_options,
     proxy_from_environment,
-    tls_context,
 )
 from dspy_actors.lm.transports.broken import Broken, check_head
 from dspy_actors.lm.transports.httpx_errors import is_dropped, mapped
@@ -44,7 +43,7 @@ class HttpxTransport(SlottedTransport):
         self._loop = asyncio.get_running_loop()
         proxy = proxy_from_environment(base_url, self._settings)
         self._proxy = None if proxy is None else httpx.Proxy(proxy)
-        self._tls = tls_context(base_url)
+        self._tls = self._settings.trust.context(base_url)
         self._socket_options = keep_alive_options()
         self._limits = httpx.Limits(
             max_connections=1, max_keepalive_connections=1, keepalive_expiry=self._settings.keepalive
