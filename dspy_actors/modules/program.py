@@ -147,12 +147,13 @@ class Program:
         refuse_on_loop(self.name, f"`await {self.name}.asafe_call(...)`")
         settings = self.in_force()
         try:
+            given = by_name(self.module, by_place, inputs)  # before the call is counted: `_run` counts its end
             frame = self._begin(settings, None)
         except Exception as error:
             return Outcome(call_id="", error=error, fault=fault_of(error))
         started, prediction, failure = self._host.clock.now(), None, None
         try:
-            prediction = self._run(by_name(self.module, by_place, inputs), settings, frame, safe=True)
+            prediction = self._run(given, settings, frame, safe=True)
         except Exception as error:
             failure = error
         return outcome_of(frame, self._host.clock.now() - started, prediction, failure)

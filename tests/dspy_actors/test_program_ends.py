@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from dspy_actors.errors import Busy, CallCancelled, DeadlineExceeded, ShuttingDown
+from dspy_actors.errors import Busy, CallCancelled, DeadlineExceeded, InputError, ShuttingDown
 from dspy_actors.example import Prediction
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.user_code import UserCode
@@ -283,6 +283,13 @@ def test_a_start_that_fails_on_a_loop_is_raised_by_the_first_call() -> None:
         rt.start(qa(), name="qa")
         with pytest.raises(AlreadyStarted):
             asyncio.run(main())
+
+
+def test_a_safe_call_whose_inputs_have_no_names_holds_up_no_end() -> None:
+    with runtime() as rt:
+        program: Any = rt.start(qa())
+        assert isinstance(program.safe_call("blue").error, InputError)
+        assert rt.drain(0.0)
 
 
 def test_a_coroutine_that_its_loop_did_not_come_to_before_the_end_is_told_so() -> None:
