@@ -11,12 +11,13 @@ import heapq
 import threading
 import time
 import weakref
-from _thread import LockType
+from _thread import LockType, allocate_lock
 from collections.abc import Callable
 from itertools import count
-from threading import Condition, Thread
+from threading import Thread
 from typing import Any, Protocol, runtime_checkable
 
+from supervisors import steps
 from supervisors.errors import check_seconds
 from supervisors.published_lock import PublishedLock
 
@@ -174,8 +175,10 @@ class SystemClock:
     def __init__(self, linger: float = LINGER) -> None:
         self._linger = linger
         self._timers = _Timers(time.monotonic)
-        self._awake = Condition()
-        self._due = float("inf")  # when the thread will look next; guarded by _awake
+        self._lock = PublishedLock()
+        self._bell = allocate_lock()  # the thread sleeps on it; a knock that comes before it does is kept
+        self._bell.acquire()
+        self._due = float("inf")  # when the thread will look next; guarded by _lock
         self._thread: Thread | None = None
         self._closed = False
 
@@ -191,10 +194,10 @@ class SystemClock:
         return lock.acquire(True, seconds if 0.0 <= seconds < LONGEST else LONGEST if seconds > 0 else 0.0)
 
     def close(self) -> None:
-        with self._awake:
+        with self._lock:
             self._closed = True
             self._timers.clear()
-            self._awake.notify()
+            self._knock()
             thread = self._thread
         if thread is not None:
             thread.join(5.0)
@@ -204,7 +207,7 @@ class SystemClock:
         return len(self._timers)
 
     def _wake(self, when: float) -> None:
-        with self._awake:
+        with self._lock:
             if self._closed:
                 return
             if self._thread is None:
@@ -212,7 +215,12 @@ class SystemClock:
                 self._thread.start()
             elif when < self._due:
                 self._due = when
-                self._awake.notify()
+                self._knock()
+
+    def _knock(self) -> None:
+        """Under the lock. Also in the clock's own thread, where the collector ends a dropped call that sets a timer."""
+        if self._bell.locked():
+            self._bell.release()
 
     def _run(self) -> None:
         was_knocked = True
@@ -220,19 +228,20 @@ class SystemClock:
             while (fn := self._timers.pop_due(time.monotonic())) is not None:
                 _call(fn)
                 del fn
-            with self._awake:
+            with self._lock:
                 if self._closed:
                     return
                 # Publish a horizon that makes every push knock, then look at the heap: one of the two sees the other.
                 self._due = float("inf")
                 first, now = self._timers.first(), time.monotonic()
-                if first is None and not was_knocked:
-                    self._awake.wait()
-                    was_knocked = True
-                    continue
-                # Knocked for a timer that is taken back already: one that is due later than this need not knock.
-                self._due = first if first is not None else now + self._linger
-                was_knocked = self._awake.wait(min(LONGEST, max(0.0, self._due - now)))
+                seconds = -1.0  # for ever
+                if first is not None or was_knocked:
+                    # Knocked for a timer that is taken back already: one that is due later than this need not knock.
+                    self._due = first if first is not None else now + self._linger
+                    seconds = min(LONGEST, max(0.0, self._due - now))
+            if steps.hook is not None:
+                steps.hook("clock:sleeping", self)
+            was_knocked = self._bell.acquire(True, seconds)
 
 
 def _call(fn: Callable[[], object]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from supervisors import steps
 from supervisors.clock import ManualClock, SystemClock
 from supervisors.errors import SpecError
 
@@ -154,6 +155,26 @@ def test_timeouts_that_are_taken_back_knock_once_in_a_while(real: SystemClock) -
     for _ in range(100):
         real.call_at(real.now() + 30.0, looked.set).cancel()
     assert real._due == horizon
+
+
+@pytest.mark.parametrize("naps", [1, 2])
+def test_a_timer_that_the_clocks_own_thread_sets_as_it_goes_to_sleep_runs(naps: int) -> None:
+    """As the collector makes it do. At first it looks again by itself; then it has no reason to."""
+    clock, ran = SystemClock(linger=0.001), threading.Event()
+    seen: list[object] = []
+
+    def sleeping(step: str, about: object) -> None:
+        if step == "clock:sleeping" and about is clock:
+            seen.append(about)
+            if len(seen) == naps:
+                clock.call_at(clock.now() + 0.01, ran.set)
+
+    with steps.installed(sleeping):
+        clock.call_at(clock.now(), lambda: None)
+        try:
+            assert ran.wait(5)
+        finally:
+            clock.close()
 
 
 def test_an_idle_clock_has_no_thread() -> None:
