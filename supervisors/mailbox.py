@@ -177,9 +177,12 @@ class Mailbox:
     def lane(self) -> deque[Any]:
         """The queue of what overtakes, made on demand."""
         if self.sysq is None:
+            made: deque[Any] = (
+                deque()
+            )  # not under the lock: the collector comes where objects are made, and may take it
             with _FINISH:
                 if self.sysq is None:
-                    self.sysq = deque()
+                    self.sysq = made
         return self.sysq
 
     def kick(self) -> None:

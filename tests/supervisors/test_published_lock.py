@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from supervisors.clock import ManualClock
+from supervisors.exits import Killed, Shutdown
+from supervisors.kernel import Kernel
+from tests.supervisors.actors import spawn
 
 
 class Meddling(float):
@@ -83,3 +87,28 @@ def test_a_timer_set_while_dead_ones_are_swept_out_is_called(collector: None, al
 def test_timers_may_be_kept_in_a_set() -> None:
     clock = ManualClock()
     assert len({clock.call_at(1.0, list), clock.call_at(1.0, list)}) == 2
+
+
+@pytest.mark.parametrize("allocation", range(8))
+def test_the_collector_may_end_an_actor_while_another_is_told_to_end(
+    collector: None, kernel: Kernel, allocation: int
+) -> None:
+    """It comes at this allocation of the request to exit."""
+    dropped, told, enough = spawn(kernel), spawn(kernel), Shutdown("enough")
+    downs = dropped.down(), told.down()
+
+    def tell() -> None:
+        gc.disable()
+        gc.collect()
+        Dropped(lambda: dropped.mailbox.fence())
+        gc.set_threshold(allocation + 1)
+        gc.enable()
+        told.mailbox.request_exit(enough)
+        gc.disable()
+        gc.collect()
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    teller.join(5)
+    assert not teller.is_alive()
+    assert [down.get(5) for down in downs] == [Killed(), enough]
