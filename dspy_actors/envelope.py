@@ -126,10 +126,11 @@ class Scope:
 
     def leave(self, reply: Cancellable) -> None:
         """The wait is over."""
+        later = self._later  # one look: who cancels, on another thread, takes it away
         if self._wait is reply:
             self._wait = None
-        elif self._later is not None:
-            self._later.pop(reply, None)
+        elif later is not None:
+            later.pop(reply, None)
 
     def waiting(self) -> tuple[Cancellable, ...]:
         """What the call waits for now, in order."""

@@ -110,6 +110,36 @@ def test_a_cancel_in_the_middle_of_entering_a_scope_is_heard() -> None:
     assert late.cancelled
 
 
+class Torn(Scope):
+    """A scope that is cancelled between any two looks at what it waits for."""
+
+    __slots__ = ("looks",)
+    looks: int
+
+    @property
+    def _later(self) -> Any:
+        self.looks += 1
+        if self.looks == 2:
+            Scope.cancel(self)
+        return Scope._later.__get__(self)  # type: ignore[attr-defined]
+
+    @_later.setter
+    def _later(self, value: Any) -> None:
+        Scope._later.__set__(self, value)  # type: ignore[attr-defined]
+
+
+def test_a_wait_that_is_over_as_its_scope_is_cancelled_leaves_it_all_the_same() -> None:
+    scope = Torn()
+    first, second = Reply[None](), Reply[None]()
+    scope.looks = 9
+    scope.enter(first)
+    scope.enter(second)
+    scope.looks = 0
+    scope.leave(second)
+    scope.cancel()
+    assert scope.waiting() == ()
+
+
 def test_nobody_in_the_line_is_passed_over_by_a_settlement_in_the_middle_of_another() -> None:
     line = Line("m", RateLimiter(LimiterSettings(max_in_flight=2), 0.0), ManualClock())
     first, second = line.enter(Need()), line.enter(Need())
