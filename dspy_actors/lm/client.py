@@ -208,14 +208,14 @@ class LMClient:
     def _tie(self, call: LMCall, flow: Flow) -> None:
         """Give the call up when its reader leaves, when its deadline passes, or when the actor dies that opened it."""
         flow.channel.on_close(call.give_up)
-        deadline = call.envelope.deadline
-        if deadline is not None:
-            call.after += (_Timed(self._clock.call_at(deadline, lambda: self._too_late(call, flow))),)
         owner = CURRENT.get()
         if owner is not None:
             call.after += (_Watched(owner, flow),)
             if not owner.watch(flow, lambda _: flow.cancel()):
                 flow.cancel()
+        deadline = call.envelope.deadline
+        if deadline is not None:  # last: where it has passed the call ends here, and everybody in `after` hears of it
+            call.after += (_Timed(self._clock.call_at(deadline, lambda: self._too_late(call, flow))),)
 
     def _too_late(self, call: LMCall, flow: Flow) -> None:
         phase = call.phase

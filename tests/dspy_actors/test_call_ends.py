@@ -7,16 +7,19 @@ from typing import Any
 import pytest
 
 from dspy_actors.envelope import Envelope
-from dspy_actors.errors import LMServerError
+from dspy_actors.errors import DeadlineExceeded, LMServerError
 from dspy_actors.lm.client import LMClient
 from dspy_actors.lm.guards import LMCall
 from dspy_actors.lm.in_turn import InTurn
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.reach import WorkerFinder
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest, Message
+from supervisors.actor import Actor
 from supervisors.clock import ManualClock
+from supervisors.kernel import Kernel
 from supervisors.reply import Reply
 from supervisors.telemetry import Telemetry
 
@@ -68,3 +71,24 @@ def test_a_guard_that_raises_at_the_end_of_a_call_keeps_nobody_from_hearing_of_i
         client.submit(LM("scripted/m"), LMRequest("m", (Message.of("user", "hello"),)), Envelope("c"))
     assert heard == [DOWN, DOWN]
     assert replies[0].exception() is DOWN
+
+
+class Opener(Actor):
+    """Opens streams, and lives on."""
+
+    def open(self, client: LMClient, until: float) -> LMStream:
+        request = LMRequest("m", (Message.of("user", "hello"),))
+        return client.stream(LM("scripted/m"), request, Envelope("c", deadline=until))
+
+
+def test_an_actor_does_not_keep_a_stream_whose_time_is_over_as_it_is_opened() -> None:
+    kernel, counters, clock = Kernel(), LMCounters(), ManualClock(5.0)
+    try:
+        client = LMClient(NoWorkers(), (), InTurn(counters, Telemetry()), counters, clock)
+        ref = kernel.spawn(Opener)
+        stream = ref.call(Opener.open, client, 5.0)
+        with pytest.raises(DeadlineExceeded):
+            stream.take().get()
+        assert not ref.mailbox.watchers
+    finally:
+        kernel.close()
