@@ -130,13 +130,15 @@ class Gates:
             passing.need, priority=priority, tenant=passing.tenant, deadline=passing.deadline, until=passing.until
         )
         passing.until = None  # the line has it; kept here, the call and its attempt would keep each other
-        self._open[passing] = None
+        if isinstance(found, Reply):
+            passing.turn = found
+        else:
+            passing.reservation = found
+        self._open[passing] = None  # from here on with all that it has: `abandon` comes from another thread
         try:
-            if isinstance(found, Reply):
-                await self._wait(found, passing, priority)
+            if passing.turn is not None:
+                await self._wait(passing.turn, passing, priority)
                 now = self._clock.now()
-            else:
-                passing.reservation = found
             for breaker in self.breakers:
                 passing.permits.append(breaker.free or breaker.permit(now, passing.deadline))
         except BaseException:
@@ -218,7 +220,6 @@ class Gates:
 
     async def _wait(self, turn: Reply[Reservation], passing: Passing, priority: Priority) -> None:
         """Wait for a place in the line to come up, which it took as one of the class `priority`."""
-        passing.turn = turn
         if passing.priority != priority:
             self.line.hurry(turn, passing.priority)
         began = self._clock.now()

@@ -257,6 +257,56 @@ def test_those_who_waited_for_a_dead_worker_take_nothing_from_its_successor() ->
     loop.close()
 
 
+class Torn(Passing):
+    """An attempt whose worker is given up, on another thread, as it gets room or a place in the line."""
+
+    __slots__ = ("gates",)
+    gates: Gates | None
+
+    @property
+    def reservation(self) -> Reservation | None:
+        return Passing.reservation.__get__(self)  # type: ignore[attr-defined, no-any-return]
+
+    @reservation.setter
+    def reservation(self, found: Reservation | None) -> None:
+        self._give_up(found)
+        Passing.reservation.__set__(self, found)  # type: ignore[attr-defined]
+
+    @property
+    def turn(self) -> Reply[Reservation] | None:
+        return Passing.turn.__get__(self)  # type: ignore[attr-defined, no-any-return]
+
+    @turn.setter
+    def turn(self, found: Reply[Reservation] | None) -> None:
+        self._give_up(found)
+        Passing.turn.__set__(self, found)  # type: ignore[attr-defined]
+
+    def _give_up(self, found: object) -> None:
+        if found is not None and self.gates is not None:
+            gates, self.gates = self.gates, None
+            gates.abandon()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_attempt_whose_worker_is_given_up_as_it_gets_room_keeps_none(waits: bool) -> None:
+    async def main() -> None:
+        other = house.gates.line.enter(Need()) if waits else None
+        torn = Torn.__new__(Torn)
+        torn.gates = None
+        torn.__init__(REQUEST, Need(), "interactive", "", None, None, 0.0)  # type: ignore[misc]
+        torn.gates = house.gates
+        entering = asyncio.create_task(house.gates.enter(torn))
+        await asyncio.sleep(0)
+        if isinstance(other, Reservation):
+            house.gates.line.settle(other, Ending(answered=True))
+        await asyncio.wait((entering,))
+        house.gates.leave(torn, ANSWER, None)
+
+    house = House(limiter=LimiterSettings(max_in_flight=1))
+    run(main())
+    assert (house.limits["in_flight"], house.limits["waiting"]) == (0, 0)
+
+
 def test_an_attempt_is_settled_once() -> None:
     house = House(limiter=LimiterSettings(requests_per_minute=60))
     made = house.passing()
