@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, TypeAlias
 
 from dspy_actors.messages import Usage
+from dspy_actors.quick_init import quick_init
 
 _SLOTS = frozenset({"_store", "_input_keys", "_call", "_completions"})
 _set = object.__setattr__
@@ -45,11 +46,8 @@ class Example:
     def __getattr__(self, name: str) -> Any:
         if name in _SLOTS:  # an object whose __init__ did not run
             raise AttributeError(name)
-        if not name.startswith("__"):
-            try:
-                return self._store[name]
-            except KeyError:
-                pass
+        if name in self._store and not name.startswith("__"):
+            return self._store[name]
         msg = f"{type(self).__name__} has no field {name!r}; it has {', '.join(self._shown()) or 'none'}"
         raise AttributeError(msg)
 
@@ -158,6 +156,7 @@ class Example:
         return {name: _plain(value) for name, value in self._store.items()}
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class CallRecord:
     """What a call was: tokens, cost in US dollars, HTTP attempts, and which model and parameters answered."""

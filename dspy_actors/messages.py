@@ -11,10 +11,12 @@ from json import loads
 from typing import Literal, TypeAlias
 
 from dspy_actors.errors import AdapterParseError
+from dspy_actors.quick_init import quick_init
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class TextPart:
     """A piece of text."""
@@ -68,6 +70,7 @@ class ToolResult:
 TurnPart: TypeAlias = Part | ToolCall | ToolResult
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation. Tool calls stand in assistant turns, their results in `tool` turns."""
@@ -97,6 +100,7 @@ ResponseFormat: TypeAlias = Literal["json_object", "json_schema"]
 """What an answer can be held to: some JSON object, or one that fits a schema. OpenAI's words."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class LMRequest:
     """One question to one model, whole: whatever can change the answer is in here.
@@ -113,6 +117,7 @@ class LMRequest:
     sample: int = 0
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one answer, as the provider counted them; `estimated` when it did not and we did."""
@@ -138,6 +143,7 @@ class Usage:
         )
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class LMResponse:
     """The answers to one request: a text for each of the `n` choices asked for.

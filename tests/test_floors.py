@@ -25,7 +25,10 @@ ROOMS = {
         "sys tree system leaks testing stages ports pytest_plugin",
     ],
     "dspy_actors": [
-        "error_root errors messages pieces channel stream_reader secret arguments sqlite_file example envelope",
+        (
+            "error_root errors quick_init messages pieces channel stream_reader secret arguments sqlite_file "
+            "example envelope"
+        ),
         "types signature adapters state",
         "cache quarantine lm",
         "runner modules evaluation batch",

@@ -13,10 +13,12 @@ from typing import Any, Literal, TypeAlias
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Example, Prediction
 from dspy_actors.modules.outcome import Outcome, kind_of
+from dspy_actors.quick_init import quick_init
 
 Verdict: TypeAlias = Literal["scored", "failed", "unscored"]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Scored:
     """One example's end.

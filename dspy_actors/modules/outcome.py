@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
 from dspy_actors.messages import Usage
+from dspy_actors.quick_init import quick_init
 from dspy_actors.runner import Frame, fault_of
 from supervisors.errors import fresh
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A prediction or an error, and what it took.
