@@ -94,11 +94,20 @@ class Pool:
         if worker is None:  # it runs in its caller's place
             return
         with self._lock:
-            if worker not in self._workers or worker.abandoned or cell.host is not worker:
+            if worker not in self._workers or worker.abandoned:
                 return
             worker.abandoned = True
             self._blocked += 1
+            if cell.host is not worker:  # then look: it has come back, perhaps without having seen that
+                self._regain(worker)
+                return
         self._make_up()
+
+    def _regain(self, worker: _Worker) -> None:
+        """Under the lock: its thread is out of the fenced actor, and runs others."""
+        if worker.abandoned:
+            worker.abandoned = False
+            self._blocked -= 1
 
     def stop(self, timeout: float) -> bool:
         with self._lock:
@@ -219,8 +228,7 @@ class Pool:
             self._finished += 1
             if worker.abandoned:
                 with self._lock:
-                    worker.abandoned = False
-                    self._blocked -= 1
+                    self._regain(worker)
                     if self._stopped:  # `stop` left no word for it in the queue: it must not take another's
                         return
 

@@ -106,6 +106,46 @@ def test_a_zombie_does_not_cost_the_pool_a_thread(kernel: Kernel) -> None:
     _until(lambda: pool._blocked == 0)
 
 
+class Back:
+    """What a pool runs, once. Its thread comes back in the look, of this number, of who gives that thread up."""
+
+    def __init__(self, look: int) -> None:
+        self.began, self.go, self.looks, self.look = threading.Event(), threading.Event(), 0, look
+        self.sched = False
+        self.pool = Pool("back", 1)
+        self._host: Any = None
+
+    def activate(self, budget: int, host: Any) -> bool:
+        self._host = host
+        self.began.set()
+        self.go.wait(10)
+        self._host = None
+        return False
+
+    @property
+    def host(self) -> Any:
+        host, self.looks = self._host, self.looks + 1
+        if self.looks == self.look:
+            self.go.set()
+            _until(lambda: self.pool._finished == 1 and (self.pool._idle or host.abandoned))
+        return host
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_a_thread_that_comes_back_as_it_is_given_up_is_one_of_the_pools_again(look: int) -> None:
+    back: Any = Back(look)
+    pool = back.pool
+    pool.submit(back)
+    assert back.began.wait(5)
+    pool.abandon(back)
+    _until(lambda: pool._idle)
+    try:
+        assert pool._blocked == 0
+    finally:
+        pool.stop(5.0)
+    _until(lambda: pool.threads() == 0)
+
+
 def test_an_actor_that_writes_to_itself_for_ever_lets_others_live(kernel: Kernel) -> None:
     class Busy(Counter):
         def again(self) -> None:
