@@ -80,9 +80,9 @@ def open_stream(
     reply.add_done_callback(lambda settled: _end(channel, settled))
     owner = CURRENT.get()
     if owner is not None:
-        reply.add_done_callback(lambda _: owner.unwatch(channel))
         if not owner.watch(channel, lambda _: channel.close()):
             channel.close()
+        reply.add_done_callback(lambda _: owner.unwatch(channel))  # at once where the call is over
     return ProgramStream(channel, reply, runner)
 
 

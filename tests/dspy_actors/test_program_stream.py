@@ -30,7 +30,7 @@ from dspy_actors.messages import LMRequest
 from dspy_actors.modules.chain_of_thought import ChainOfThought
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.predict import Predict
-from dspy_actors.modules.program_stream import BUFFER, ProgramStream
+from dspy_actors.modules.program_stream import BUFFER, ProgramStream, open_stream
 from dspy_actors.modules.selection import Selection
 from dspy_actors.modules.sink import Sink
 from dspy_actors.modules.stream_response import Shown, StreamResponse
@@ -534,6 +534,35 @@ def test_a_stream_ends_with_the_actor_that_opened_it() -> None:
 
         assert tap.closed.wait(PATIENCE)
         wait_until(lambda: stream.over, PATIENCE)
+
+
+class Over:
+    """A runner whose loop has run a call to its end before anybody looks."""
+
+    def run_on_loop(self, body: Any) -> Reply[Prediction]:
+        body.close()
+        reply: Reply[Prediction] = Reply()
+        reply.set(Prediction(answer="at once"))
+        return reply
+
+
+class OpensLate(Actor):
+    """Opens a stream whose call is over by then."""
+
+    def open(self) -> ProgramStream:
+        async def call(sink: Any) -> Prediction:
+            raise AssertionError("it is over")
+
+        runner: Any = Over()
+        return open_stream(runner, call, Selection(None), None)
+
+
+def test_an_actor_does_not_keep_a_stream_that_is_over_as_it_is_opened() -> None:
+    with Runtime() as rt:
+        owner = rt.system.spawn(OpensLate)
+        stream = owner.call(OpensLate.open)
+        assert stream.over
+        assert not owner.mailbox.watchers
 
 
 def test_a_call_within_a_call_ends_with_it() -> None:
