@@ -28,6 +28,7 @@ from dspy_actors.cache.tiers import AnswerCache
 from dspy_actors.envelope import Envelope
 from dspy_actors.lm.breaker import Breaker, Verdict
 from dspy_actors.lm.budget import Budget, BudgetBook
+from dspy_actors.lm.estimate import prompt_tokens
 from dspy_actors.lm.gatehouse import Gatehouse
 from dspy_actors.lm.gates import Gates, Passing
 from dspy_actors.lm.guarding import Guarding
@@ -171,8 +172,8 @@ def _attempt(gates: Gates, request: LMRequest) -> None:
 
 
 def _enter(gates: Gates, request: LMRequest) -> Passing:
-    need, now = gates.estimator.need(request), CLOCK.now()
-    passing = Passing(request, need, "interactive", "", now + 600.0, None, now)
+    prompt, now = prompt_tokens(request), CLOCK.now()
+    passing = Passing(prompt, gates.estimator.need(request, prompt), "interactive", "", now + 600.0, None, now)
     _through(gates.enter(passing))
     return passing
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from functools import partial
 from random import Random
 from typing import Any
 
+from dspy_actors.envelope import Priority
 from dspy_actors.errors import BudgetExceeded, DeadlineExceeded, DspyActorsError, LMError
+from dspy_actors.lm.estimate import prompt_tokens
 from dspy_actors.lm.exchange import Exchange
 from dspy_actors.lm.gates import Gates, Passing
 from dspy_actors.lm.hedge import Hedge
@@ -22,9 +23,6 @@ from dspy_actors.lm.work import Answer, Work
 from dspy_actors.messages import LMResponse, Usage
 from supervisors.clock import Clock
 from supervisors.reply import Reply
-
-_OPEN = ("open",)
-_OPEN_STREAM = ("open", "open_streams")
 
 
 class Tries:
@@ -62,9 +60,8 @@ class Attempts:
 
         That is the `LMError` of the last attempt, a refusal, or `DeadlineExceeded`. The call counts as open meanwhile.
         """
-        counts = _OPEN if exchange.whole else _OPEN_STREAM
-        for name in counts:
-            self.counters.add(name)
+        counters, stream = self.counters, not exchange.whole
+        counters.begin(stream=stream)
         tries = Tries()
         last: LMError | None = None
         try:
@@ -84,14 +81,14 @@ class Attempts:
                         raise
                 await self._back_off(work, tries.sent - tries.hedges, last)
         except DspyActorsError as error:
-            self.counters.add("failures")
+            counters.end(stream=stream, failed=True)
             reply.fail(error)
+        except BaseException:
+            counters.end(stream=stream)
+            raise
         else:
-            self.counters.add_usage(response.usage)
+            counters.end(response.usage, stream=stream)
             reply.set(Answer(response, attempts=tries.sent))
-        finally:
-            for name in counts:
-                self.counters.add(name, -1)
 
     def _maybe_hedged(
         self, work: Work, exchange: Exchange, tries: Tries, passing: _Request, hedge: Hedge
@@ -125,9 +122,8 @@ class Attempts:
 
     async def _beside(self, work: Work, exchange: Exchange, tries: Tries) -> LMResponse:
         """The second request: it waits at the gates in its call's name and class, as the first one did."""
-        passing = self._request(work)
-        await self.gates.enter(passing)
-        work.hurried = None
+        passing = _Request(self, work)
+        await self._through(work, passing)
         if tries.answered:  # the room that this one waited for is what the answer left: it is too late
             self.gates.leave(passing, None, None)
             raise asyncio.CancelledError
@@ -136,19 +132,24 @@ class Attempts:
         self.gates.note_hedge(self._name, work.envelope.call_id)
         return await self._once(work, exchange, tries, passing)
 
-    def _request(self, work: Work) -> _Request:
-        """A request that is to wait at the gates; while it does, it becomes as urgent as its call."""
-        passing = _Request(self, work)
-        work.hurried = partial(self.gates.hurry, passing)
+    async def _through(self, work: Work, passing: _Request) -> None:
+        """Through the gates; while it waits there, it becomes as urgent as its call."""
+        waits = self.gates.enter_at_once(passing)
+        if waits is None:
+            return
+        work.hurried = passing.hurry
         passing.priority = work.priority  # then look: it may have become more urgent meanwhile
-        return passing
+        try:
+            await waits
+        finally:
+            work.hurried = None
 
     async def _enter(self, work: Work, sent: int, last: LMError | None) -> _Request:
         """Through the gates; an attempt that they refuse ends the call with what the one before it met, if any."""
         work.phase = "limiter"
-        passing = self._request(work)
+        passing = _Request(self, work)
         try:
-            await self.gates.enter(passing)
+            await self._through(work, passing)
         except LMError as refusal:
             if last is not None:  # what the provider did says more than that it is not asked again
                 last.retry_after = refusal.retry_after if last.retry_after is None else last.retry_after
@@ -156,7 +157,6 @@ class Attempts:
             config = self._config
             refusal.provider, refusal.model, refusal.attempts = config.provider, config.model, sent
             raise
-        work.hurried = None  # it waits for nobody here any more
         return passing
 
     async def _back_off(self, work: Work, number: int, error: LMError) -> None:
@@ -216,7 +216,8 @@ class Attempts:
         """Record a request that was sent, and charge the call for it, whatever came of it."""
         envelope, log, name = work.envelope, self._log, self._name
         cost = log.cost(usage, name)
-        work.charge(0 if usage is None else usage.total_tokens, cost)
+        if work.hold is not None:
+            work.charge(0 if usage is None else usage.total_tokens, cost)
         log.add(
             UsageRecord(
                 call_id=envelope.call_id,
@@ -266,16 +267,16 @@ class _Request(Passing):
     __slots__ = ("_attempts", "_work", "booked", "number")
 
     def __init__(self, attempts: Attempts, work: Work) -> None:
-        envelope = work.envelope
+        envelope, request = work.envelope, work.request
+        prompt = prompt_tokens(request)
         super().__init__(
-            work.request,
-            attempts.gates.estimator.need(work.request),
+            prompt,
+            attempts.gates.estimator.need(request, prompt),
             work.priority,
             envelope.tenant,
             work.until(),
             work.lm.timeout,
             attempts.clock.now(),
-            work.until,
         )
         self._attempts = attempts
         self._work: Work | None = work
@@ -290,6 +291,15 @@ class _Request(Passing):
         attempts = self._attempts
         attempts.gates.sent(self)
         attempts.counters.add("sent")
+
+    def until(self) -> float | None:
+        """See `Passing.until`."""
+        work = self._work
+        return self.deadline if work is None else work.until()
+
+    def hurry(self, priority: Priority) -> None:
+        """Its call has become more urgent. Any thread."""
+        self._attempts.gates.hurry(self, priority)
 
     def heard(self, status: int, headers: Mapping[str, str]) -> None:
         """See `Observer.heard`."""

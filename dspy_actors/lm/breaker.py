@@ -178,18 +178,18 @@ class Breaker:
             if verdict in _ANSWERS:
                 self._answered = now
             if permit.generation == self.generation:
+                if verdict is SUCCESS and not permit.probe:  # most
+                    self._window.add(now)
+                    self._failures_in_row = 0
+                    return
                 if failure is not None and verdict is not SUCCESS:
                     self._last_failure = failure
                 if permit.probe:
                     self._probed(permit, verdict, now)
-                elif verdict is SUCCESS:
-                    self._window.add(now)
-                    self._failures_in_row = 0
                 elif verdict is not NOTHING:
                     self._count(verdict, now)
-            changes: Sequence[tuple[State, State]] = self._take_changes() if self._changes else ()
-        if changes:
-            self._tell(changes)
+            changes = self._take_changes()
+        self._tell(changes)
 
     def force_open(self) -> None:
         """Refuse every call until `reset`."""

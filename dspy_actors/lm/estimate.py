@@ -56,14 +56,17 @@ class Estimator:
         self._ratio = 1.0  # tokens counted over tokens estimated
         self._answer = float(ANSWER_TOKENS)
 
-    def need(self, request: LMRequest) -> Need:
-        """The tokens to reserve for `request`, as providers do: its prompt, and the longest answer it asks for."""
-        return Need(int(prompt_tokens(request) * self._ratio) + 1, answer_tokens(request, int(self._answer)))
+    def need(self, request: LMRequest, prompt: int) -> Need:
+        """The tokens to reserve for `request`, as providers do: its prompt, and the longest answer it asks for.
 
-    def learn(self, request: LMRequest, usage: Usage) -> None:
-        """An answer to `request` took `usage`."""
-        if usage.estimated or usage.prompt_tokens <= 0:
+        `prompt` is what `prompt_tokens` makes of it.
+        """
+        return Need(int(prompt * self._ratio) + 1, answer_tokens(request, int(self._answer)))
+
+    def learn(self, prompt: int, usage: Usage) -> None:
+        """An answer took `usage`; `prompt` is what `prompt_tokens` had made of its request."""
+        told = usage.prompt_tokens / prompt
+        if usage.estimated or told <= 0:
             return
-        told = usage.prompt_tokens / prompt_tokens(request)
         self._ratio += WEIGHT * (min(max(told, 0.1), 10.0) - self._ratio)
         self._answer += WEIGHT * (usage.completion_tokens - self._answer)

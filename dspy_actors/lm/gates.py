@@ -7,8 +7,9 @@ worker or of the io loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Coroutine, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from dspy_actors.envelope import CLASSES, Priority
 from dspy_actors.errors import CircuitOpen, LMError, LMRateLimitError, LMTimeoutError
@@ -20,7 +21,7 @@ from dspy_actors.lm.line import Ending, Line
 from dspy_actors.lm.rate_headers import SILENT, read_rate_headers
 from dspy_actors.lm.retry_budget import RetryBudget
 from dspy_actors.lm.verdicts import is_provider_failure
-from dspy_actors.messages import LMRequest, LMResponse
+from dspy_actors.messages import LMResponse
 from supervisors.clock import Clock
 from supervisors.reply import Reply
 from supervisors.telemetry import Telemetry
@@ -37,8 +38,9 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 class Passing:
     """One attempt on its way: what it may cost, by when it must be through, and what it holds.
 
-    `deadline` is an instant; `timeout` the seconds that the LM's owner gives each attempt, whatever the deadline. Of a
-    stream `first_token` is the instant of its first piece, and `held` the seconds that its reader made it wait. It has
+    `prompt` is how many tokens its prompt has by its length, `need` what those before it make of that. `deadline` is an
+    instant; `timeout` the seconds that the LM's owner gives each attempt, whatever the deadline. Of a stream
+    `first_token` is the instant of its first piece, and `held` the seconds that its reader made it wait. It has
     `permits` of the gates' breakers, in their order, as far as it got, and the `headers` of the answer that came last.
     """
 
@@ -51,34 +53,31 @@ class Passing:
         "need",
         "permits",
         "priority",
-        "request",
+        "prompt",
         "reservation",
         "tenant",
         "timeout",
         "turn",
-        "until",
         "was_sent",
     )
 
     def __init__(
         self,
-        request: LMRequest,
+        prompt: int,
         need: Need,
         priority: Priority,
         tenant: str,
         deadline: float | None,
         timeout: float | None,
         began: float,
-        until: Callable[[], float | None] | None = None,
     ) -> None:
-        self.request = request
+        self.prompt = prompt
         self.need = need
         self.priority = priority
         self.tenant = tenant
         self.deadline = deadline
         self.timeout = timeout
         self.began = began
-        self.until = until
         self.was_sent = False
         self.first_token: float | None = None
         self.held = 0.0
@@ -86,6 +85,10 @@ class Passing:
         self.turn: Reply[Reservation] | None = None
         self.reservation: Reservation | None = None
         self.permits: list[Permit] = []
+
+    def until(self) -> float | None:
+        """By when it must be through, as things stand: its call may be waited for longer by now."""
+        return self.deadline
 
 
 class Gates:
@@ -121,6 +124,12 @@ class Gates:
         Raises `CircuitOpen` at once where a breaker refuses, `LMRateLimitError` where the wait for room would outlast
         the deadline, and `DeadlineExceeded` where it did.
         """
+        waits = self.enter_at_once(passing)
+        if waits is not None:
+            await waits
+
+    def enter_at_once(self, passing: Passing) -> Coroutine[Any, Any, None] | None:
+        """Take room and permits where both are there; else what is to be awaited for them. Raises as `enter` does."""
         now = self._clock.now()
         for breaker in self.breakers:  # nobody waits for room only to be refused
             if breaker.free is None:
@@ -129,16 +138,27 @@ class Gates:
         found = self.line.enter(
             passing.need, priority=priority, tenant=passing.tenant, deadline=passing.deadline, until=passing.until
         )
-        passing.until = None  # the line has it; kept here, the call and its attempt would keep each other
         if isinstance(found, Reply):
             passing.turn = found
         else:
             passing.reservation = found
         self._open[passing] = None  # from here on with all that it has: `abandon` comes from another thread
+        if passing.turn is not None:
+            return self._enter_in_turn(passing, passing.turn, priority)
+        self._permit(passing, now)
+        return None
+
+    async def _enter_in_turn(self, passing: Passing, turn: Reply[Reservation], priority: Priority) -> None:
         try:
-            if passing.turn is not None:
-                await self._wait(passing.turn, passing, priority)
-                now = self._clock.now()
+            await self._wait(turn, passing, priority)
+        except BaseException:
+            self.leave(passing, None, None)
+            raise
+        self._permit(passing, self._clock.now())
+
+    def _permit(self, passing: Passing, now: float) -> None:
+        """It has room: take the permits, with which it begins."""
+        try:
             for breaker in self.breakers:
                 passing.permits.append(breaker.free or breaker.permit(now, passing.deadline))
         except BaseException:
@@ -202,7 +222,7 @@ class Gates:
             usage = response.usage
             if usage is None:
                 return Ending(answered=True, seconds=took, limits=limits)
-            self.estimator.learn(passing.request, usage)
+            self.estimator.learn(passing.prompt, usage)
             used = Need(usage.prompt_tokens, usage.completion_tokens)
             return Ending(answered=True, seconds=took, used=used, limits=limits)
         sent = passing.was_sent or bool(passing.headers)

@@ -86,17 +86,16 @@ class Need(NamedTuple):
 class Reservation:
     """Room for one request. `at` is when it was made, and once it was sent, when that was.
 
-    The four sums are what each bucket had given out by then, and of that, once it was sent, what was sent: requests do
-    not reach the provider in the order in which they got room. `followed_at` is when the next one was sent.
+    The three sums are what the buckets had given out by then, and of that, once it was sent, what was sent: requests
+    do not reach the provider in the order in which they got room. `followed_at` is when the next one was sent.
     """
 
     need: Need
     at: float
     epoch: int
     requests: float
-    tokens: float
-    input_tokens: float
-    output_tokens: float
+    prompt: float
+    answer: float
     is_sent: bool = False
     followed_at: float | None = None
     settled: bool = False
@@ -158,13 +157,13 @@ class RateLimiter:
         """
         if self.in_flight.is_full(kept):
             return math.inf
-        prompt, answer = need
         pause = self.paused_until - now
         wait = pause if pause > 0.0 else 0.0
         if self._ramp is not None:
             wait = max(wait, self._ramp_wait(now))
         if not self._is_limited:
             return wait
+        prompt, answer = need
         if self.requests.limit is not None:
             wait = max(wait, self.requests.wait(1, now, kept))
         if self.tokens.limit is not None:
@@ -190,20 +189,15 @@ class RateLimiter:
         wait = self.wait(need, now, kept)
         if wait > 1e-9:
             return wait
-        self._take(1, need.prompt, need.answer, now)
+        prompt, answer = need
+        self._take(1, prompt, answer, now)
         self.in_flight.now += 1
         self._out += 1
         self._unsent += 1
-        self._unsent_prompt += need.prompt
-        self._unsent_answer += need.answer
+        self._unsent_prompt += prompt
+        self._unsent_answer += answer
         return Reservation(
-            need,
-            now,
-            self._epoch,
-            self.requests.taken,
-            self.tokens.taken,
-            self.input_tokens.taken,
-            self.output_tokens.taken,
+            need, now, self._epoch, self.requests.taken, self.input_tokens.taken, self.output_tokens.taken
         )
 
     def sent(self, reservation: Reservation, now: float) -> None:
@@ -212,15 +206,14 @@ class RateLimiter:
             return
         if not reservation.is_sent:
             self._no_longer_unsent(reservation)
-        if self._last_sent is not None:
-            self._last_sent.followed_at = now
+        last = self._last_sent
+        if last is not None:
+            last.followed_at = now
         self._last_sent = reservation
         reservation.at, reservation.followed_at = now, None
-        prompt, answer = self._unsent_prompt, self._unsent_answer
         reservation.requests = self.requests.taken - self._unsent
-        reservation.tokens = self.tokens.taken - prompt - answer
-        reservation.input_tokens = self.input_tokens.taken - prompt
-        reservation.output_tokens = self.output_tokens.taken - answer
+        reservation.prompt = self.input_tokens.taken - self._unsent_prompt
+        reservation.answer = self.output_tokens.taken - self._unsent_answer
 
     def settle(self, reservation: Reservation, used: Need | None, now: float, *, sent: bool) -> None:
         """The request has ended: put the tokens right, and give everything back where nothing was sent.
@@ -235,11 +228,11 @@ class RateLimiter:
             self._no_longer_unsent(reservation)
         if reservation.epoch == self._epoch:
             self._out -= 1
-        need = reservation.need
+        prompt, answer = reservation.need
         if not sent:
-            self._take(-1, -need.prompt, -need.answer, now)
+            self._take(-1, -prompt, -answer, now)
         elif used is not None:
-            self._take(0, used.prompt - need.prompt, used.answer - need.answer, now)
+            self._take(0, used[0] - prompt, used[1] - answer, now)
 
     def answered(self, reservation: Reservation, seconds: float) -> None:
         """An answer came, `seconds` after its request; call before `settle`."""
@@ -263,7 +256,9 @@ class RateLimiter:
         quotas = (reading.requests, reading.tokens, reading.input_tokens, reading.output_tokens)
         followed_at = now if reservation.followed_at is None else reservation.followed_at
         quiet = followed_at - reservation.at if reservation.is_sent else 0.0
-        marks = (reservation.requests, reservation.tokens, reservation.input_tokens, reservation.output_tokens)
+        prompt, answer = reservation.prompt, reservation.answer
+        marks = (reservation.requests, prompt + answer, prompt, answer)
+        self.tokens.taken = self.input_tokens.taken + self.output_tokens.taken
         for bucket, quota, mark in zip(self._buckets, quotas, marks, strict=True):
             if quota:
                 bucket.learn(quota, mark, reservation.at, now, quiet)
@@ -310,14 +305,14 @@ class RateLimiter:
 
     def _no_longer_unsent(self, reservation: Reservation) -> None:
         reservation.is_sent = True
+        prompt, answer = reservation.need
         self._unsent -= 1
-        self._unsent_prompt -= reservation.need.prompt
-        self._unsent_answer -= reservation.need.answer
+        self._unsent_prompt -= prompt
+        self._unsent_answer -= answer
 
     def _take(self, requests: int, prompt: int, answer: int, now: float) -> None:
-        if not self._is_limited:  # as the buckets would do it, without asking each
+        if not self._is_limited:  # as the buckets would do it, without asking each; `learn` makes the sum of both
             self.requests.taken += requests
-            self.tokens.taken += prompt + answer
             self.input_tokens.taken += prompt
             self.output_tokens.taken += answer
             return

@@ -53,15 +53,10 @@ SILENT = RateReading()
 
 def read_rate_headers(headers: Mapping[str, str]) -> RateReading:
     """The limits that `headers` (lower-case names) tell; falsy where they tell none."""
-    openai = anthropic = False
-    for name in headers:
-        if name.startswith("x-ratelimit-"):
-            openai = True
-        elif name.startswith("anthropic-ratelimit-"):
-            anthropic = True
-    if anthropic:
+    names = "\n".join(("", *headers))  # looked through at once: most servers tell none
+    if "\nanthropic-ratelimit-" in names:
         return _anthropic(headers)
-    if not openai:
+    if "\nx-ratelimit-" not in names:
         return SILENT
     return RateReading(
         _quota(headers, "x-ratelimit-{}-requests", duration), _quota(headers, "x-ratelimit-{}-tokens", duration)

@@ -61,7 +61,7 @@ class RetryBudget:
 
     def answered(self) -> None:
         """A request was answered: a little more may be tried again."""
-        if self.is_full:
+        if self.left >= self.settings.capacity:
             return
         with self._lock:
             self.left = min(self.settings.capacity, self.left + self.settings.refund)

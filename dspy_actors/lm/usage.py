@@ -63,14 +63,26 @@ class LMCounters:
         with self._lock:
             self._counts[name] += amount
 
-    def add_usage(self, usage: Usage | None) -> None:
-        """Add the tokens of one answer."""
-        if usage is None:
-            return
+    def begin(self, *, stream: bool) -> None:
+        """A worker holds one call more."""
         counts = self._counts
         with self._lock:
-            counts["prompt_tokens"] += usage.prompt_tokens
-            counts["completion_tokens"] += usage.completion_tokens
+            counts["open"] += 1
+            if stream:
+                counts["open_streams"] += 1
+
+    def end(self, usage: Usage | None = None, *, stream: bool, failed: bool = False) -> None:
+        """A worker holds one call less: answered, with that `usage`, `failed`, or given up."""
+        counts = self._counts
+        with self._lock:
+            counts["open"] -= 1
+            if stream:
+                counts["open_streams"] -= 1
+            if failed:
+                counts["failures"] += 1
+            elif usage is not None:
+                counts["prompt_tokens"] += usage.prompt_tokens
+                counts["completion_tokens"] += usage.completion_tokens
 
     def read(self) -> LMNumbers:
         """All numbers of one instant."""

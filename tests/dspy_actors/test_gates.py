@@ -25,7 +25,7 @@ from dspy_actors.errors import (
 )
 from dspy_actors.lm.breaker import State, Verdict
 from dspy_actors.lm.breaker_settings import BreakerSettings
-from dspy_actors.lm.estimate import Estimator
+from dspy_actors.lm.estimate import Estimator, prompt_tokens
 from dspy_actors.lm.gatehouse import STATE_CHANGED, Gatehouse
 from dspy_actors.lm.gates import WAITED, Gates, Passing
 from dspy_actors.lm.guarding import Guarding
@@ -56,7 +56,8 @@ def begin(
     tenant: str = "",
 ) -> Passing:
     """An attempt at `REQUEST` that has not passed the gates yet."""
-    return Passing(REQUEST, gates.estimator.need(REQUEST), priority, tenant, deadline, timeout, now)
+    prompt = prompt_tokens(REQUEST)
+    return Passing(prompt, gates.estimator.need(REQUEST, prompt), priority, tenant, deadline, timeout, now)
 
 
 class House:
@@ -474,10 +475,11 @@ def test_an_answer_gives_retry_budget_back() -> None:
 def test_estimates_move_towards_what_answers_have_told() -> None:
     estimator = Estimator()
     open_ended = LMRequest("m", REQUEST.messages)
-    first = estimator.need(open_ended)
+    prompt = prompt_tokens(open_ended)
+    first = estimator.need(open_ended, prompt)
     for _ in range(100):
-        estimator.learn(open_ended, Usage(200, 20))
-    later = estimator.need(open_ended)
+        estimator.learn(prompt, Usage(200, 20))
+    later = estimator.need(open_ended, prompt)
     assert (first.prompt, first.answer) == (102, 256)
     assert later.prompt == pytest.approx(200, abs=5)
     assert later.answer == pytest.approx(20, abs=2)
@@ -485,9 +487,9 @@ def test_estimates_move_towards_what_answers_have_told() -> None:
 
 def test_usage_that_was_itself_estimated_teaches_nothing() -> None:
     estimator = Estimator()
-    before = estimator.need(REQUEST)
-    estimator.learn(REQUEST, Usage(9000, 9000, estimated=True))
-    assert estimator.need(REQUEST) == before
+    before = estimator.need(REQUEST, 10)
+    estimator.learn(10, Usage(9000, 9000, estimated=True))
+    assert estimator.need(REQUEST, 10) == before
 
 
 # -- a property --------------------------------------------------------------------------------------------------------

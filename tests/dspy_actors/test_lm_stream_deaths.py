@@ -146,7 +146,7 @@ def test_a_buried_worker_writes_nothing_more() -> None:
         lm = LM("scripted/m")
         exchange = Streamed(taps, lm.config, turn, StreamSettings(), ManualClock())
         work = Work(lm, request, Envelope("c"))
-        passing = Passing(request, Need(), "interactive", "", None, None, 0.0)
+        passing = Passing(1, Need(), "interactive", "", None, None, 0.0)
         asking = asyncio.ensure_future(exchange.ask(work, Attempt("c.1"), passing))
         await asyncio.sleep(0)
         assert flow.may_begin_anew()
