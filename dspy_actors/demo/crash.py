@@ -11,6 +11,7 @@ from dspy_actors.lm.providers.base import Attempt, LMConfig, Provider, ProviderS
 from dspy_actors.lm.providers.table import provider_for
 from dspy_actors.lm.transports.base import TransportSettings
 from dspy_actors.lm.transports.choose import choose
+from dspy_actors.lm.transports.observer import Observer, Relay
 from dspy_actors.messages import LMRequest, LMResponse
 from dspy_actors.runtime import Runtime
 from supervisors.exits import Crash
@@ -87,6 +88,20 @@ class WorkerCrash:
             worker.exit(Crash(StagedCrash("staged by the demo: the worker fails under load")))
 
 
+class _Sent(Relay):
+    """Tells the crash, too, that a request is on its way."""
+
+    def __init__(self, observer: Observer, crash: WorkerCrash) -> None:
+        super().__init__(observer)
+        self._crash = crash
+        self.was_sent = False
+
+    def sent(self) -> None:
+        self.was_sent = True
+        super().sent()
+        self._crash.sent()
+
+
 class _Watched:
     """A provider that tells the crash about its requests."""
 
@@ -97,22 +112,14 @@ class _Watched:
         self._crash = crash
 
     async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
-        was_sent = False
-
-        def on_sent() -> None:
-            nonlocal was_sent
-            was_sent = True
-            if attempt.on_sent is not None:
-                attempt.on_sent()
-            self._crash.sent()
-
+        sent = _Sent(attempt.observer, self._crash)
         try:
-            response = await self._provider.complete(request, replace(attempt, on_sent=on_sent))
+            response = await self._provider.complete(request, replace(attempt, observer=sent))
             if self._crash.is_due:
                 await self._crash.hold()
             return response
         finally:
-            if was_sent:
+            if sent.was_sent:
                 self._crash.ended()
 
     async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:

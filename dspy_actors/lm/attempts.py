@@ -16,7 +16,7 @@ from dspy_actors.lm.hedge import Hedge
 from dspy_actors.lm.providers.base import Attempt, LMConfig
 from dspy_actors.lm.race import first_answer
 from dspy_actors.lm.retry import RetryPolicy
-from dspy_actors.lm.transports.observed import follow, leave
+from dspy_actors.lm.transports.observer import Observer
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import Status, UsageLog, UsageRecord
 from dspy_actors.lm.work import Answer, Work
@@ -26,19 +26,25 @@ from supervisors.reply import Reply
 
 
 class Tries:
-    """How many requests were sent for a call, `hedges` of them beside another, and whether one was answered."""
+    """What a worker does for one call until its `reply` is settled, and then stops where nobody waits any more.
 
-    __slots__ = ("answered", "hedges", "sent")
+    `task` does it. So many requests were `sent`, `hedges` of them beside another, and one was `answered` or none yet.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("answered", "hedges", "reply", "sent", "task")
+
+    def __init__(self, reply: Reply[Answer]) -> None:
+        self.reply = reply
+        self.task: asyncio.Task[None] | None = None
         self.sent = 0
         self.hedges = 0
         self.answered = False
 
-    def next(self) -> int:
-        """The number of the next request, from 1."""
-        self.sent += 1
-        return self.sent
+    def __call__(self) -> None:
+        """The reply is settled: cancelled, there is no use in trying. In the settling thread."""
+        task = self.task
+        if task is not None and self.reply.cancelled():
+            task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 class Attempts:
@@ -55,14 +61,13 @@ class Attempts:
         self.clock = clock
         self._random = Random()
 
-    async def answer(self, work: Work, exchange: Exchange, reply: Reply[Answer]) -> None:
-        """Ask until there is an answer, and settle `reply`: with it, or with the error that ended the call.
+    async def answer(self, work: Work, exchange: Exchange, tries: Tries) -> None:
+        """Ask until there is an answer, and settle the reply: with it, or with the error that ended the call.
 
         That is the `LMError` of the last attempt, a refusal, or `DeadlineExceeded`. The call counts as open meanwhile.
         """
         counters, stream = self.counters, not exchange.whole
         counters.begin(stream=stream)
-        tries = Tries()
         last: LMError | None = None
         try:
             work.cover(1)  # set aside already, unless a worker died over it
@@ -82,13 +87,13 @@ class Attempts:
                 await self._back_off(work, tries.sent - tries.hedges, last)
         except DspyActorsError as error:
             counters.end(stream=stream, failed=True)
-            reply.fail(error)
+            tries.reply.fail(error)
         except BaseException:
             counters.end(stream=stream)
             raise
         else:
             counters.end(response.usage, stream=stream)
-            reply.set(Answer(response, attempts=tries.sent))
+            tries.reply.set(Answer(response, attempts=tries.sent))
 
     def _maybe_hedged(
         self, work: Work, exchange: Exchange, tries: Tries, passing: _Request, hedge: Hedge
@@ -176,13 +181,13 @@ class Attempts:
 
     async def _once(self, work: Work, exchange: Exchange, tries: Tries, passing: _Request) -> LMResponse:
         """One attempt, which has passed the gates: to the provider, and out again whatever came of it."""
-        is_first = tries.next() == 1
+        tries.sent += 1
+        is_first = tries.sent == 1
         passing.number = next(work.envelope.numbers)
         response: LMResponse | None = None
         failure: LMError | None = None
         work.phase = exchange.phase
         name = f"{work.envelope.call_id}.{passing.number}"
-        follow(name, passing)
         try:
             response = await exchange.ask(work, self._attempt(work, passing, name), passing)
             tries.answered = True
@@ -193,7 +198,6 @@ class Attempts:
             self.counters.add("unanswered", int(passing.was_sent))
             raise
         finally:
-            leave(name)
             passing.over()
             overtaken = tries.answered and failure is None and is_first  # a second one was begun too late to say
             if exchange.whole and (response is not None or overtaken):
@@ -248,8 +252,7 @@ class Attempts:
             request_id=name,
             number=passing.number,
             deadline=None if allowed is None else now + allowed,
-            on_sent=passing,
-            on_ready=passing.ready,
+            observer=passing,
         )
 
     def _left(self, work: Work) -> float | None:
@@ -257,7 +260,7 @@ class Attempts:
         return None if until is None else max(0.0, until - self.clock.now())
 
 
-class _Request(Passing):
+class _Request(Passing, Observer):
     """One attempt: what the gates see of it, and what provider and transport tell of it, on the io loop.
 
     `number` is its place among the requests of the call. `booked` says that what was sent last has its record, as
@@ -283,8 +286,8 @@ class _Request(Passing):
         self.number = 0
         self.booked = False
 
-    def __call__(self) -> None:
-        """The whole request is on its way (`Attempt.on_sent`); where one was before, that came to nothing."""
+    def sent(self) -> None:
+        """See `Observer.sent`; where one was sent before, that came to nothing."""
         if self.was_sent:
             self._came_to_nothing()
             self.booked = False
@@ -313,7 +316,7 @@ class _Request(Passing):
             work.cover_again()
 
     def ready(self) -> None:
-        """The server has loaded its model: the wait for that is nothing a breaker should call slow."""
+        """See `Observer.ready`: the wait for that is nothing a breaker should call slow."""
         self.began = self._attempts.clock.now()
 
     def over(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from dspy_actors.errors import LMError, LMTimeoutError
 from dspy_actors.lm.estimate import BYTES_A_TOKEN, prompt_tokens
@@ -13,6 +14,7 @@ from dspy_actors.lm.gates import Passing
 from dspy_actors.lm.providers.base import Attempt, LMConfig, Provider, ProviderStream
 from dspy_actors.lm.providers.whole_stream import streamed_whole
 from dspy_actors.lm.stream_settings import StreamSettings
+from dspy_actors.lm.transports.observer import Observer, Relay
 from dspy_actors.lm.watch import Watch
 from dspy_actors.lm.work import Work
 from dspy_actors.messages import LMRequest, LMResponse, Usage
@@ -128,18 +130,8 @@ class Streamed:
 
     def _watched(self, attempt: Attempt, watch: Watch) -> Attempt:
         """The attempt, from whose sending on the first piece is waited for, and from a server's being ready again."""
-
-        def sent() -> None:
-            if attempt.on_sent is not None:
-                attempt.on_sent()
-            self._begin_to_wait(watch)
-
-        def ready() -> None:
-            if attempt.on_ready is not None:
-                attempt.on_ready()
-            self._begin_to_wait(watch)
-
-        return replace(attempt, on_sent=sent, on_ready=ready, idle=self._settings.idle)
+        begins = partial(self._begin_to_wait, watch)
+        return replace(attempt, observer=_Beginning(attempt.observer, begins), idle=self._settings.idle)
 
     def _begin_to_wait(self, watch: Watch) -> None:
         watch.within(self._settings.patience(self._config.provider))
@@ -155,3 +147,21 @@ class Streamed:
             model=config.model,
             request_id=attempt.request_id,
         )
+
+
+class _Beginning(Relay):
+    """Calls `begins` each time that the wait for a first piece begins."""
+
+    __slots__ = ("_begins",)
+
+    def __init__(self, observer: Observer, begins: Callable[[], None]) -> None:
+        super().__init__(observer)
+        self._begins = begins
+
+    def sent(self) -> None:
+        super().sent()
+        self._begins()
+
+    def ready(self) -> None:
+        super().ready()
+        self._begins()

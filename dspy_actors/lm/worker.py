@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from dspy_actors.lm.attempts import Attempts
+from dspy_actors.lm.attempts import Attempts, Tries
 from dspy_actors.lm.exchange import Exchange, Whole
 from dspy_actors.lm.flow import Turn
 from dspy_actors.lm.gatehouse import Gatehouse
@@ -90,8 +90,9 @@ class LMWorker(Actor):
     def _begin(self, work: Work, exchange: Exchange) -> Reply[Answer]:
         self.use.at = self.clock.now()
         reply: Reply[Answer] = self.defer()
-        task = self.start_task(self.attempts.answer(work, exchange, reply))
-        reply.on_settled(_GivenUp(reply, task))
+        tries = Tries(reply)
+        tries.task = self.start_task(self.attempts.answer(work, exchange, tries))
+        reply.on_settled(tries)
         return reply
 
     async def _keep_open(self) -> None:
@@ -103,21 +104,6 @@ class LMWorker(Actor):
                 with suppress(asyncio.CancelledError):
                     await self.provider.aclose()
                     break
-
-
-class _GivenUp:
-    """Stops the task of a call that nobody waits for any more. A class of its own, for it is kept as long as a call."""
-
-    __slots__ = ("_reply", "_task")
-
-    def __init__(self, reply: Reply[Answer], task: asyncio.Task[None]) -> None:
-        self._reply = reply
-        self._task = task
-
-    def __call__(self) -> None:
-        """In the settling thread."""
-        if self._reply.cancelled():
-            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
 def worker_class(io_loop: str) -> type[LMWorker]:

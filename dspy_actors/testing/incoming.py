@@ -8,6 +8,7 @@ import zlib
 
 from dspy_actors.errors import LMTransportError
 from dspy_actors.lm.transports.base import Inflater, TransportFactory, TransportSettings
+from dspy_actors.lm.transports.observer import WhenSent
 from dspy_actors.testing.peer import CLOSE, Peer, Reaction, reply
 from dspy_actors.testing.transport_tools import (
     LAST_CHUNK,
@@ -146,7 +147,7 @@ async def it_says_that_an_open_request_was_sent(factory: TransportFactory) -> No
     sent: list[int] = []
     async with Peer(reply(), CLOSE, reply()) as peer, opened(factory, peer) as transport:
         for _ in range(2):  # the second one is tried twice, for its connection had been dropped
-            await rest_of(await transport.open(request_to(peer), on_sent=lambda: sent.append(1)))
+            await rest_of(await transport.open(request_to(peer), observer=WhenSent(lambda: sent.append(1))))
         assert len(sent) == len(peer.seen) == 3
 
 

@@ -6,6 +6,7 @@ import asyncio
 
 from dspy_actors.errors import LMError, LMTimeoutError
 from dspy_actors.lm.providers.base import Attempt, Provider, ProviderStream
+from dspy_actors.lm.transports.observer import WhenSent
 from dspy_actors.messages import LMRequest, LMResponse, ToolCall
 from dspy_actors.pieces import Piece, TextPiece
 
@@ -21,13 +22,13 @@ async def check_streams(provider: Provider, request: LMRequest) -> None:
 
 async def _check_answer(provider: Provider, request: LMRequest) -> None:
     sent: list[int] = []
-    stream = await provider.stream(request, Attempt("check.stream", on_sent=lambda: sent.append(1)))
+    stream = await provider.stream(request, Attempt("check.stream", observer=WhenSent(lambda: sent.append(1))))
     pieces = await _read_all(stream)
     response = stream.response()
     assert list(await stream.read()) == [], "read() after the end gives () again"
     await stream.aclose()
     await stream.aclose()
-    assert len(sent) <= 1, f"on_sent was called {len(sent)} times"
+    assert len(sent) <= 1, f"sent was told {len(sent)} times"
     assert isinstance(response, LMResponse), f"response() returned a {type(response).__name__}"
     assert response.model, "an answer names its model"
     assert stream.response() == response, "the answer stays when the stream is closed"

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from dspy_actors.errors import LMError, LMTimeoutError, LMUnexpectedError
 from dspy_actors.lm.providers.base import Attempt, Provider
 from dspy_actors.lm.providers.whole_stream import pieces_of
+from dspy_actors.lm.transports.observer import WhenSent
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.testing.provider_streams import check_streams
 from dspy_actors.testing.scripted_stream import Line, ScriptedStream
@@ -77,8 +78,7 @@ class ScriptedProvider:
         self.attempts.append(attempt)
         try:
             async with asyncio.timeout_at(attempt.deadline) as timer:
-                if attempt.on_sent is not None:
-                    attempt.on_sent()
+                attempt.observer.sent()
                 said = await self._next(request)
         except TimeoutError:
             if not timer.expired():
@@ -138,13 +138,13 @@ async def check_provider(open_provider: Callable[[], Provider], request: LMReque
 
 async def _check_answer(provider: Provider, request: LMRequest) -> None:
     sent: list[int] = []
-    response = await provider.complete(request, Attempt("check.1", on_sent=lambda: sent.append(1)))
+    response = await provider.complete(request, Attempt("check.1", observer=WhenSent(lambda: sent.append(1))))
     assert isinstance(response, LMResponse), f"complete returned a {type(response).__name__}"
     assert response.texts, "an answer has a text for each choice"
     assert all(isinstance(text, str) for text in response.texts), "an answer's texts are strings"
     assert len(response.finish_reasons) in (0, len(response.texts)), "a finish reason for each text, or none"
     assert response.model, "an answer names its model"
-    assert len(sent) <= 1, f"on_sent was called {len(sent)} times"
+    assert len(sent) <= 1, f"sent was told {len(sent)} times"
     if response.usage is not None:
         assert min(response.usage.prompt_tokens, response.usage.completion_tokens) >= 0, "tokens are not negative"
 

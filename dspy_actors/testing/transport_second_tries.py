@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from dspy_actors.lm.transports.base import TransportFactory
+from dspy_actors.lm.transports.observer import WhenSent
 from dspy_actors.testing.peer import CLOSE, Peer, Reaction, reply
 from dspy_actors.testing.transport_tools import Check, failure, opened, request_to
 
@@ -66,7 +67,7 @@ async def it_says_sent_as_often_as_the_server_saw_the_request(factory: Transport
     sent: list[int] = []
     async with Peer(reply(), CLOSE, reply()) as peer, opened(factory, peer) as transport:
         await transport.send(request_to(peer))
-        await transport.send(request_to(peer), on_sent=lambda: sent.append(1))
+        await transport.send(request_to(peer), observer=WhenSent(lambda: sent.append(1)))
     assert len(sent) == len(peer.seen) - 1 == 2
 
 

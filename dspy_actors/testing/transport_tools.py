@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from dspy_actors.errors import LMTimeoutError, LMTransportError
 from dspy_actors.lm.transports.base import HTTPRequest, Incoming, Transport, TransportFactory, TransportSettings
+from dspy_actors.lm.transports.observer import NOBODY, Observer
 from dspy_actors.testing.peer import Peer
 
 _HEAD = b"HTTP/1.1 200 Said\r\nTransfer-Encoding: chunked\r\n"
@@ -45,11 +46,11 @@ async def failure(
     transport: Transport,
     request: HTTPRequest,
     deadline: float | None = None,
-    on_sent: Callable[[], None] | None = None,
+    observer: Observer = NOBODY,
 ) -> LMTransportError | LMTimeoutError:
     """The error that sending must end in; `AssertionError` where it ends in an answer."""
     try:
-        answer = await transport.send(request, deadline=deadline, on_sent=on_sent)
+        answer = await transport.send(request, deadline=deadline, observer=observer)
     except (LMTransportError, LMTimeoutError) as error:
         return error
     msg = f"an error was due, not {answer}"

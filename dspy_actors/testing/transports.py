@@ -7,6 +7,7 @@ import gzip
 
 from dspy_actors.errors import LMTimeoutError
 from dspy_actors.lm.transports.base import HTTPRequest, TransportFactory, TransportSettings
+from dspy_actors.lm.transports.observer import WhenSent
 from dspy_actors.testing.incoming import INCOMING_CHECKS
 from dspy_actors.testing.incoming_ends import END_CHECKS
 from dspy_actors.testing.peer import CLOSE, SILENCE, Peer, Reaction, reply
@@ -63,7 +64,7 @@ async def it_runs_as_many_requests_at_once_as_it_has_connections(factory: Transp
 async def it_says_once_that_the_request_was_sent(factory: TransportFactory) -> None:
     sent: list[int] = []
     async with Peer() as peer, opened(factory, peer) as transport:
-        await transport.send(request_to(peer), on_sent=lambda: sent.append(len(peer.seen)))
+        await transport.send(request_to(peer), observer=WhenSent(lambda: sent.append(len(peer.seen))))
     assert len(sent) == 1
 
 
@@ -71,7 +72,7 @@ async def it_does_not_say_sent_while_the_socket_is_full(factory: TransportFactor
     sent: list[int] = []
     async with Peer(read_bodies=False) as peer, opened(factory, peer) as transport:
         big = HTTPRequest("POST", peer.url, {}, b"x" * 20_000_000)
-        error = await failure(transport, big, deadline=soon(0.2), on_sent=lambda: sent.append(1))
+        error = await failure(transport, big, deadline=soon(0.2), observer=WhenSent(lambda: sent.append(1)))
     assert isinstance(error, LMTimeoutError)
     assert not sent
 
@@ -81,7 +82,7 @@ async def it_says_sent_of_every_request_that_arrived(factory: TransportFactory) 
     async with Peer(SILENCE) as peer, opened(factory, peer) as transport:
         for turns in range(40):
             before, sent = len(peer.seen), asyncio.Event()
-            task = asyncio.create_task(transport.send(request_to(peer), on_sent=sent.set))
+            task = asyncio.create_task(transport.send(request_to(peer), observer=WhenSent(sent.set)))
             for _ in range(turns):
                 await asyncio.sleep(0)
             await cancel([task])
@@ -92,7 +93,7 @@ async def it_says_sent_of_every_request_that_arrived(factory: TransportFactory) 
 async def it_says_sent_although_no_answer_comes(factory: TransportFactory) -> None:
     sent: list[int] = []
     async with Peer(CLOSE) as peer, opened(factory, peer) as transport:
-        await failure(transport, request_to(peer), on_sent=lambda: sent.append(1))
+        await failure(transport, request_to(peer), observer=WhenSent(lambda: sent.append(1)))
     assert sent == [1]
 
 

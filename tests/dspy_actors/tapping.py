@@ -87,8 +87,7 @@ class Taps:
         self._taken = 0
 
     async def stream(self, request: LMRequest, attempt: Attempt) -> Tap:
-        if attempt.on_sent is not None:
-            attempt.on_sent()
+        attempt.observer.sent()
         tap = Tap(request, attempt)
         self.all.append(tap)
         refusal = self._refusals.popleft() if self._refusals else None

@@ -18,7 +18,6 @@ from dspy_actors.errors import (
 from dspy_actors.lm.budget import Amount, Budget, BudgetBook
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import Attempt
-from dspy_actors.lm.transports.observed import ask_again
 from dspy_actors.messages import LMRequest, LMResponse
 from dspy_actors.runtime import Runtime
 from dspy_actors.testing.providers import ScriptedProvider
@@ -104,7 +103,7 @@ class Stubborn(ScriptedProvider):
         try:
             return await super().complete(request, attempt)
         except LMServerError:
-            ask_again()
+            attempt.observer.again()
             return await super().complete(request, attempt)
 
 

@@ -19,6 +19,7 @@ from dspy_actors.errors import (
 from dspy_actors.lm.embedded.provider import EmbeddedProvider
 from dspy_actors.lm.providers.base import Attempt, LMConfig
 from dspy_actors.lm.providers.table import factory_of
+from dspy_actors.lm.transports.observer import WhenSent
 from dspy_actors.messages import LMRequest, LMResponse
 from dspy_actors.testing.providers import check_provider
 from tests.dspy_actors.embedded import prompt
@@ -115,7 +116,7 @@ def test_it_has_no_server_to_point_a_base_url_at() -> None:
 
 def test_the_work_is_announced_once_and_on_the_loop() -> None:
     threads: list[int] = []
-    ask(attempt=Attempt("call.1", on_sent=lambda: threads.append(threading.get_ident())))
+    ask(attempt=Attempt("call.1", observer=WhenSent(lambda: threads.append(threading.get_ident()))))
 
     assert threads == [threading.get_ident()]
 

@@ -294,7 +294,7 @@ def test_an_attempt_whose_worker_is_given_up_as_it_gets_room_keeps_none(waits: b
         other = house.gates.line.enter(Need()) if waits else None
         torn = Torn.__new__(Torn)
         torn.gates = None
-        torn.__init__(REQUEST, Need(), "interactive", "", None, None, 0.0)  # type: ignore[misc]
+        torn.__init__(1, Need(), "interactive", "", None, None, 0.0)  # type: ignore[misc]
         torn.gates = house.gates
         entering = asyncio.create_task(house.gates.enter(torn))
         await asyncio.sleep(0)

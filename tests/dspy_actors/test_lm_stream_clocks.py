@@ -86,8 +86,7 @@ def test_the_wait_begins_anew_when_the_server_has_loaded_its_model(clock: Manual
         tap = taps.next()
         wait_until(lambda: tap.reads == 1)
         clock.advance(59.0)
-        assert tap.attempt.on_ready is not None
-        tap.attempt.on_ready()
+        tap.attempt.observer.ready()
         clock.advance(59.0)
         tap.say("late")
         assert some(stream) == ["late"]

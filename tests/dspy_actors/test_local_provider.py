@@ -13,6 +13,7 @@ from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.providers.local import LocalProvider
+from dspy_actors.lm.transports.observer import Observer
 from dspy_actors.lm.verdicts import is_provider_failure, is_retryable
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse, Message
 from dspy_actors.runtime import Runtime
@@ -99,8 +100,19 @@ def test_a_server_that_loads_its_model_is_waited_for(stub: StubServer) -> None:
 def test_the_time_of_an_attempt_counts_from_when_the_server_was_ready(stub: StubServer) -> None:
     stub.control(plan=[{"times": 1, "fault": LOADING}])
     told: list[str] = []
-    patient(stub, on_ready=lambda: told.append("ready"), on_sent=lambda: told.append("sent"))
-    assert told == ["sent", "ready", "sent"]
+
+    class Told(Observer):
+        def sent(self) -> None:
+            told.append("sent")
+
+        def again(self) -> None:
+            told.append("again")
+
+        def ready(self) -> None:
+            told.append("ready")
+
+    patient(stub, observer=Told())
+    assert told == ["sent", "again", "ready", "sent"]
 
 
 def test_a_server_that_loads_again_is_waited_for_again(stub: StubServer) -> None:

@@ -14,6 +14,7 @@ import pytest
 from dspy_actors.errors import LMConfigurationError, LMTimeoutError, LMTransportError
 from dspy_actors.lm.transports.base import HTTPRequest, TransportFactory, TransportSettings
 from dspy_actors.lm.transports.choose import choose
+from dspy_actors.lm.transports.observer import WhenSent
 from dspy_actors.testing.peer import SILENCE, Peer, Reaction, reply
 from dspy_actors.testing.transport_tools import (
     LAST_CHUNK,
@@ -73,7 +74,7 @@ def test_a_call_over_tls_keeps_its_connection_for_the_next(factory: TransportFac
         async with Peer(reply(200, b"safe"), tls=certified()) as peer, opened(factory, peer) as transport:
             sent: list[int] = []
             for _ in range(3):
-                answer = await transport.send(request_to(peer), on_sent=lambda: sent.append(1))
+                answer = await transport.send(request_to(peer), observer=WhenSent(lambda: sent.append(1)))
                 assert answer.body == b"safe"
             assert (len(sent), peer.accepted) == (3, 1)
 
@@ -158,7 +159,7 @@ def test_a_request_over_tls_is_said_to_be_sent_when_it_is(factory: TransportFact
         sent = asyncio.Event()
         async with Peer(SILENCE, tls=certified()) as peer, opened(factory, peer) as transport:
             long = HTTPRequest("POST", peer.url, {}, b"x" * size)
-            sending = asyncio.create_task(failure(transport, long, on_sent=sent.set))
+            sending = asyncio.create_task(failure(transport, long, observer=WhenSent(sent.set)))
             await peer.until(requests=1)
             await sent.wait()
             await transport.aclose()
@@ -174,7 +175,7 @@ def test_a_request_over_tls_that_cannot_be_written_is_not_said_to_be_sent(factor
         settings = TransportSettings(write=0.2)
         async with Peer(read_bodies=False, tls=certified()) as peer, opened(factory, peer, settings) as transport:
             long = HTTPRequest("POST", peer.url, {}, b"x" * 20_000_000)
-            error = await failure(transport, long, on_sent=lambda: sent.append(1))
+            error = await failure(transport, long, observer=WhenSent(lambda: sent.append(1)))
             assert isinstance(error, LMTimeoutError)
             assert (error.phase, sent) == ("write", [])
 
@@ -215,7 +216,9 @@ def test_a_proxy_that_refuses_is_named_and_nothing_counts_as_sent(
             proxied(proxy.url.replace("//", "//me:s3cret@"))
             transport = factory(REMOTE, TransportSettings())
             sent: list[int] = []
-            error = await failure(transport, HTTPRequest("POST", REMOTE, {}, b"{}"), on_sent=lambda: sent.append(1))
+            error = await failure(
+                transport, HTTPRequest("POST", REMOTE, {}, b"{}"), observer=WhenSent(lambda: sent.append(1))
+            )
             await transport.aclose()
         assert (error.provider_code, sent) == ("proxy", [])
         assert "407" in str(error)
@@ -232,7 +235,9 @@ def test_a_proxy_that_is_silent_is_a_connection_that_is_not_made(
             proxied(proxy.url)
             transport = factory(REMOTE, TransportSettings(connect=0.05))
             sent: list[int] = []
-            error = await failure(transport, HTTPRequest("POST", REMOTE, {}, b"{}"), on_sent=lambda: sent.append(1))
+            error = await failure(
+                transport, HTTPRequest("POST", REMOTE, {}, b"{}"), observer=WhenSent(lambda: sent.append(1))
+            )
             await transport.aclose()
             await asyncio.wait_for(proxy.until(open_connections=0), 10.0)
         assert isinstance(error, LMTimeoutError)

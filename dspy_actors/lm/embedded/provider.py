@@ -47,7 +47,7 @@ class EmbeddedProvider:
     async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
         """Answer one request; `n` choices are the same text `n` times, for sampling has nothing to draw from.
 
-        `attempt.on_sent` is called on the loop when the request is handed to the thread. Cancelled or past its
+        `attempt.observer` is told on the loop when the request is handed to the thread. Cancelled or past its
         deadline before its turn, a request is never worked on.
 
         Raises:
@@ -65,8 +65,7 @@ class EmbeddedProvider:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="dspy-actors-embedded")
         work = asyncio.get_running_loop().run_in_executor(self._pool, _answer, engine, request, attempt.deadline)
-        if attempt.on_sent is not None:
-            attempt.on_sent()
+        attempt.observer.sent()
         return await work
 
     async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:

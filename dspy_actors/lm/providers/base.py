@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.providers.servers import Servers
 from dspy_actors.lm.providers.set_aside import SetAside
-from dspy_actors.lm.transports.base import OnSent, Transport, bare
+from dspy_actors.lm.transports.base import Transport, bare
+from dspy_actors.lm.transports.observer import NOBODY, Observer
 from dspy_actors.lm.transports.urls import fault_of
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.pieces import Piece
@@ -44,9 +45,8 @@ class Attempt:
     """One try at one request; nobody changes it.
 
     `request_id` goes out as `X-Request-Id`; `number` counts from 1; `deadline` is an instant of `loop.time()`;
-    `on_sent` is called on the loop when the whole request is on its way, and again where it is sent once more; whoever
-    would do that asks first (`observed.ask_again`): the budget may be spent. `on_ready` is called where the server
-    turned out to be still loading its model and is ready now: the time the attempt took counts from then.
+    `observer` follows its requests. A provider hands it on to its transport; one that has no transport tells it itself
+    when the whole request is on its way, and whoever would send it once more asks it first: the budget may be spent.
 
     Two bounds are for streams only, in seconds, `None` for the transport's own: `first_byte` is how long the server may
     take to begin its answer, `idle` the longest silence in it while somebody reads.
@@ -55,8 +55,7 @@ class Attempt:
     request_id: str
     number: int = 1
     deadline: float | None = None
-    on_sent: OnSent | None = None
-    on_ready: Callable[[], None] | None = None
+    observer: Observer = NOBODY
     first_byte: float | None = None
     idle: float | None = None
 

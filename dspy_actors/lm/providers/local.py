@@ -18,7 +18,7 @@ from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, ProviderSt
 from dspy_actors.lm.providers.dialect import Dialect
 from dspy_actors.lm.providers.listing import Listing, list_models
 from dspy_actors.lm.providers.openai import bearer_wire, dialect_of
-from dspy_actors.lm.transports.observed import ask_again
+from dspy_actors.lm.transports.observer import ask_again
 from dspy_actors.lm.verdicts import NOT_READY
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse
 
@@ -131,9 +131,8 @@ class LocalProvider:
             else:
                 self._servers.note(self.endpoint, "ready")
                 return answer
-            ask_again(failed)
-            if attempt.on_ready is not None:
-                attempt.on_ready()
+            ask_again(attempt.observer, failed)
+            attempt.observer.ready()
 
     async def _wait_until_ready(self, failed: float, until: float) -> bool:
         """Wait for the server; one of the waiting calls asks it. False where `until` comes first."""

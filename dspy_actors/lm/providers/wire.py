@@ -21,7 +21,7 @@ from dspy_actors.lm.providers.dialect import Dialect, JSONObject, parsed
 from dspy_actors.lm.providers.keys import KeyRing
 from dspy_actors.lm.providers.wire_stream import WireStream, request_id_of, whole_body
 from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, Incoming, Transport
-from dspy_actors.lm.transports.observed import ask_again
+from dspy_actors.lm.transports.observer import ask_again
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse
 from dspy_actors.secret import Secret, may_blot
 
@@ -78,9 +78,8 @@ class Wire:
             tries -= 1
             key = keys.at_hand or await keys.current()
             try:
-                answer = await self.transport.send(
-                    self._request(dialect.path, body, attempt, key), deadline=attempt.deadline, on_sent=attempt.on_sent
-                )
+                sent = self._request(dialect.path, body, attempt, key)
+                answer = await self.transport.send(sent, deadline=attempt.deadline, observer=attempt.observer)
             except (LMTransportError, LMTimeoutError) as error:
                 error.provider, error.model, error.request_id = self.name, model, attempt.request_id
                 raise
@@ -93,7 +92,7 @@ class Wire:
             refusal = self.refusal(answer, data, model, key)
             if not await keys.refused(key, refusal) or tries <= 0:
                 raise refusal
-            ask_again(refusal)
+            ask_again(attempt.observer, refusal)
 
     async def stream(self, dialect: Dialect, request: LMRequest, attempt: Attempt) -> WireStream:
         """Ask in `dialect` for an answer in pieces; returns when it has begun. Raises as `complete` does."""
@@ -113,7 +112,7 @@ class Wire:
             refusal = await self._refused(incoming, attempt, request.model, key)
             if not await self.keys.refused(key, refusal) or tries <= 0:
                 raise refusal
-            ask_again(refusal)
+            ask_again(attempt.observer, refusal)
 
     async def get(self, url: str, deadline: float | None, model: str) -> HTTPResponse:
         """Fetch `url`, whatever the status of the answer. No key that is set aside is sent."""
@@ -139,7 +138,7 @@ class Wire:
             return await self.transport.open(
                 request,
                 deadline=attempt.deadline,
-                on_sent=attempt.on_sent,
+                observer=attempt.observer,
                 first_byte=attempt.first_byte,
                 idle=attempt.idle,
             )

@@ -16,10 +16,9 @@ from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from dspy_actors.errors import LMConfigurationError, LMTransportError
+from dspy_actors.lm.transports.observer import NOBODY, Observer
 from dspy_actors.lm.transports.tls import Trust
 from dspy_actors.lm.transports.urls import fault_of
-
-OnSent: TypeAlias = Callable[[], None]
 
 Take: TypeAlias = Callable[[bytes], bool]
 """Is handed the next bytes of a body, at least one; whether it wants more. It runs on the loop and must not wait."""
@@ -108,13 +107,14 @@ class Transport(Protocol):
     """Three methods; everything else (retries, keys, JSON) is the caller's."""
 
     async def send(
-        self, request: HTTPRequest, *, deadline: float | None = None, on_sent: OnSent | None = None
+        self, request: HTTPRequest, *, deadline: float | None = None, observer: Observer = NOBODY
     ) -> HTTPResponse:
         """Send `request`, return the whole response whatever its status.
 
-        `deadline` is an instant of `loop.time()` and covers the wait for a free connection too. `on_sent` is called
-        on the loop when the whole request has been handed to the socket: once, and once more where a connection that
-        the server had dropped cost a second try. When it was not called the server has not seen a complete request.
+        `deadline` is an instant of `loop.time()` and covers the wait for a free connection too. `observer` is
+        told on the loop when the whole request has been handed to the socket: once, and once more where a connection
+        that the server had dropped cost a second try, which it is asked about before. When it was not told the server
+        has not seen a complete request. It is told of the head of the answer, too.
         Raises `LMTimeoutError` with the `phase` it was in (queue, connect, write, first_byte, body, or total when the
         deadline passed) and `LMTransportError` for everything else.
         """
@@ -125,7 +125,7 @@ class Transport(Protocol):
         request: HTTPRequest,
         *,
         deadline: float | None = None,
-        on_sent: OnSent | None = None,
+        observer: Observer = NOBODY,
         first_byte: float | None = None,
         idle: float | None = None,
     ) -> Incoming:

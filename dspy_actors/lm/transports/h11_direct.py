@@ -1,8 +1,8 @@
 """The direct transport: asyncio's connections and h11's parser, nothing between; a sixth of httpx's CPU a request.
 
 h11 is what httpx parses with. What httpx puts on top (a pool, locks, cancel scopes, head and body in two writes) costs
-more than the request itself, and hides which bytes were written and which arrived. Here both are known: `on_sent` is
-exact, and only a connection on which no byte came back gets its second try.
+more than the request itself, and hides which bytes were written and which arrived. Here both are known: the observer is
+told exactly, and only a connection on which no byte came back gets its second try.
 """
 
 from __future__ import annotations

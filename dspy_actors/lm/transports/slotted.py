@@ -11,7 +11,6 @@ from dspy_actors.lm.transports.arriving import Arriving, Source
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
     HTTPResponse,
-    OnSent,
     TransportSettings,
     check_headers,
     check_url,
@@ -19,7 +18,7 @@ from dspy_actors.lm.transports.base import (
     too_large,
     transport_error,
 )
-from dspy_actors.lm.transports.observed import tell
+from dspy_actors.lm.transports.observer import NOBODY, Observer
 from dspy_actors.lm.transports.slots import Slots
 from dspy_actors.lm.transports.trip import Trip, Trips
 
@@ -45,11 +44,11 @@ class SlottedTransport:
         self._closed = False
 
     async def send(
-        self, request: HTTPRequest, *, deadline: float | None = None, on_sent: OnSent | None = None
+        self, request: HTTPRequest, *, deadline: float | None = None, observer: Observer = NOBODY
     ) -> HTTPResponse:
         """See `base.Transport.send`."""
         self._check(request)
-        trip = Trip(self._trips, request.url, deadline, on_sent)
+        trip = Trip(self._trips, request.url, deadline, observer)
         try:
             if not self._slots.take():
                 trip.queue()
@@ -63,7 +62,7 @@ class SlottedTransport:
             raise trip.reason(cancelled) from None
         finally:
             trip.stop()
-        tell(head.status, head.headers)
+        observer.heard(head.status, head.headers)
         return HTTPResponse(head.status, head.headers, body)
 
     async def open(
@@ -71,13 +70,13 @@ class SlottedTransport:
         request: HTTPRequest,
         *,
         deadline: float | None = None,
-        on_sent: OnSent | None = None,
+        observer: Observer = NOBODY,
         first_byte: float | None = None,
         idle: float | None = None,
     ) -> Arriving:
         """See `base.Transport.open`."""
         self._check(request)
-        trip = Trip(self._trips, request.url, deadline, on_sent, first_byte)
+        trip = Trip(self._trips, request.url, deadline, observer, first_byte)
         try:
             if not self._slots.take():
                 trip.queue()
@@ -92,7 +91,7 @@ class SlottedTransport:
             raise trip.reason(cancelled) from None
         finally:
             trip.stop()
-        tell(head.status, head.headers)
+        observer.heard(head.status, head.headers)
         return arriving
 
     async def _asked_or_told(self, request: HTTPRequest, trip: Trip) -> Head:

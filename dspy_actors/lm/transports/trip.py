@@ -6,8 +6,8 @@ import asyncio
 from contextvars import Context
 
 from dspy_actors.errors import LMError, LMTimeoutError
-from dspy_actors.lm.transports.base import OnSent, TransportSettings, bare, transport_error
-from dspy_actors.lm.transports.observed import ask_again
+from dspy_actors.lm.transports.base import TransportSettings, bare, transport_error
+from dspy_actors.lm.transports.observer import Observer, ask_again
 
 _WORDS = {
     "queue": "no connection became free",
@@ -56,7 +56,7 @@ class Trip:
     it goes off.
 
     ```python
-    trip = Trip(trips, url, deadline, on_sent)
+    trip = Trip(trips, url, deadline, observer)
     try:
         ...
     except asyncio.CancelledError as cancelled:
@@ -71,7 +71,7 @@ class Trip:
         "_cancelling",
         "_deadline",
         "_first_byte",
-        "_on_sent",
+        "_observer",
         "_since",
         "_task",
         "_timer",
@@ -89,13 +89,13 @@ class Trip:
         trips: Trips,
         url: str,
         deadline: float | None,
-        on_sent: OnSent | None,
+        observer: Observer,
         first_byte: float | None = None,
     ) -> None:
         """Raises `LMTimeoutError` where the deadline has passed."""
         self._trips = trips
         self._deadline = _NEVER if deadline is None else deadline
-        self._on_sent = on_sent
+        self._observer = observer
         self._first_byte = trips.settings.first_byte if first_byte is None else first_byte
         self._since = trips.loop.time()
         self._timer: asyncio.TimerHandle | None = None
@@ -158,7 +158,7 @@ class Trip:
         `LMTransportError`: the first one has failed.
         """
         if self.sent:
-            ask_again(transport_error("the connection broke before an answer came", self.url, "cut"))
+            ask_again(self._observer, transport_error("the connection broke before an answer came", self.url, "cut"))
         self.fresh = False
         self.sent = False
         self.enter("connect")
@@ -172,8 +172,7 @@ class Trip:
         """Tell the caller, once a try, that the request was sent."""
         if not self.sent:
             self.sent = True
-            if self._on_sent is not None:
-                self._on_sent()
+            self._observer.sent()
 
     def _arm(self) -> None:
         if self._timer is not None:
