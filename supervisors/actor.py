@@ -273,8 +273,12 @@ class Actor(pykka.Actor):
 
     @property
     def running_tasks(self) -> int:
-        """How many tasks of `start_task` run now. On the actor's loop."""
+        """How many tasks of `start_task` run now."""
         return len(self._cell.tasks or ())
+
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """Those of `start_task` that run now, first the oldest. On the actor's loop."""
+        return list(self._cell.tasks or ())
 
     def _on_system(self, question: Callable[[Cell], Any]) -> Any:
         return question(self._cell)

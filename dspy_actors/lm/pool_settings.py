@@ -20,14 +20,18 @@ class PoolSettings:
     Args:
         keep: so many of those used last stand for good.
         idle_seconds: the others end when nobody has called them for so long.
-        most: above so many, those idle longest end at once.
+        most: a worker more than so many ends another at once: the idle one called longest ago, or, where none is
+            idle, one that is busy, as soon as its calls are over. So no more than `most` stand idle, but for fresh ones
+            that wait for their first call, a second at most. How many are busy is not bounded: as many as keys and
+            models are called at once. An idle worker holds a descriptor for each connection that it had open at once,
+            for 30 seconds; the default leaves half of the 1,024 that many systems allow a process.
 
     Raises `LMConfigurationError` for a value that makes no sense.
     """
 
     keep: int = 64
     idle_seconds: float = 300.0
-    most: int = 1000
+    most: int = 512
 
     def __post_init__(self) -> None:
         wholes("PoolSettings", least=0, keep=self.keep)

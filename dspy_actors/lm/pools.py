@@ -12,7 +12,7 @@ from dspy_actors.lm.gatehouse import Gatehouse
 from dspy_actors.lm.pool_settings import PoolSettings
 from dspy_actors.lm.providers.base import KeySource, LMConfig, Provider
 from dspy_actors.lm.providers.opening import Opener
-from dspy_actors.lm.roster import Roster, Use, idle_longest
+from dspy_actors.lm.roster import Roster, Use, idle_longest, needed_least
 from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
@@ -43,7 +43,7 @@ SWEEP_SECONDS = 30.0
 """How often a pool looks for workers that nobody uses."""
 
 GRACE_SECONDS = 1.0
-"""How long a worker must have been idle to be ended for a new one: a fresh one may wait for its first call."""
+"""How long a worker may wait for its first call before it is ended for a new one."""
 
 POOLS = "lm pools"
 
@@ -173,17 +173,20 @@ class ProviderPool(NamedChildren):
     def has_started(self, name: Hashable, spec: ChildSpec) -> None:
         """Note the worker, and make room where there are too many."""
         (plan,) = spec.args
-        plan.use.at = self.clock.now()
+        plan.use.born = self.clock.now()
         most = self.plan.settings.most
         if self.plan.roster.add(name, plan.use) > most:
-            standing = self.forget_ended()
-            self._retire(idle_longest(standing, len(standing) - most), GRACE_SECONDS)
+            staying = {name: use for name, use in self.forget_ended().items() if not use.leaves}
+            for least in needed_least(staying, len(staying) - most):
+                staying[least].leaves = True
+                self._tell(least, LMWorker.leave, GRACE_SECONDS)
 
     def sweep(self) -> None:
         """Tell who has been idle for long to end, forget who has, and come back in half a minute."""
         settings = self.plan.settings
         standing = self.forget_ended()
-        self._retire(idle_longest(standing, len(standing) - settings.keep), settings.idle_seconds)
+        for name in idle_longest(standing, len(standing) - settings.keep):
+            self._tell(name, LMWorker.retire, settings.idle_seconds)
         self.send_after(SWEEP_SECONDS, ProviderPool.sweep)
 
     def forget_ended(self) -> dict[Hashable, Use]:
@@ -200,11 +203,10 @@ class ProviderPool(NamedChildren):
         plan.forget({name: standing.pop(name) for name, use in list(standing.items()) if use.child not in children})
         return standing
 
-    def _retire(self, names: list[Hashable], seconds: float) -> None:
-        for name in names:
-            ref: Ref[LMWorker] | None = self.registry.whereis(name)
-            if ref is not None:
-                ref.cast(LMWorker.retire, seconds)
+    def _tell(self, name: Hashable, message: Callable[[LMWorker, float], None], seconds: float) -> None:
+        ref: Ref[LMWorker] | None = self.registry.whereis(name)
+        if ref is not None:
+            ref.cast(message, seconds)
 
 
 class LMPools(NamedChildren):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from heapq import nsmallest
 
 from dspy_actors.lm.providers.base import LMConfig
 
+NEVER = -math.inf
+
 
 @dataclass(slots=True, eq=False)
 class Use:
-    """One worker and the instant of its last call. `mark` tells it from others of its model, `child` is its id.
+    """One worker and how it is used. `mark` tells it from others of its model, `child` is its id.
+
+    `born` is the instant of its start, `at` that of its last call. `is_busy` says whether calls are under way: set by
+    the worker, asked by its pool. `leaves` is set by the pool: the worker ends as soon as it is idle.
 
     It keeps the config, and so a callable key, for as long as anything is called after that.
     """
@@ -19,7 +25,20 @@ class Use:
     config: LMConfig
     mark: str
     child: str
-    at: float = 0.0
+    born: float = 0.0
+    at: float = NEVER
+    is_busy: Callable[[], bool] = bool
+    leaves: bool = False
+
+    @property
+    def idle_since(self) -> float:
+        """The instant of its last call, or of its start where none has come yet."""
+        return max(self.at, self.born)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether nobody may end it now: a call is under way, or the first one on the way."""
+        return self.at == NEVER or self.is_busy()
 
 
 class Roster:
@@ -58,4 +77,9 @@ class Roster:
 
 def idle_longest(uses: dict[Hashable, Use], count: int) -> list[Hashable]:
     """The names of the `count` workers that were called least lately."""
-    return nsmallest(count, uses, key=lambda name: uses[name].at) if count > 0 else []
+    return nsmallest(count, uses, key=lambda name: uses[name].idle_since) if count > 0 else []
+
+
+def needed_least(uses: dict[Hashable, Use], count: int) -> list[Hashable]:
+    """The names of `count` workers: first those that are idle, of these first those called least lately."""
+    return nsmallest(count, uses, key=lambda name: (uses[name].is_awaited, uses[name].idle_since)) if count > 0 else []

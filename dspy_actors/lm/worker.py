@@ -13,7 +13,7 @@ from dspy_actors.lm.flow import Turn
 from dspy_actors.lm.gatehouse import Gatehouse
 from dspy_actors.lm.outbox import Outbox
 from dspy_actors.lm.providers.base import LMConfig, Provider
-from dspy_actors.lm.roster import Use
+from dspy_actors.lm.roster import NEVER, Use
 from dspy_actors.lm.stream_settings import StreamSettings
 from dspy_actors.lm.streamed import Streamed
 from dspy_actors.lm.usage import LMCounters
@@ -24,7 +24,7 @@ from supervisors.exits import Shutdown
 from supervisors.reply import Reply
 
 _OWN_TASKS = 1
-"""Tasks of a worker that are no calls."""
+"""Tasks of a worker that are no calls; they are its first."""
 
 CLOSINGS = 3
 """How often a provider's closing is begun: a fence cuts off what an exit began, and the end of the loop that again."""
@@ -49,7 +49,8 @@ class LMWorker(Actor):
     cancels the requests it has open; their callers learn it at once and send again through its successor.
 
     Messages: `complete(work)`: an `Answer`, or the `LMError` of the last attempt. `stream(work, turn)`: the same, once
-    all pieces are in the turn's flow. `retire(seconds)`: end, if nobody has called it for so long.
+    all pieces are in the turn's flow. `retire(seconds)`: end, if nobody has called it for so long. `leave(seconds)`:
+    end as soon as no call is under way.
     """
 
     dispatcher = "loop"
@@ -64,6 +65,7 @@ class LMWorker(Actor):
         self.attempts = Attempts(config, self.gates, plan.counters, plan.usage_log, self.clock)
         self.whole = Whole(self.provider)
         self.outbox = Outbox(asyncio.get_running_loop())
+        self.use.leaves, self.use.is_busy = False, self._is_busy
         self.start_task(self._keep_open())
 
     def complete(self, work: Work) -> Reply[Answer]:
@@ -82,18 +84,37 @@ class LMWorker(Actor):
         A call that comes behind this message was never held: its client is told so, and asks for a successor.
         """
         now = self.clock.now()
-        if self.running_tasks > _OWN_TASKS:
+        if self._is_busy():
             self.use.at = now
-        elif now - self.use.at >= seconds:
+        elif now - self.use.idle_since >= seconds:
             self.stop(Shutdown("idle"))
+
+    def leave(self, seconds: float) -> None:
+        """End as soon as no call is under way; one that nobody has called yet waits `seconds` for its first."""
+        for task in self.tasks()[_OWN_TASKS:]:
+            task.add_done_callback(self._left)
+        if self.use.at == NEVER:
+            self.send_after(seconds, LMWorker.retire, seconds)
+        else:
+            self.retire(0.0)
 
     def _begin(self, work: Work, exchange: Exchange) -> Reply[Answer]:
         self.use.at = self.clock.now()
         reply: Reply[Answer] = self.defer()
         tries = Tries(reply)
-        tries.task = self.start_task(self.attempts.answer(work, exchange, tries))
+        task = tries.task = self.start_task(self.attempts.answer(work, exchange, tries))
+        if self.use.leaves:
+            task.add_done_callback(self._left)
         reply.on_settled(tries)
         return reply
+
+    def _is_busy(self) -> bool:
+        return self.running_tasks > _OWN_TASKS
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        """A call of a worker that leaves is over; those in its mailbox come first."""
+        if not self._is_busy():
+            self.ref.cast(LMWorker.retire, 0.0)
 
     async def _keep_open(self) -> None:
         """Close the provider however this actor ends: its tasks are cancelled also when it is fenced."""

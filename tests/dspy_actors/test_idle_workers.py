@@ -122,8 +122,8 @@ def test_a_service_that_makes_an_lm_a_request_does_not_grow() -> None:
     with Service() as service:
         for number in range(200):
             assert service.call(of_user(number)) == "hello"
-            service.clock.advance(GRACE_SECONDS)
-            wait_until(lambda: service.alive <= SMALL.most + 1)
+            service.clock.advance(1.0)
+            wait_until(lambda: service.alive <= SMALL.most)
         service.swept(180.0)
         service.settles(SMALL.keep)
         service.swept()
@@ -225,19 +225,66 @@ def test_more_than_the_most_are_taken_while_all_are_at_work() -> None:
         calls = [begin(service.call, of_user(number)) for number in range(8)]
         gate.wait_for(8)
         assert service.alive == 8
-        service.clock.advance(GRACE_SECONDS)
         gate.open()
         assert [call.get(PATIENCE) for call in calls] == ["hello"] * 8
-        service.clock.advance(GRACE_SECONDS)
-        service.call(of_user(8))
         service.settles(5)
+
+
+def test_those_above_the_most_end_in_the_moment_of_their_last_answer() -> None:
+    """Also where the calls came after they were told; those who stay are no fewer than the most."""
+    gate = Gate()
+    with Service(gate, by_hand=False) as service:
+        first = [begin(service.call, of_user(number)) for number in range(8)]
+        gate.wait_for(8)
+        more = [begin(service.call, of_user(number)) for number in range(8)]
+        gate.wait_for(8)
+        gate.open()
+        assert [call.get(PATIENCE) for call in first + more] == ["hello"] * 16
+        service.settles(5)
+        assert [service.call(of_user(number)) for number in range(8)] == ["hello"] * 8
+        service.settles(5)
+
+
+def test_idle_ones_end_for_a_new_one_and_busy_ones_stay() -> None:
+    gate = Gate()
+
+    async def script(request: LMRequest) -> Any:
+        return await gate(request) if request.model == "slow" else echo(request)
+
+    with Service(script) as service:
+        slow = [LM("scripted/slow", api_key=f"key of user {number}", cache=False) for number in range(4)]
+        calls = [begin(service.call, lm) for lm in slow]
+        gate.wait_for(4)
+        for number in range(10):
+            service.call(of_user(number))
+            service.settles(5)
+        assert service.worker(of_user(9)) is not None
+        gate.open()
+        assert [call.get(PATIENCE) for call in calls] == ["hello"] * 4
+        assert None not in [service.worker(lm) for lm in slow]
 
 
 def test_a_fresh_worker_is_left_alone_until_its_first_call_can_be_there() -> None:
     with Service() as service:
-        for number in range(9):
-            service.call(of_user(number))
-        assert service.alive == 9
+        service.call(of_user(0))
+        fresh = [service.pool().call(ProviderPool.worker, of_user(number).config) for number in range(1, 9)]
+        service.settles(8)
+        assert service.worker(of_user(0)) is None
+        for ref in fresh:
+            ref.call(LMWorker.retire, 1e12)  # by now it has heard that it is to leave
+        service.clock.advance(GRACE_SECONDS)
+        service.settles(5)
+
+
+def test_a_fresh_worker_that_is_told_to_leave_serves_its_first_call() -> None:
+    with Service() as service:
+        service.call(of_user(99))
+        first, *_ = [service.pool().call(ProviderPool.worker, of_user(number).config) for number in range(6)]
+        assert service.worker(of_user(0)) == first
+        assert service.call(of_user(0)) == "hello"
+        service.settles(5)
+        assert not first.is_alive()
+        assert service.rt.numbers().resubmits == 0
 
 
 def test_a_stream_under_way_keeps_its_worker() -> None:
