@@ -20,6 +20,9 @@ CLASSES: tuple[Priority, ...] = ("interactive", "batch", "optimizer")
 _PREFIX = os.urandom(4).hex()
 _NUMBERS = itertools.count(1)
 
+_FROM_ONE = range(1, sys.maxsize)
+"""1, 2, 3, …: an iterator of it is nothing that the garbage collector has to visit, as each `itertools.count` is."""
+
 _LOCK = PublishedLock()
 """One for all scopes, as it is held for a moment and there are thousands of them at once."""
 
@@ -27,11 +30,6 @@ _LOCK = PublishedLock()
 def new_call_id() -> str:
     """A call id, unique in this process and, by its random prefix, across processes."""
     return f"{_PREFIX}-{next(_NUMBERS):x}"
-
-
-def _from_one() -> Iterator[int]:
-    """1, 2, 3, …; of a range, as the garbage collector has to visit each `itertools.count`."""
-    return iter(range(1, sys.maxsize))
 
 
 @dataclass(slots=True)
@@ -53,7 +51,7 @@ class Envelope:
     priority: Priority = "interactive"
     sample: int = 0
     session: str = ""
-    numbers: Iterator[int] = field(default_factory=_from_one, compare=False, repr=False)
+    numbers: Iterator[int] = field(default_factory=_FROM_ONE.__iter__, compare=False, repr=False)
 
 
 class Cancellable(Protocol):

@@ -199,22 +199,21 @@ class _Run:
             wait = max(RETRY_WAITS[row.tries], asked or 0.0)
             if passes(outcome.fault) and self.job.fits(row, wait):
                 return wait
-        return partial(self._keep, await self._judged(row, outcome))
-
-    async def _judged(self, row: Row, outcome: Outcome) -> Scored:
-        example: Example = row.source
-        if outcome.fault is not None:
-            return Scored(row.index, example, "unscored", None, outcome, outcome.error)
         if outcome.prediction is None:
-            return Scored(row.index, example, "failed", self.plan.failure_score, outcome, outcome.error)
+            return partial(self._keep, self._unanswered(row, outcome))
         try:
-            score = await self.judge.score(example, outcome.prediction)
+            score = await self.judge.score(row.source, outcome.prediction)
         except ProgramError as error:
-            return Scored(row.index, example, "unscored", None, outcome, error)
+            return partial(self._keep, Scored(row.index, row.source, "unscored", None, outcome, error))
         key = self.keys.get(row.index)
         if key is not None and outcome.met is None:
             self.host.results.keep_score(key, outcome.prediction, score)
-        return Scored(row.index, example, "scored", score, outcome)
+        return partial(self._keep, Scored(row.index, row.source, "scored", score, outcome))
+
+    def _unanswered(self, row: Row, outcome: Outcome) -> Scored:
+        if outcome.fault is not None:
+            return Scored(row.index, row.source, "unscored", None, outcome, outcome.error)
+        return Scored(row.index, row.source, "failed", self.plan.failure_score, outcome, outcome.error)
 
     def _known_keys(self, rows: list[Row], metric: Metric, settings: Settings) -> dict[int, bytes]:
         """The keys under which the rows' scores are kept, for those that can have one."""

@@ -16,7 +16,8 @@ T = TypeVar("T")
 class Feed(Generic[T]):
     """A queue that ends when it is closed and everything taken from it is settled.
 
-    `offer`, `put_back`, `settle` and `close` are safe from any thread and never block; `take` is awaited.
+    `take_at_once`, `offer`, `put_back`, `settle` and `close` are safe from any thread and never block; `take` is
+    awaited.
     """
 
     __slots__ = ("_abandoned", "_closed", "_items", "_lock", "_taken", "_waiting")
@@ -29,15 +30,21 @@ class Feed(Generic[T]):
         self._lock = PublishedLock()
         self._waiting: deque[Reply[None]] = deque()
 
+    def take_at_once(self) -> T | None:
+        """The next row, `None` where there is none now."""
+        with self._lock:
+            if not self._items:
+                return None
+            self._taken += 1
+            return self._items.popleft()
+
     async def take(self) -> T | None:
         """The next row, waited for if need be; `None` once there will be no more."""
         while True:
             with self._lock:
-                if self._items:
-                    self._taken += 1
-                    return self._items.popleft()
-                if self._ended():
-                    return None
+                item = self.take_at_once()
+                if item is not None or self._ended():
+                    return item
                 turn: Reply[None] = Reply()
                 self._waiting.append(turn)
             try:

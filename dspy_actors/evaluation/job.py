@@ -99,7 +99,7 @@ class Job:
 
         `hand` shows which rows it works on, to whoever has to give them back if the actor dies.
         """
-        while (row := await self.feed.take()) is not None:
+        while (row := self.feed.take_at_once() or await self.feed.take()) is not None:
             if not hand.hold(row):
                 self.feed.put_back(row)
                 break

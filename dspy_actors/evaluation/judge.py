@@ -109,9 +109,7 @@ async def awaited(value: Awaitable[Any]) -> Any:
 
 def as_score(value: Any) -> float:
     """A metric's result as a finite number; raises `TypeError` or `ValueError` for anything else."""
-    if isinstance(value, Prediction):
-        value = float(value)
-    if not isinstance(value, (bool, int, float)) and not hasattr(value, "__float__"):
+    if value.__class__ not in _NUMBERS and not hasattr(value, "__float__"):
         msg = f"a metric returns a number or a bool, not {type(value).__name__}"
         raise TypeError(msg)
     number = float(value)

@@ -20,7 +20,7 @@ from dspy_actors.modules.own_inputs import by_name
 from dspy_actors.modules.program_stream import ProgramStream, open_stream
 from dspy_actors.modules.queueing import free_place, take_place, watched
 from dspy_actors.modules.record import Record
-from dspy_actors.modules.results import keep, kept, key_in
+from dspy_actors.modules.results import call_key, keep
 from dspy_actors.modules.selection import Selection
 from dspy_actors.modules.sink import Statuses
 from dspy_actors.modules.user_code import ended_itself
@@ -209,11 +209,14 @@ class Program:
             with self._guard(frame, record, inputs, safe or None) as visit:
                 if visit is not None and visit.asks:
                     drive(visit.granted(), frame)
-                key = key_in(self._plan.results, record, inputs, settings)
-                prediction = kept(self._plan.results, key)
+                results = self._plan.results
+                key = None if results is None else call_key(record, inputs, settings)
+                prediction = None if results is None else results.prediction(key)
                 if prediction is None:
                     fresh = execute(self._host, self._plan.name, record.module, inputs, frame)
-                    prediction = keep(self._plan.results, key, annotated(fresh, frame, record.version), frame)
+                    prediction = annotated(fresh, frame, record.version)
+                    if results is not None:
+                        keep(results, key, prediction, frame)
             kind = None
             return prediction
         except Exception as error:
@@ -261,11 +264,13 @@ class Program:
                 if visit is not None and visit.asks:
                     await visit.granted()
                 results = self._plan.results if variant is None and trace is None else None
-                key = key_in(results, record, inputs, settings)
-                prediction = kept(results, key)
+                key = None if results is None else call_key(record, inputs, settings)
+                prediction = None if results is None else results.prediction(key)
                 if prediction is None:
                     fresh = await executed(self._host, self._plan.name, module, inputs, frame)
-                    prediction = keep(results, key, annotated(fresh, frame, record.version), frame)
+                    prediction = annotated(fresh, frame, record.version)
+                    if results is not None:
+                        keep(results, key, prediction, frame)
                 elif sink is not None:
                     await sink.replay(prediction)
             kind = None

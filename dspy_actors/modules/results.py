@@ -96,25 +96,19 @@ def score_key(result: bytes | None, example: Example, metric: bytes | None) -> b
         return None
 
 
-def key_in(results: Results | None, record: Record, inputs: Mapping[str, Any], settings: Settings) -> bytes | None:
-    """The key of a call of a started program; `None` where its results are not kept."""
-    return None if results is None else result_key(fingerprint_of(record), inputs, settings)
+def call_key(record: Record, inputs: Mapping[str, Any], settings: Settings) -> bytes | None:
+    """The key of a call of a started program; `None` where it has none."""
+    return result_key(fingerprint_of(record), inputs, settings)
 
 
-def kept(results: Results | None, key: bytes | None) -> Prediction | None:
-    """What the program answered to an equal call, if it is kept."""
-    return None if results is None else results.prediction(key)
-
-
-def keep(results: Results | None, key: bytes | None, prediction: Prediction, frame: Frame) -> Prediction:
-    """Keep `prediction` of the call of `frame`, where results are kept; gives it back.
+def keep(results: Results, key: bytes | None, prediction: Prediction, frame: Frame) -> None:
+    """Keep `prediction` of the call of `frame`.
 
     What came of a call that met an outage, by a fallback or as the program's way out, is not: it would outlast it.
     """
     assert frame.scope is not None
-    if results is not None and frame.scope.fault is None:
+    if frame.scope.fault is None:
         results.keep_prediction(key, prediction)
-    return prediction
 
 
 def _own(prediction: Prediction) -> Prediction | None:
