@@ -13,7 +13,7 @@ from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
 from dspy_actors.runner import Settings
 from supervisors.actor import Ref
-from supervisors.clock import Clock
+from supervisors.clock import Clock, Timer
 from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 
@@ -93,6 +93,8 @@ class Job:
     done: Reply[None] = field(default_factory=Reply)
     stopped: bool = False
     actors: list[Ref[Any]] = field(default_factory=list)
+    _between: dict[Row, list[Timer]] = field(default_factory=dict)
+    """The rows between two tries, each with the timer of the next. Whoever takes one out decides what becomes of it."""
 
     async def work(self, hand: Hand, idle: Callable[[], object]) -> None:
         """Take rows until there are no more, then call `idle`: what one slot of an evaluation actor does.
@@ -125,11 +127,23 @@ class Job:
         if callable(verdict):
             verdict()
             self.feed.settle()
-        elif self.stopped:
-            self.feed.settle()
         else:
             row.tries += 1
-            self.clock.call_at(self.clock.now() + verdict, lambda: self.feed.put_back(row))
+            timers = self._between[row] = []
+            timers.append(self.clock.call_at(self.clock.now() + verdict, lambda: self._try_again(row)))
+            if self.stopped:  # then look: who stopped it looks the other way round
+                self._give_up(row)
+
+    def _try_again(self, row: Row) -> None:
+        if self._between.pop(row, None) is not None:
+            self.feed.put_back(row)
+
+    def _give_up(self, row: Row) -> None:
+        timers = self._between.pop(row, None)
+        if timers is not None:
+            for timer in timers:
+                timer.cancel()
+            self.feed.settle()
 
     def fits(self, row: Row, wait: float) -> bool:
         """Whether a further try after `wait` seconds would begin within the row's time."""
@@ -150,6 +164,8 @@ class Job:
             raise
 
     def stop(self) -> None:
-        """Take no more rows; those under way finish."""
+        """Take no more rows, and try none again; those under way finish."""
         self.stopped = True
         self.feed.abandon()
+        for row in list(self._between):
+            self._give_up(row)

@@ -6,13 +6,19 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
+from dspy_actors.adapters.chat_adapter import ChatAdapter
 from dspy_actors.evaluation.fan_out import fan_out
 from dspy_actors.evaluation.feed import Feed
 from dspy_actors.evaluation.job import Hand, Job, Row
-from supervisors.clock import ManualClock
+from dspy_actors.modules.outcome import Outcome
+from dspy_actors.runner import Settings
+from supervisors.clock import ManualClock, Timer
 from supervisors.errors import ActorDied
 from supervisors.exits import Shutdown
 from supervisors.reply import Reply
+from tests.dspy_actors.programs import PATIENCE
 
 
 class Actor:
@@ -67,3 +73,37 @@ def test_an_actor_that_comes_after_the_stop_does_not_wait_for_the_rows_of_the_de
     assert asyncio.run(feed.take()) is None
     late.working.set(None)
     assert job.done.done()
+
+
+@pytest.mark.parametrize("stops_first", [False, True])
+def test_a_job_that_is_stopped_does_not_wait_for_a_row_between_two_tries(stops_first: bool) -> None:
+    class Program:
+        async def outcome(self, inputs: Any, settings: Any) -> Outcome:
+            return Outcome(call_id="")
+
+    async def deliver(row: Row, outcome: Outcome) -> float:
+        return 300.0
+
+    async def main() -> None:
+        working = asyncio.create_task(job.work(Hand(), lambda: ended.append("idle")))
+        await waits.wait()
+        job.stop()
+        await asyncio.wait_for(working, PATIENCE)
+
+    class Stopping(ManualClock):
+        """Stops the job, as another thread may, when the wait for the second try begins."""
+
+        def call_at(self, when: float, fn: Callable[[], object]) -> Timer:
+            waits.set()
+            if stops_first:
+                job.stop()
+            return super().call_at(when, fn)
+
+    waits = asyncio.Event()
+    ended: list[str] = []
+    program: Any = Program()
+    clock = Stopping()
+    job = Job(program, Settings(lm=None, adapter=ChatAdapter()), Feed([Row(0, {})]), deliver, clock)
+    asyncio.run(main())
+    clock.advance(300.0)
+    assert (ended, asyncio.run(job.feed.take())) == (["idle"], None)
