@@ -48,6 +48,7 @@ def map_rows(
     `until(index)` is when a row's time is over, on the runtime's clock in seconds; `None` gives it the whole deadline.
     """
     refuse_on_loop("map", "`await program.acall(...)` for each row, or iterate in `asyncio.to_thread`")
+    host.check_open("map")
     own = program if isinstance(program, Program) else host.start(program)
     mapping = _Mapping(host, own, settings, concurrency, ordered)
     try:

@@ -143,6 +143,12 @@ class RuntimeHost:
 
     # -- calls --------------------------------------------------------------------------------------------------
 
+    def check_open(self, name: str) -> None:
+        """Raise what a call would be refused with now; `name` is who wants to begin calls."""
+        self._same_process(name)
+        if self.closing:
+            raise ended(name, drains=not self._down)
+
     def begin_call(self, name: str) -> None:
         """Count a call as open. Raises `ShuttingDown` once the runtime drains, `UsedAfterFork` in a forked child."""
         if os.getpid() != self._pid:

@@ -319,7 +319,8 @@ class Runtime:
         `inputs` names the fields of a row that the program is given; `None` gives it the whole row.
         Yields `Mapped(index, row, outcome)` for every row; a row that fails has its error in the outcome. None is
         tried again: in an outage rows end at once in `CircuitOpen`; give those with an `outcome.fault`, which is the
-        infrastructure's, to another `map` later. Leaving the loop early cancels what is under way.
+        infrastructure's, to another `map` later. Leaving the loop early cancels what is under way. Raises
+        `ShuttingDown` at the first step where the runtime drains or has ended.
         """
         wholes("Runtime.map", least=1, concurrency=concurrency)
         host = self._running()

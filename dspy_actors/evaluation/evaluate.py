@@ -75,7 +75,8 @@ class Evaluate:
         display_progress: a progress bar on standard error.
 
     Raises `EvaluationError` for an empty devset, an example that does not know its inputs, a metric that cannot be
-    called with an example and a prediction, or `num_threads` below 1.
+    called with an example and a prediction, or `num_threads` below 1; `ShuttingDown` where the runtime drains or has
+    ended before it begins. One that ends in the middle keeps what was scored.
     """
 
     def __init__(

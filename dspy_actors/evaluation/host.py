@@ -21,6 +21,10 @@ class EvaluationHost(Host, Crew, Protocol):
         """What programs have answered and how examples were scored."""
         ...
 
+    def check_open(self, name: str) -> None:
+        """Raises `ShuttingDown` once the runtime drains or has ended, `UsedAfterFork` in a forked child."""
+        ...
+
     def start(self, module: Module) -> Program:
         """Start a program of its own for `module`."""
         ...
@@ -33,11 +37,14 @@ class EvaluationHost(Host, Crew, Protocol):
 def host_of(program: Module | Program, name: str = "Evaluate") -> tuple[EvaluationHost, Settings]:
     """The runtime that `program` belongs to, or the one in force here, with its settings.
 
-    Raises `NoRuntime`, which calls the caller `name`, for a module outside every runtime.
+    Raises `NoRuntime`, which calls the caller `name`, for a module outside every runtime, and `ShuttingDown` where the
+    runtime lets no more calls in.
     """
     if isinstance(program, Program):
         host: Any = program.host
-        return host, program.in_force()
-    frame = require_frame(name)
-    found: Any = frame.runner
-    return found, frame.settings
+        settings = program.in_force()
+    else:
+        frame = require_frame(name)
+        host, settings = frame.runner, frame.settings
+    host.check_open(name)
+    return host, settings

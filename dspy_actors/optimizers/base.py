@@ -29,7 +29,8 @@ def searching(student: Module, name: str) -> Iterator[tuple[EvaluationHost, Sett
     """The runtime that a search runs in, and its settings, which are in force inside the block.
 
     Whatever asks a model there, evaluations and metrics too, is of the class `optimizer` unless the settings name
-    another. Raises `NoRuntime`, which calls the caller `name`, outside every runtime.
+    another. Raises `NoRuntime`, which calls the caller `name`, outside every runtime, and `ShuttingDown` in one that
+    lets no more calls in.
     """
     host, found = host_of(student, name)
     settings = found.of_class("optimizer")

@@ -9,7 +9,7 @@ from inspect import isawaitable
 from random import Random
 from typing import Any
 
-from dspy_actors.errors import EvaluationError
+from dspy_actors.errors import EvaluationError, ShuttingDown
 from dspy_actors.evaluation.attempt import attempt
 from dspy_actors.evaluation.host import EvaluationHost
 from dspy_actors.evaluation.judge import Metric, awaited
@@ -86,6 +86,7 @@ class BootstrapFewShot:
         Raises:
             EvaluationError: the trainset is empty, the teacher does not fit, or `max_errors` tries failed; the cause
                 is the last failure.
+            ShuttingDown: the runtime lets no more calls in, from before or in the middle of the search.
         """
         examples = checked_trainset(trainset)
         made = student.reset_copy()
@@ -155,6 +156,8 @@ class _Search:
             if round_ > 0:
                 settings = settings.bind(sample=round_, options={**settings.options, "temperature": RETRY_TEMPERATURE})
             outcome, trace = attempt(self.program, dict(example.inputs().items()), settings, variant)
+            if isinstance(outcome.error, ShuttingDown):  # what was found so far is no whole search
+                raise outcome.error
             if outcome.prediction is None:
                 self._count(outcome.error)
                 continue

@@ -254,6 +254,15 @@ def test_a_mapping_on_a_running_loop_says_what_to_write() -> None:
         asyncio.run(main())
 
 
+def test_a_mapping_is_refused_as_a_call_is_once_its_runtime_drains() -> None:
+    with runtime() as rt:
+        program = rt.start(qa())
+        rt.drain(PATIENCE)
+        for each in (program, qa()):
+            with pytest.raises(ShuttingDown, match="drains"):
+                next(rt.map(each, Rows(3)))
+
+
 def test_every_row_of_a_mapping_ends_when_its_runtime_does() -> None:
     gate = Gate()
     rt = runtime(gate).start_up()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from dspy_actors.errors import (
     CircuitOpen,
     LMAuthError,
     LMServerError,
+    ShuttingDown,
 )
 from dspy_actors.evaluation.evaluate import Evaluate, Progress
 from dspy_actors.example import Prediction
@@ -190,6 +192,19 @@ def test_a_drained_runtime_scores_no_row_as_zero() -> None:
         gate.open()
         result = running.get(PATIENCE)
     assert (result.score, result.kinds()) == (100.0, {"shutting_down": 5})
+
+
+@pytest.mark.parametrize("end", [lambda rt: rt.drain(PATIENCE), lambda rt: rt.shutdown()], ids=["drain", "shutdown"])
+def test_an_evaluation_is_refused_as_a_call_is_once_its_runtime_lets_none_in(end: Callable[[Runtime], object]) -> None:
+    with runtime() as rt:
+        program = rt.start(qa())
+        end(rt)
+        with pytest.raises(ShuttingDown, match="Evaluate"):
+            evaluate()(program)
+        with pytest.raises(ShuttingDown, match="Evaluate"):
+            asyncio.run(evaluate().acall(program))
+        with pytest.raises(ShuttingDown, match="Evaluate"):
+            evaluate()(qa())
 
 
 def test_an_evaluation_at_the_shutdown_keeps_what_is_finished() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import BlockingCall, EvaluationError, LMServerError, NoRuntime
+from dspy_actors.errors import BlockingCall, EvaluationError, LMServerError, NoRuntime, ShuttingDown
 from dspy_actors.example import Example, Prediction
 from dspy_actors.messages import LMRequest
 from dspy_actors.modules.chain_of_thought import ChainOfThought
@@ -20,7 +20,7 @@ from dspy_actors.runtime import Runtime
 from dspy_actors.testing.providers import ScriptedProvider
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.testing import wait_until
-from tests.dspy_actors.programs import asked, echo, examples, qa, right, runtime, says
+from tests.dspy_actors.programs import PATIENCE, asked, echo, examples, qa, right, runtime, says
 
 
 class Twice(Module):
@@ -278,6 +278,23 @@ def test_too_many_failures_end_the_search_with_the_last_of_them() -> None:
     with runtime(some_fail), pytest.raises(EvaluationError, match="max_errors=2") as caught:
         bootstrap(max_errors=2).compile(qa(), trainset=examples(4))
     assert isinstance(caught.value.__cause__, LMServerError)
+
+
+def test_a_search_is_refused_once_its_runtime_lets_no_calls_in() -> None:
+    with runtime() as rt:
+        rt.drain(PATIENCE)
+        with pytest.raises(ShuttingDown, match=r"BootstrapFewShot\.compile"):
+            bootstrap().compile(qa(), trainset=examples(4))
+
+
+def test_a_runtime_that_drains_in_the_middle_of_a_search_leaves_no_half_program() -> None:
+    with runtime() as rt:
+
+        def drains(example: Example, prediction: Any, trace: object = None) -> bool:
+            return rt.drain(PATIENCE)
+
+        with pytest.raises(ShuttingDown, match="drains"):
+            bootstrap(metric=drains).compile(qa(), trainset=examples(4))
 
 
 def test_a_metric_that_raises_counts_as_a_failure() -> None:
