@@ -20,6 +20,7 @@ from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.work import Answer, Work
 from supervisors.actor import Actor
+from supervisors.errors import Fenced
 from supervisors.exits import Shutdown
 from supervisors.reply import Reply
 
@@ -114,7 +115,8 @@ class LMWorker(Actor):
     def _left(self, task: asyncio.Task[None]) -> None:
         """A call of a worker that leaves is over; those in its mailbox come first."""
         if not self._is_busy():
-            self.ref.cast(LMWorker.retire, 0.0)
+            with suppress(Fenced):  # it is over already, and ends its calls
+                self.ref.cast(LMWorker.retire, 0.0)
 
     async def _keep_open(self) -> None:
         """Close the provider however this actor ends: its tasks are cancelled also when it is fenced."""

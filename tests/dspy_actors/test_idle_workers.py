@@ -287,6 +287,20 @@ def test_a_fresh_worker_that_is_told_to_leave_serves_its_first_call() -> None:
         assert service.rt.numbers().resubmits == 0
 
 
+def test_the_death_of_a_worker_that_is_to_leave_is_no_error_of_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+    with Service(gate, by_hand=False) as service:
+        running = service.program.using(lm=of_user(0)).submit(question="hello")
+        gate.wait_for()
+        worker = service.worker(of_user(0))
+        assert worker is not None
+        worker.call(LMWorker.leave, 0.0)
+        worker.fence()
+        gate.open()
+        assert running.get(PATIENCE).answer == "hello"
+    assert [each.getMessage() for each in caplog.records if each.name == "asyncio"] == []
+
+
 def test_a_stream_under_way_keeps_its_worker() -> None:
     arrived, turn = threading.Event(), Reply[None]()
 
