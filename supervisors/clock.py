@@ -7,15 +7,16 @@ Seconds are floats, monotonic, with no meaning outside of their clock.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import threading
 import time
 import weakref
 from _thread import LockType, allocate_lock
+from collections import deque
 from collections.abc import Callable
+from heapq import heappop, heappush
 from itertools import count
 from threading import Thread
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from supervisors import steps
 from supervisors.errors import check_seconds
@@ -59,103 +60,106 @@ class Clock(Protocol):
         """Drop what is due and end the clock's thread."""
 
 
-_WHEN, _FN, _OWNER = 0, 2, 3
+_AT_ONCE = 64
+"""Timers that are sorted into the heap together."""
 
 
-class _Entry(list[Any]):
-    """One timer: when, a number no other has, what to call, and whose it is. Dead once there is nothing to call.
+class _Entry(tuple[float, int, "_Timers"]):
+    """One timer: when, a number no other has, and whose it is.
 
-    A list, so that C code compares it and there is one object a timer: a heap holds thousands of them.
+    A tuple, so that C code compares it and there is one object a timer: there are thousands of them.
     """
 
     __slots__ = ()
-    __eq__ = object.__eq__  # a timer, not what stands in it, for whoever keeps some in a set
-    __hash__ = object.__hash__  # type: ignore[assignment]
+    __hash__ = object.__hash__  # the timer, not what stands in it; cheaper too
 
     def cancel(self) -> float | None:
-        owner: _Timers = self[_OWNER]
-        return owner.cancel(self)
+        when, _, owner = self
+        if owner.live.pop(self, None) is None:  # one C call: either this or `pop_due` has it
+            return None
+        left = when - owner.now()
+        return left if left > 0.0 else 0.0
 
 
 class _Timers:
-    """A heap of entries. Cancelled ones stay in it, and are swept out when they are the majority."""
+    """What is to be called, by timer, and a heap of timers to find the next one.
 
-    __slots__ = ("__weakref__", "_cancelled", "_heap", "_lock", "_meanwhile", "_now", "_numbers")
+    A timer that was taken back is only forgotten. Most are, before anybody looks for the next one, so those that are
+    new wait in a queue, and what comes to the heap is what is alive by then. Of the dead in the heap the first go when
+    somebody looks, and all of them when they are the majority.
+    """
+
+    __slots__ = ("__weakref__", "_heap", "_lock", "_new", "_numbers", "live", "now")
 
     def __init__(self, now: Callable[[], float]) -> None:
         _TIMERS.add(self)
+        self.live: dict[_Entry, Callable[[], object]] = {}
+        self._new: deque[_Entry] = deque()
         self._heap: list[_Entry] = []
-        self._lock = PublishedLock()
+        self._lock = PublishedLock()  # for the heap
         self._numbers = count()
-        self._cancelled = 0
-        self._meanwhile: list[_Entry] | None = None  # while dead ones are swept out: those that came in between
-        self._now = now
+        self.now = now
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._new) + len(self._heap)
 
     def push(self, when: float, fn: Callable[[], object]) -> _Entry:
-        check_seconds("when", when)  # one nan, which is neither before nor after anything, would mix up the heap
-        with self._lock:
-            entry = _Entry((when, next(self._numbers), fn, self))
-            if self._meanwhile is None:
-                heapq.heappush(self._heap, entry)
-            else:
-                self._meanwhile.append(entry)
+        if type(when) is not float or when != when:  # one nan, neither before nor after anything, mixes up the heap
+            check_seconds("when", when)
+        entry = _Entry((when, next(self._numbers), self))
+        self.live[entry] = fn
+        self._new.append(entry)
+        if len(self._new) > _AT_ONCE:
+            with self._lock:
+                self._sort_in()
         return entry
 
-    def cancel(self, entry: _Entry) -> float | None:
-        with self._lock:
-            if entry[_FN] is None:
-                return None
-            entry[_FN] = None
-            self._cancelled += 1
-            if self._cancelled > 64 and self._cancelled * 2 > len(self._heap) and self._meanwhile is None:
-                self._sweep()
-        left: float = entry[_WHEN] - self._now()
-        return max(0.0, left)
+    def _sort_in(self) -> None:
+        """Have the heap hold all that is alive. With the lock; the collector may end a dropped call meanwhile, which
+        sets timers and comes by here too.
+        """
+        while self._new:
+            self._keep(self._new.popleft())
+        if len(self._heap) > 2 * len(self.live) + _AT_ONCE:
+            after: list[_Entry] = []  # made before the two change places: whoever comes in between finds a heap
+            before, self._heap = self._heap, after
+            for entry in before:
+                self._keep(entry)
 
-    def _sweep(self) -> None:
-        """Take out the dead ones. The collector may end a dropped call meanwhile, which takes back and sets timers."""
-        meanwhile: list[_Entry] = []
-        self._meanwhile = meanwhile
-        heap = [each for each in self._heap if each[_FN] is not None]
-        heapq.heapify(heap)
-        self._heap, self._cancelled, self._meanwhile = heap, 0, None
-        for entry in meanwhile:
-            heapq.heappush(heap, entry)
+    def _keep(self, entry: _Entry) -> None:
+        if entry in self.live:
+            heappush(self._heap, entry)
 
     def waiting(self) -> list[Callable[[], object]]:
         """What is to be called, in no order."""
-        with self._lock:
-            return [fn for entry in self._heap if (fn := entry[_FN]) is not None]
+        return list(self.live.values())
 
     def first(self) -> float | None:
         """When the next live entry is due."""
         with self._lock:
-            self._drop_dead_head()
-            return self._heap[0][_WHEN] if self._heap else None
+            self._sort_in()
+            while self._heap and self._heap[0] not in self.live:
+                heappop(self._heap)
+            return self._heap[0][0] if self._heap else None
 
     def pop_due(self, now: float) -> Callable[[], object] | None:
         with self._lock:
-            self._drop_dead_head()
-            if not self._heap or self._heap[0][_WHEN] > now:
-                return None
-            entry = heapq.heappop(self._heap)
-            fn: Callable[[], object] = entry[_FN]
-            entry[_FN] = None
-            return fn
+            self._sort_in()
+            while self._heap:
+                entry = heappop(self._heap)  # before the look: a collection in between may sweep out what was first
+                if entry[0] > now:
+                    heappush(self._heap, entry)
+                    break
+                fn = self.live.pop(entry, None)
+                if fn is not None:
+                    return fn
+        return None
 
     def clear(self) -> None:
         with self._lock:
-            for entry in self._heap:
-                entry[_FN] = None
-            self._heap, self._cancelled = [], 0
-
-    def _drop_dead_head(self) -> None:
-        while self._heap and self._heap[0][_FN] is None:
-            heapq.heappop(self._heap)
-            self._cancelled -= 1
+            self.live.clear()
+            self._new.clear()
+            self._heap = []
 
 
 _TIMERS: weakref.WeakSet[_Timers] = weakref.WeakSet()
