@@ -93,7 +93,7 @@ class Attempts:
             raise
         else:
             counters.end(response.usage, stream=stream)
-            tries.reply.set(Answer(response, attempts=tries.sent))
+            tries.reply.set(Answer(response, "model", tries.sent))
 
     def _maybe_hedged(
         self, work: Work, exchange: Exchange, tries: Tries, passing: _Request, hedge: Hedge
@@ -224,36 +224,29 @@ class Attempts:
             work.charge(0 if usage is None else usage.total_tokens, cost)
         log.add(
             UsageRecord(
-                call_id=envelope.call_id,
-                attempt=passing.number,
-                tenant=envelope.tenant,
-                session=envelope.session,
-                model=name,
-                status=status,
-                seconds=self.clock.now() - passing.began,
-                usage=usage,
-                cost=cost,
-                kind=kind,
-                priority=work.priority,
+                envelope.call_id,
+                passing.number,
+                envelope.tenant,
+                envelope.session,
+                name,
+                status,
+                self.clock.now() - passing.began,
+                usage,
+                cost,
+                kind,
+                work.priority,
             )
         )
 
     def _attempt(self, work: Work, passing: _Request, name: str) -> Attempt:
-        now = asyncio.get_running_loop().time()
-        left = self._left(work)
+        left, allowed = self._left(work), work.lm.timeout
         if left == 0.0:
             msg = "the call's deadline passed before the request was sent"
             raise DeadlineExceeded(msg, phase="queue")
-        limit = work.lm.timeout
-        if work.is_shared():
-            left = None
-        allowed = left if limit is None else limit if left is None else min(left, limit)
-        return Attempt(
-            request_id=name,
-            number=passing.number,
-            deadline=None if allowed is None else now + allowed,
-            observer=passing,
-        )
+        if left is not None and (allowed is None or left < allowed) and not work.is_shared():
+            allowed = left
+        deadline = None if allowed is None else asyncio.get_running_loop().time() + allowed
+        return Attempt(name, passing.number, deadline, passing)
 
     def _left(self, work: Work) -> float | None:
         until = work.until()

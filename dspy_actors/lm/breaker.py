@@ -169,6 +169,19 @@ class Breaker:
         if refusal is not None:
             raise refusal
 
+    def answered(self, permit: Permit, seconds: float, now: float) -> None:
+        """A permitted call was answered, after `seconds`; as `report` has it."""
+        if seconds > self.settings.slow_seconds:
+            self.report(permit, SLOW, now, f"it took {seconds:.1f} s")
+        elif permit.probe:
+            self.report(permit, SUCCESS, now)
+        else:
+            with self._lock:
+                self._answered = now
+                if permit.generation == self.generation:
+                    self._window.add(now)
+                    self._failures_in_row = 0
+
     def report(self, permit: Permit, verdict: Verdict, now: float, failure: str | None = None) -> None:
         """What came of a permitted call. One of an earlier generation, or whose lease another has, is ignored.
 
@@ -178,14 +191,13 @@ class Breaker:
             if verdict in _ANSWERS:
                 self._answered = now
             if permit.generation == self.generation:
-                if verdict is SUCCESS and not permit.probe:  # most
-                    self._window.add(now)
-                    self._failures_in_row = 0
-                    return
                 if failure is not None and verdict is not SUCCESS:
                     self._last_failure = failure
                 if permit.probe:
                     self._probed(permit, verdict, now)
+                elif verdict is SUCCESS:
+                    self._window.add(now)
+                    self._failures_in_row = 0
                 elif verdict is not NOTHING:
                     self._count(verdict, now)
             changes = self._take_changes()
@@ -261,9 +273,12 @@ class Breaker:
 
     def _count(self, verdict: Verdict, now: float) -> None:
         """A failure, or an answer that was slow."""
-        failed = verdict is FAILURE
-        self._window.add(now, failed=failed, slow=verdict is SLOW)
-        self._failures_in_row = self._failures_in_row + 1 if failed else 0
+        if verdict is FAILURE:
+            self._window.add_failure(now)
+            self._failures_in_row += 1
+        else:
+            self._window.add_slow(now)
+            self._failures_in_row = 0
         if self._is_too_much(now):
             self._open(now)
 

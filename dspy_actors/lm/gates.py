@@ -13,7 +13,7 @@ from typing import Any
 
 from dspy_actors.envelope import CLASSES, Priority
 from dspy_actors.errors import CircuitOpen, LMError, LMRateLimitError, LMTimeoutError
-from dspy_actors.lm.breaker import SLOW, SUCCESS, Breaker, Permit, Verdict
+from dspy_actors.lm.breaker import Breaker, Permit, Verdict
 from dspy_actors.lm.estimate import Estimator
 from dspy_actors.lm.hedge import Lane
 from dspy_actors.lm.limiter import Need, Reservation
@@ -178,15 +178,15 @@ class Gates:
             return
         now = self._clock.now()
         took = now - passing.began - passing.held
-        waited = took if passing.first_token is None else passing.first_token - passing.began
-        for breaker, permit in zip(self.breakers, passing.permits, strict=False):
-            if response is not None:  # a stream is as slow as its first piece
-                verdict = SLOW if waited > breaker.settings.slow_seconds else SUCCESS
-            else:
-                verdict = verdict_of(breaker, passing, error, took, now)
-            breaker.report(permit, verdict, now, None if verdict is SUCCESS else _failure(verdict, error, took))
-        if response is not None:
+        if response is not None:  # a stream is as slow as its first piece
+            waited = took if passing.first_token is None else passing.first_token - passing.began
+            for breaker, permit in zip(self.breakers, passing.permits, strict=False):
+                breaker.answered(permit, waited, now)
             self.retries.answered()
+        else:
+            for breaker, permit in zip(self.breakers, passing.permits, strict=False):
+                verdict = verdict_of(breaker, passing, error, took, now)
+                breaker.report(permit, verdict, now, _failure(verdict, error, took))
         reservation = passing.reservation if passing.turn is None else _taken(passing)
         if reservation is not None:
             self.line.settle(reservation, self._ending(passing, response, error, took))
@@ -256,7 +256,7 @@ def _failure(verdict: Verdict, error: BaseException | None, took: float) -> str 
         return None
     if isinstance(error, LMError):
         return f"{error.kind}: {error.message}"[:300]
-    return f"it took {took:.1f} s" if verdict is Verdict.SLOW else f"no answer within {took:.1f} s"
+    return f"no answer within {took:.1f} s"
 
 
 def _taken(passing: Passing) -> Reservation | None:

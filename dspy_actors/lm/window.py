@@ -6,24 +6,30 @@ from __future__ import annotations
 class Window:
     """Counts in buckets of time that fall out one by one. Not locked."""
 
-    __slots__ = ("_counts", "_current", "_number", "_width")
+    __slots__ = ("_counts", "_current", "_number", "_until", "_width")
 
     def __init__(self, seconds: float, buckets: int) -> None:
         self._width = seconds / buckets
         self._counts = [[0, 0, 0] for _ in range(buckets)]
         self._number = 0
+        self._until = self._width  # when the current bucket ends
         self._current = self._counts[0]
 
-    def add(self, now: float, *, failed: bool = False, slow: bool = False) -> None:
-        """Count one call."""
-        if int(now / self._width) > self._number:
+    def add(self, now: float) -> None:
+        """Count one call that was answered in time."""
+        if now >= self._until:
             self._turn(now)
-        counts = self._current
-        counts[0] += 1
-        if failed:
-            counts[1] += 1
-        if slow:
-            counts[2] += 1
+        self._current[0] += 1
+
+    def add_failure(self, now: float) -> None:
+        """Count one call that failed."""
+        self.add(now)
+        self._current[1] += 1
+
+    def add_slow(self, now: float) -> None:
+        """Count one call that was answered too late."""
+        self.add(now)
+        self._current[2] += 1
 
     def totals(self, now: float) -> tuple[int, int, int]:
         """Calls, failures and slow calls."""
@@ -44,4 +50,5 @@ class Window:
             for step in range(min(behind, len(self._counts))):
                 self._counts[(number - step) % len(self._counts)][:] = (0, 0, 0)
             self._number = number
+            self._until = (number + 1) * self._width
             self._current = self._counts[number % len(self._counts)]

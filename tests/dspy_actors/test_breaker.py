@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -410,13 +411,40 @@ def test_never_more_than_one_probe_is_out_and_open_refuses_whatever_is_reported_
         assert not (probes and found.state is not State.HALF_OPEN)
 
 
+ANSWERS = {Verdict.SUCCESS: 1.0, Verdict.SLOW: EXACT.slow_seconds + 1.0}
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ask", *Verdict]), st.integers(0, 30)), max_size=150))
+@settings(max_examples=200, deadline=None)
+def test_an_answer_told_by_its_seconds_counts_as_a_report_of_it_does(
+    steps: list[tuple[object, int]],
+) -> None:
+    one, other, now, out = Breaker("m", EXACT), Breaker("m", EXACT), 0.0, list[tuple[Permit, Permit]]()
+    for step, number in steps:
+        now += 0.5
+        if step == "ask":
+            with suppress(CircuitOpen):
+                out.append((one.permit(now), other.permit(now)))
+        elif out:
+            assert isinstance(step, Verdict)
+            mine, yours = out.pop(number % len(out))
+            seconds = ANSWERS.get(step)
+            if seconds is None:
+                one.report(mine, step, now)
+                other.report(yours, step, now)
+            else:
+                one.answered(mine, seconds, now)
+                other.report(yours, step, now, "it took 121.0 s" if step is Verdict.SLOW else None)
+        assert one.reading(now) == other.reading(now)
+
+
 @given(st.lists(st.tuples(st.floats(0, 5), st.booleans()), max_size=100))
 @settings(max_examples=100, deadline=None)
 def test_a_window_holds_what_its_buckets_cover(steps: list[tuple[float, bool]]) -> None:
     window, now, added = Window(10.0, 5), 0.0, list[tuple[float, bool]]()
     for pause, failed in steps:
         now += pause
-        window.add(now, failed=failed)
+        (window.add_failure if failed else window.add)(now)
         added.append((now, failed))
         recent = [failed for then, failed in added if int(then / 2.0) > int(now / 2.0) - 5]
         assert window.totals(now) == (len(recent), sum(recent), 0)

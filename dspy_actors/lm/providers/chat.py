@@ -47,7 +47,8 @@ class ChatCompletions:
         for message in request.messages:
             write_message(message, turns)
         body: JSONObject = {"model": request.model, "messages": turns}
-        body.update(options_of(request, ("model", "messages")))
+        if request.options:
+            body.update(options_of(request, ("model", "messages")))
         if "max_tokens" in body and _REASONING.match(request.model):
             body.setdefault("max_completion_tokens", body.pop("max_tokens"))
         return body
@@ -133,10 +134,10 @@ def read_usage(data: object) -> Usage | None:
     if not isinstance(data, dict):
         return None
     return Usage(
-        prompt_tokens=count(data.get("prompt_tokens")),
-        completion_tokens=count(data.get("completion_tokens")),
-        cached_tokens=count_in(data.get("prompt_tokens_details"), "cached_tokens"),
-        reasoning_tokens=count_in(data.get("completion_tokens_details"), "reasoning_tokens"),
+        count(data.get("prompt_tokens")),
+        count(data.get("completion_tokens")),
+        count_in(data.get("prompt_tokens_details"), "cached_tokens"),
+        count_in(data.get("completion_tokens_details"), "reasoning_tokens"),
     )
 
 

@@ -19,7 +19,8 @@ from dspy_actors.messages import LMRequest, LMResponse
 
 _HOME = "https://api.openai.com/v1"
 _VARIABLE = "OPENAI_API_KEY"
-_DIALECTS: Mapping[str, Dialect] = {"chat": ChatCompletions(), "responses": Responses(), "embeddings": Embeddings()}
+_CHAT = ChatCompletions()
+_DIALECTS: Mapping[str, Dialect] = {"chat": _CHAT, "responses": Responses(), "embeddings": Embeddings()}
 
 
 class OpenAIProvider:
@@ -72,6 +73,8 @@ def bearer_wire(
 
 def dialect_of(request: LMRequest, provider: str) -> Dialect:
     """The dialect that the option `model_type` names, as DSPy has it. Raises `LMConfigurationError`."""
+    if not request.options:  # most
+        return _CHAT
     kind = request.options.get("model_type") or "chat"
     found = _DIALECTS.get(kind) if isinstance(kind, str) else None
     if found is None:
