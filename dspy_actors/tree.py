@@ -47,7 +47,7 @@ class RuntimeSupervisor(Supervisor):
         super().init(
             [
                 ChildSpec("lm", LMSupervisor, args=(plan.lm,), shutdown=30.0),
-                ChildSpec("tasks", TaskSupervisor, name=via(TASKS), shutdown=5.0),
+                ChildSpec("tasks", TaskSupervisor, name=via(TASKS), shutdown=10.0),
                 ChildSpec("modules", ModuleSupervisor, args=(plan.instances,), name=via(MODULES), shutdown=10.0),
                 ChildSpec("evaluations", EvaluationSupervisor, name=via(EVALUATIONS), shutdown=10.0),
             ],

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from dspy_actors.errors import BlockingCall, DeadlineExceeded, LMConfigurationError, NoRuntime, ShuttingDown
 from dspy_actors.modules.module import Module
 from dspy_actors.runner import current_frame
 from dspy_actors.runtime import Runtime
 from supervisors import steps
+from supervisors.clock import ManualClock
 from supervisors.errors import CallCycle, StartFailed
 from supervisors.exits import Crash
 from supervisors.kernel import kernels
@@ -27,7 +29,9 @@ from supervisors.spec import ChildSpec
 from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
 from supervisors.system import System
+from supervisors.tasks import TaskActor
 from supervisors.testing import Log, Probe, wait_until
+from tests.dspy_actors.over_http import of_class
 from tests.dspy_actors.programs import PATIENCE, SOON, Ask, AskLater, Blocks, Gate, begin, qa, runtime, says
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -284,6 +288,28 @@ def test_a_thread_that_does_not_come_back_does_not_hold_the_shutdown() -> None:
     blocks.go_on.set()
     wait_until(lambda: kernel.zombies == 0)
     with pytest.raises((ShuttingDown, DeadlineExceeded)):
+        waiting.get(PATIENCE)
+
+
+def test_a_forward_that_outlasts_the_shutdown_is_reported_once_as_a_child_that_had_to_be_killed() -> None:
+    """As OTP reports it; that the supervisor of such a child had to wait for it is no error of its own."""
+    blocks, clock = Blocks(), ManualClock()
+    rt = runtime(clock=clock).start_up()
+    waiting = begin(lambda: rt.start(blocks)(question="blue"))
+    assert blocks.begun.wait(PATIENCE)
+    kernel, task = rt.system.kernel, of_class(rt, TaskActor)
+    with capture_logs() as written:
+        ended = begin(rt.shutdown, 1000.0)
+        wait_until(lambda: len(task.mailbox.sysq) > 0)  # it is told to end, and has five seconds
+        clock.advance(5.0)
+        wait_until(lambda: kernel.zombies == 1)
+        clock.advance(4.0)
+        ended.get(PATIENCE)
+    assert [(each["event"], each["reason"]) for each in written] == [("supervisor.shutdown_error", "Killed()")]
+    assert written[0]["offender"]["id"] == "task"
+    blocks.go_on.set()
+    wait_until(lambda: kernel.zombies == 0)
+    with pytest.raises(ShuttingDown):
         waiting.get(PATIENCE)
 
 
