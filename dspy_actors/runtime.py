@@ -350,7 +350,10 @@ class Runtime:
         return self._running_layer().health(self.settings.lm)
 
     def usage(self, *, tenant: str | None = None, session: str | None = None) -> UsageTotals:
-        """Attempts, tokens and cost so far: of a tenant, a session, or everything."""
+        """Attempts, tokens and cost so far: of a tenant, a session, or everything.
+
+        The 10,000 sessions booked last are told apart, and as many tenants; earlier ones are in the sums above theirs.
+        """
         self.settings.check_tenants("tenant", tenant or "")
         return self._running_layer().usage.totals(tenant=tenant, session=session)
 

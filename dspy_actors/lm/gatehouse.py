@@ -21,6 +21,10 @@ from supervisors.telemetry import Telemetry
 
 T = TypeVar("T")
 
+KEPT = 1000
+"""So many retry budgets are kept of endpoints that no worker asks and that were not full when the last one ended: only
+answers fill them. Of more, those whose workers ended first are forgotten."""
+
 STATE_CHANGED = ("breaker", "state")
 """Event of a change: measurements {}, metadata `name`, `before`, `after`."""
 
@@ -41,6 +45,7 @@ class Gatehouse:
         self.breakers: dict[str, Breaker] = {}
         self.limiters: dict[str, Line] = {}
         self.retry_budgets: dict[str, RetryBudget] = {}
+        self._unused: dict[str, None] = {}  # the endpoints of retry budgets that no worker has, first the oldest
         self._estimators: dict[str, Estimator] = {}
         self.lanes: dict[str, Lane] = {}
 
@@ -86,7 +91,7 @@ class Gatehouse:
         """Forget what guards nobody any more, where a new one would let no more through.
 
         Limiters are kept until all their room has come back, breakers until nothing of what they saw counts, retry
-        budgets until they are full.
+        budgets until they are full, and `KEPT` of those that are not.
         """
         now = self._clock.now()
         with self._lock:
@@ -99,12 +104,24 @@ class Gatehouse:
             for name, line in list(self.limiters.items()):
                 if name not in lines and line.is_at_rest(now):
                     del self.limiters[name], self._keys[name]
-            for name, budget in list(self.retry_budgets.items()):
-                if name not in breakers and budget.is_full:
-                    del self.retry_budgets[name]
+            self._sweep_retry_budgets(breakers)
             for table in (self._estimators, self.lanes):
                 for name in [each for each in table if each not in breakers]:
                     del table[name]
+
+    def _sweep_retry_budgets(self, places: set[str]) -> None:
+        """Forget those of endpoints that are not in `places` and are full, and the first of the others."""
+        left = self._unused
+        for name, budget in list(self.retry_budgets.items()):
+            if name in places:
+                left.pop(name, None)
+            elif budget.is_full:
+                left.pop(name, None)
+                del self.retry_budgets[name]
+            else:
+                left.setdefault(name)
+        for name in list(left)[: max(0, len(left) - KEPT)]:
+            del left[name], self.retry_budgets[name]
 
     def breakers_of(self, config: LMConfig) -> tuple[Breaker, ...]:
         """The breakers a call to `config` meets, as far as there are any yet."""

@@ -1,8 +1,8 @@
-"""`UsageLog`: a record of every request to a model, whatever came of it, and totals by tenant."""
+"""`UsageLog`: a record of every request to a model, whatever came of it, and totals by tenant and session."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,6 +12,10 @@ from dspy_actors.envelope import Priority
 from dspy_actors.lm.prices import Prices, cost_of
 from dspy_actors.messages import Usage
 from supervisors.published_lock import PublishedLock
+
+KEPT = 10_000
+"""How many sessions, and how many tenants, have sums of their own: some 3 MB of each. A service may see new ones as
+long as it runs; what was spent in a session that ended long ago is asked for by tenant, if at all."""
 
 Status: TypeAlias = Literal["ok", "error", "cancelled"]
 
@@ -76,35 +80,58 @@ class _Sums:
         else:
             self.cost += cost
 
-    def added_to(self, other: UsageTotals) -> UsageTotals:
-        """These and those of `other` together."""
-        return UsageTotals(
-            other.attempts + self.attempts,
-            other.prompt_tokens + self.prompt_tokens,
-            other.completion_tokens + self.completion_tokens,
-            other.cost + self.cost,
-            other.unpriced + self.unpriced,
-        )
+    def take(self, other: _Sums) -> None:
+        """Add what `other` holds, which is no more."""
+        self.attempts += other.attempts
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.cost += other.cost
+        self.unpriced += other.unpriced
+
+    def totals(self) -> UsageTotals:
+        """What they are now."""
+        return UsageTotals(self.attempts, self.prompt_tokens, self.completion_tokens, self.cost, self.unpriced)
+
+
+_NONE = _Sums()
 
 
 class UsageLog:
-    """The last records and the totals of all, published so that no crash forgets them. Safe from any thread."""
+    """The last records and the totals of all, published so that no crash forgets them. Safe from any thread.
 
-    def __init__(self, prices: Prices, *, keep: int = 10_000) -> None:
+    `sessions` sessions booked last have sums of their own; those before are in the sum of their tenant, where so many
+    `tenants` have one, and those of tenants before are in the sum of everything: no attempt is ever lost from that.
+    """
+
+    def __init__(self, prices: Prices, *, keep: int = 10_000, sessions: int = KEPT, tenants: int = KEPT) -> None:
         self.prices = prices
         self._lock = PublishedLock()
         self._records: deque[UsageRecord] = deque(maxlen=keep)
-        self._sums: dict[tuple[str, str], _Sums] = {}
+        self._most_sessions, self._most_tenants = sessions, tenants
+        self._sessions: OrderedDict[tuple[str, str], _Sums] = OrderedDict()  # the one booked last at the end
+        self._tenants: OrderedDict[str, _Sums] = OrderedDict()  # of sessions that are in there no more
+        self._others = _Sums()  # of tenants that are in there no more
 
     def add(self, record: UsageRecord) -> None:
         """Book one attempt."""
         key = (record.tenant, record.session)
         with self._lock:
             self._records.append(record)
-            sums = self._sums.get(key)
+            sums = self._sessions.get(key)
             if sums is None:
-                sums = self._sums[key] = _Sums()
+                sums = self._sessions.setdefault(key, _Sums())
+            self._sessions.move_to_end(key)
             sums.add(record.usage, record.cost)
+            if len(self._sessions) > self._most_sessions:
+                self._make_room()
+
+    def _make_room(self) -> None:
+        """Put the sums of the session booked least lately to those of its tenant, and so with the tenants."""
+        (tenant, _), sums = self._sessions.popitem(last=False)
+        self._tenants.setdefault(tenant, _Sums()).take(sums)
+        self._tenants.move_to_end(tenant)
+        if len(self._tenants) > self._most_tenants:
+            self._others.take(self._tenants.popitem(last=False)[1])
 
     def cost(self, usage: Usage | None, model: str) -> Decimal | None:
         """What `usage` of `model` (`provider/name`) costs, as far as its price is known."""
@@ -117,10 +144,18 @@ class UsageLog:
         return iter(found)
 
     def totals(self, *, tenant: str | None = None, session: str | None = None) -> UsageTotals:
-        """The sums of a tenant, of a session, of a tenant's session, or of everything."""
-        made = UsageTotals()
+        """The sums of a tenant, of a session, of a tenant's session, or of everything.
+
+        Of a session or a tenant that gave way to others (see the class) these are what it was booked since.
+        """
+        made = _Sums()  # what a dropped call books meanwhile, in this very thread, may change the tables: no iterating
         with self._lock:
-            for (one, other), sums in self._sums.items():
-                if tenant in (None, one) and session in (None, other):
-                    made = sums.added_to(made)
-        return made
+            for key in list(self._sessions):
+                if tenant in (None, key[0]) and session in (None, key[1]):
+                    made.take(self._sessions.get(key) or _NONE)
+            if session is None:
+                for name in list(self._tenants) if tenant is None else [tenant]:
+                    made.take(self._tenants.get(name) or _NONE)
+                if tenant is None:
+                    made.take(self._others)
+        return made.totals()

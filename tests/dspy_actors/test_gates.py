@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from dspy_actors.errors import (
 from dspy_actors.lm.breaker import State, Verdict
 from dspy_actors.lm.breaker_settings import BreakerSettings
 from dspy_actors.lm.estimate import Estimator, prompt_tokens
-from dspy_actors.lm.gatehouse import STATE_CHANGED, Gatehouse
+from dspy_actors.lm.gatehouse import KEPT, STATE_CHANGED, Gatehouse
 from dspy_actors.lm.gates import WAITED, Gates, Passing
 from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.limiter import LimiterSettings, Need, Reservation
@@ -585,6 +586,22 @@ def test_what_retries_have_cost_is_not_forgotten_with_the_worker() -> None:
     budget.answered()
     ended(house)
     assert house.gatehouse.retry_budgets == {}
+
+
+def test_what_retries_have_cost_at_endpoints_that_nobody_asks_any_more_is_kept_for_the_last_of_them() -> None:
+    """Only answers fill a budget, so those of endpoints that are never asked again would stay for good."""
+    house = House(retry_budget=RetryBudgetSettings(capacity=10.0, cost=5.0))
+    places = [replace(CONFIG, base_url=f"http://127.0.0.1:{port}/v1") for port in range(1, KEPT + 11)]
+    for place in places:
+        assert house.gatehouse.gates(place).retries.spend()
+        if place is not places[0]:
+            house.gatehouse.dismiss(place)
+            house.gatehouse.sweep()
+    kept = list(house.gatehouse.retry_budgets)
+    assert (len(kept), kept[2]) == (KEPT + 2, "openai at http://127.0.0.1:11/v1")  # two have workers
+    house.gatehouse.dismiss(places[0])
+    house.gatehouse.sweep()
+    assert len(house.gatehouse.retry_budgets) == KEPT + 1
 
 
 def test_failures_are_not_forgotten_with_the_worker_before_they_leave_the_window() -> None:

@@ -13,12 +13,14 @@ from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.providers.local import LocalProvider
+from dspy_actors.lm.providers.servers import KEPT, Servers
 from dspy_actors.lm.transports.observer import Observer
 from dspy_actors.lm.verdicts import is_provider_failure, is_retryable
 from dspy_actors.messages import ImagePart, LMRequest, LMResponse, Message
 from dspy_actors.runtime import Runtime
 from dspy_actors.secret import Secret
 from dspy_actors.testing.peer import Peer, reply
+from supervisors.clock import ManualClock
 from supervisors.testing import wait_until
 from tests.dspy_actors.programs import PATIENCE, qa
 from tests.dspy_actors.providing import TURNS, ask, ask_in, opened, using
@@ -26,6 +28,18 @@ from tests.server.client import StubServer
 
 LOADING = "status=503,message=Loading model,type=unavailable_error"
 REQUEST = LMRequest("m", TURNS)
+
+
+def test_of_many_servers_those_seen_last_are_remembered() -> None:
+    clock = ManualClock()
+    servers = Servers(clock.now)
+    for number in range(KEPT + 5):
+        clock.advance(1.0)
+        servers.note(f"http://127.0.0.1:{number}/v1", "ready")
+        servers.note("http://127.0.0.1:0/v1", "loading")
+    assert len(servers.snapshot()) == KEPT
+    assert servers.state("http://127.0.0.1:0/v1") == "loading"
+    assert servers.state("http://127.0.0.1:5/v1") is None
 
 
 def local(url: str | None) -> LocalProvider:

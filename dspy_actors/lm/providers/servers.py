@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
+KEPT = 1000
+"""So many servers are remembered; of more, those seen least lately are forgotten. A base URL may be a request's own."""
+
 Seen: TypeAlias = Literal["ready", "loading", "unreachable"]
 
 
@@ -22,6 +25,8 @@ class Servers:
     def note(self, endpoint: str, seen: Seen) -> None:
         """The server at `endpoint` was seen to be so now."""
         self._seen[endpoint] = (seen, self._now())
+        if len(self._seen) > KEPT:
+            del self._seen[min(self._seen, key=lambda name: self._seen[name][1])]
 
     def state(self, endpoint: str) -> Seen | None:
         """What the server was last seen to be; `None` where nobody has asked it."""
