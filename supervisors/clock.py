@@ -13,6 +13,7 @@ import weakref
 from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from heapq import heappop, heappush
 from itertools import count
 from threading import Thread
@@ -118,8 +119,9 @@ class _Timers:
         """Have the heap hold all that is alive. With the lock; the collector may end a dropped call meanwhile, which
         sets timers and comes by here too.
         """
-        while self._new:
-            self._keep(self._new.popleft())
+        with suppress(IndexError):  # no look before it is taken: the collector may come in between, and take it
+            while True:
+                self._keep(self._new.popleft())
         if len(self._heap) > 2 * len(self.live) + _AT_ONCE:
             after: list[_Entry] = []  # made before the two change places: whoever comes in between finds a heap
             before, self._heap = self._heap, after
@@ -138,21 +140,26 @@ class _Timers:
         """When the next live entry is due."""
         with self._lock:
             self._sort_in()
-            while self._heap and self._heap[0] not in self.live:
-                heappop(self._heap)
-            return self._heap[0][0] if self._heap else None
+            with suppress(IndexError):
+                while True:
+                    entry = heappop(self._heap)  # before the look, as in `pop_due`
+                    if entry in self.live:
+                        heappush(self._heap, entry)
+                        return entry[0]
+        return None
 
     def pop_due(self, now: float) -> Callable[[], object] | None:
         with self._lock:
             self._sort_in()
-            while self._heap:
-                entry = heappop(self._heap)  # before the look: a collection in between may sweep out what was first
-                if entry[0] > now:
-                    heappush(self._heap, entry)
-                    break
-                fn = self.live.pop(entry, None)
-                if fn is not None:
-                    return fn
+            with suppress(IndexError):
+                while True:
+                    entry = heappop(self._heap)  # before the look: a collection in between may sweep out what was first
+                    if entry[0] > now:
+                        heappush(self._heap, entry)
+                        break
+                    fn = self.live.pop(entry, None)
+                    if fn is not None:
+                        return fn
         return None
 
     def clear(self) -> None:

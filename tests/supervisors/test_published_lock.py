@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,9 @@ from supervisors.clock import ManualClock
 from supervisors.exits import Killed, Shutdown
 from supervisors.kernel import Kernel
 from tests.supervisors.actors import spawn
+
+FEW = 20
+"""Timers, too few to be swept out when they are dead."""
 
 MANY = 200
 """Timers, several times as many as are sorted into the heap together."""
@@ -87,6 +92,59 @@ def test_a_timer_set_while_dead_ones_are_swept_out_is_called(collector: None, al
     gc.collect()
     clock.advance(100.0)
     assert called == ["set"] * MANY
+
+
+class Once:
+    """Does something, once, when it was looked at."""
+
+    meddle: Callable[[], object] | None = None
+
+    def looked(self) -> None:
+        meddle, self.meddle = self.meddle, None
+        if meddle is not None:
+            meddle()
+
+
+class Live(Once, dict[Any, Any]):
+    def __contains__(self, key: object) -> bool:
+        found = super().__contains__(key)
+        self.looked()
+        return found
+
+
+class New(Once, deque[Any]):
+    def __bool__(self) -> bool:
+        found = len(self) > 0
+        self.looked()
+        return found
+
+
+@pytest.mark.parametrize(("table", "kind"), [("live", Live), ("_new", New)])
+def test_timers_set_between_a_look_for_the_next_one_and_what_follows_are_called(table: str, kind: Any) -> None:
+    """There CPython 3.12 lets the collector in."""
+    clock = ManualClock()
+    called: list[str] = []
+    timers = clock._timers
+    dead = [clock.call_at(5.0, lambda: called.append("dead")) for _ in range(FEW)]
+    clock.call_at(9.0, lambda: called.append("last"))
+    clock.advance(1.0)
+    for timer in dead:
+        timer.cancel()
+
+    def meddle() -> None:
+        clock.call_at(3.0, lambda: called.append("set"))
+        while len(timers._new) > 0:  # until they are sorted into the heap
+            clock.call_at(4.0, lambda: None)
+
+    watched = kind(getattr(timers, table))
+    setattr(timers, table, watched)
+    if table == "_new":
+        clock.call_at(8.0, lambda: None)
+    watched.meddle = meddle
+    clock.advance(1.0)
+    meddles = ["set"] if watched.meddle is None else []
+    clock.advance(100.0)
+    assert called == [*meddles, "last"]
 
 
 def test_timers_may_be_kept_in_a_set() -> None:
