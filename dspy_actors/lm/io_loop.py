@@ -13,6 +13,8 @@ from supervisors.exits import Exit
 from supervisors.kernel import Kernel
 
 STOP_SECONDS = 5.0
+"""How long the thread of a loop that has to end is waited for."""
+
 STUCK_SECONDS = 1.0
 """A loop that is held up for so long at the end of its actor is not waited for."""
 
@@ -28,6 +30,12 @@ class IOLoop(Actor):
     supervisor that ends (`end_loop`). Were it gone before, each worker would die of that by itself, and their pools
     would start them again where there is no loop. Only a loop that is stuck goes at once: nobody on it would hear of
     his end.
+
+    So a stuck loop whose actor is told to end is replaced after `STUCK_SECONDS`. An actor that is fenced runs no
+    `terminate`, and nobody looks: then its workers, which do not hear either, are waited for (`pools.WORKER_SHUTDOWN`,
+    10 s), and after them the thread (`STOP_SECONDS`), 15 s in all. None of this is a setting: on this loop runs no code
+    but ours and that of an `open_provider`, which must not block. Meanwhile `rt.ready()` is false, and calls wait within
+    their deadlines.
 
     Messages: none.
     """
