@@ -31,6 +31,14 @@ def may_blot(key: str) -> bool:
     return len(key) >= 8
 
 
+UNSENDABLE = "holds characters that an HTTP header cannot hold; was it cut or pasted with its line break?"
+
+
+def may_be_sent(key: str) -> bool:
+    """Whether `key` may stand in an HTTP header: printable ASCII without a blank."""
+    return key.isascii() and key.isprintable() and " " not in key
+
+
 class Secret:
     """A key, shown as its last four characters at most.
 

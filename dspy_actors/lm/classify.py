@@ -85,13 +85,14 @@ def classify(
     *,
     provider: str | None = None,
     model: str | None = None,
+    endpoint: str | None = None,
 ) -> LMError:
     """The error that an answer with `status` (or an error object inside a 200) stands for. Pure.
 
     An error inside a 200, of a whole answer or of a stream, is read as if it had come with the status that it names or
     that its code or type comes with elsewhere. `headers` have lower-case names. The error holds the provider's message,
     at most 500 characters, with anything that looks like a key blotted out, and no header but the request id and
-    `retry_after` in seconds.
+    `retry_after` in seconds. `endpoint`, which holds no key, stands in the message.
     """
     refusal = read_refusal(body)
     if status == 200:
@@ -101,7 +102,7 @@ def classify(
     if status == 503 and _NOT_READY.search(refusal.message):
         code = NOT_READY
     said = _SECRETS.sub(r"\1[key]", refusal.message)[:500]
-    where = provider or "the provider"
+    where = f"{provider or 'the provider'}{f' at {endpoint}' if endpoint else ''}"
     text = f"{where} answered {status}{f' {code}' if code else ''}{f': {said}' if said else ''}"
     advice = _advice(found, status, headers)
     return found(

@@ -33,9 +33,9 @@ class IOLoop(Actor):
 
     So a stuck loop whose actor is told to end is replaced after `STUCK_SECONDS`. An actor that is fenced runs no
     `terminate`, and nobody looks: then its workers, which do not hear either, are waited for (`pools.WORKER_SHUTDOWN`,
-    10 s), and after them the thread (`STOP_SECONDS`), 15 s in all. None of this is a setting: on this loop runs no code
-    but ours and that of an `open_provider`, which must not block. Meanwhile `rt.ready()` is false, and calls wait within
-    their deadlines.
+    10 s), and after them the thread (`STOP_SECONDS`), 15 s in all. None of this is a setting: no code runs on this loop
+    but ours and that of an `open_provider`, which must not block. Meanwhile `rt.ready()` is false, and calls wait
+    within their deadlines.
 
     Messages: none.
     """

@@ -13,9 +13,10 @@ from dspy_actors.lm.falling_back import MAY_ANSWER, Kinds, checked_kinds
 from dspy_actors.lm.hedge import Hedge
 from dspy_actors.lm.options import check_options
 from dspy_actors.lm.providers.base import KeySource, LMConfig
+from dspy_actors.lm.providers.table import PROVIDERS
 from dspy_actors.lm.transports.base import bare
 from dspy_actors.lm.transports.urls import fault_of
-from dspy_actors.secret import Secret
+from dspy_actors.secret import UNSENDABLE, Secret, may_be_sent
 
 _EMPTY: Mapping[str, object] = MappingProxyType({})
 _ARGUMENTS = ("api_key", "base_url", "cache", "num_retries", "timeout", "fallbacks", "hedge")
@@ -105,7 +106,7 @@ class LM:
         put(self, "provider", provider)
         put(self, "model", name)
         put(self, "base_url", base_url if base_url is not None else api_base)
-        put(self, "api_key", key_source(api_key))
+        put(self, "api_key", _key_source(api_key, provider))
         put(self, "cache", cache)
         put(self, "num_retries", num_retries)
         put(self, "timeout", timeout)
@@ -251,15 +252,24 @@ def _places(lm: LM) -> Iterator[tuple[str, str | None]]:
         yield from _places(each.lm)
 
 
-def key_source(given: object) -> KeySource:
-    """What was given as `api_key`, with every key in a `Secret`. Raises `LMConfigurationError` for anything else."""
-    if given is None or isinstance(given, Secret):
-        return given
-    if isinstance(given, str):
-        return Secret(given)
-    if callable(given):
+def _key_source(given: object, provider: str) -> KeySource:
+    """What was given as `api_key`, with every key in a `Secret`.
+
+    Raises `LMConfigurationError` for anything else, and for a key that our providers could not send; those of one's
+    own may do other things with a key than write it into a header.
+    """
+    if isinstance(given, (str, Secret)):
+        return _key(given, provider)
+    if given is None or callable(given):
         return given
     if isinstance(given, Sequence) and given and all(isinstance(key, (str, Secret)) for key in given):
-        return tuple(key if isinstance(key, Secret) else Secret(key) for key in given)
+        return tuple(_key(key, provider) for key in given)
     msg = f"api_key is a string, a Secret, a callable or a list of keys, not {type(given).__name__}"
     raise LMConfigurationError(msg)
+
+
+def _key(given: str | Secret, provider: str) -> Secret:
+    key = given if isinstance(given, Secret) else Secret(given)
+    if provider in PROVIDERS and not may_be_sent(key.reveal()):
+        raise LMConfigurationError(f"LM(api_key=...): the key {UNSENDABLE}", provider=provider)
+    return key

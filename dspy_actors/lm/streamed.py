@@ -139,7 +139,8 @@ class Streamed:
     def _too_late(self, attempt: Attempt) -> LMTimeoutError:
         config = self._config
         seconds = self._settings.patience(config.provider)
-        msg = f"{config.provider}/{config.model} sent no piece within {seconds:g} s (StreamSettings.first_token)"
+        where = f" at {config.base_url}" if config.base_url else ""
+        msg = f"{config.provider}/{config.model}{where} sent no piece within {seconds:g} s (StreamSettings.first_token)"
         return LMTimeoutError(
             msg,
             phase="first_token",

@@ -231,7 +231,8 @@ def test_an_outage_is_told_once_with_the_last_failure_of_the_server(here: Path, 
     ended = dspy_actors("run", "ticket -> category", *arguments, *openai(stub), cwd=here)
     (said,) = [line for line in ended.err.splitlines() if line.startswith("dspy-actors:")]
     assert "rows wait up to 600 s for the model" in said
-    assert "its last failure was lm_server: openai answered 503 server_error: out of order" in said
+    failure = f"lm_server: openai at {stub.base_url} answered 503 server_error: out of order"
+    assert f"its last failure was {failure}" in said
 
 
 def test_a_row_waits_for_a_broken_server_no_longer_than_its_deadline(here: Path, stub: StubServer) -> None:

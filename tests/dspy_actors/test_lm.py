@@ -78,6 +78,25 @@ def test_a_copy_refuses_what_an_lm_refuses(wrong: dict[str, Any]) -> None:
         LM("openai/m").copy(**wrong)
 
 
+@pytest.mark.parametrize("wrong", ["sk-кл-0123456789", "sk-marker\n0123456789", "sk-marker 0123456789", "sk-marker\0"])
+@pytest.mark.parametrize("given", [str, Secret, lambda key: [KEY, key]], ids=["text", "secret", "list"])
+def test_a_key_that_no_header_can_hold_is_refused_where_it_is_given_and_not_shown(wrong: str, given: Any) -> None:
+    with pytest.raises(LMConfigurationError, match=r"LM\(api_key=\.\.\.\).*HTTP header") as caught:
+        LM("openai/m", api_key=given(wrong))
+    assert wrong not in repr(caught.value)
+    assert "marker" not in repr(caught.value)
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+def test_a_blank_key_is_refused_with_what_to_do(blank: str) -> None:
+    with pytest.raises(LMConfigurationError, match="leave the key out"):
+        LM("openai/m", api_key=blank)
+
+
+def test_a_provider_of_ones_own_may_have_keys_of_any_kind() -> None:
+    assert LM("own/m", api_key="the blue door").api_key == Secret("the blue door")
+
+
 @pytest.mark.parametrize("show", [repr, str, lambda lm: repr(lm.config), lambda lm: f"{lm.api_key}"])
 def test_a_key_is_not_shown(show: Any) -> None:
     assert "marker" not in show(LM("openai/m", api_key=KEY))

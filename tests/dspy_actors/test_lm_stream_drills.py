@@ -49,6 +49,24 @@ def error_of(stream: LMStream) -> Any:
     return caught.value
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(f"status={status}" for status in (400, 401, 402, 404, 429, 500, 503)),
+        *("html", "malformed", "error", "reset", "drop", "hang", "stall=0", "no_finish"),
+        *("error_after=1,type=server_error", "cut_after=1", "malformed=1"),
+    ],
+)
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "local"])
+def test_an_error_of_a_server_says_which_server_and_shows_no_key(provider: str, fault: str, stub: StubServer) -> None:
+    there = stub.at(fault) if provider != "anthropic" else stub.at(fault).removesuffix("/v1")
+    lm = LM(f"{provider}/m", base_url=there, api_key=KEY, num_retries=0, timeout=0.2)
+    with Runtime(lm, streaming=StreamSettings(first_token=0.2, local_first_token=0.2)) as rt:
+        error = error_of(rt.stream("hello"))
+    assert f"127.0.0.1:{stub.url.rpartition(':')[2]}" in str(error)
+    assert KEY not in str(error)
+
+
 # -- in good health ----------------------------------------------------------------------------------------------------
 
 

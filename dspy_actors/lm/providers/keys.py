@@ -16,7 +16,7 @@ from dspy_actors.errors import LMConfigurationError, LMError, LMNotConfiguredErr
 from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.lm.providers.set_aside import SetAside, SetAsideKey
 from dspy_actors.lm.verdicts import key_effect
-from dspy_actors.secret import Secret, redacted
+from dspy_actors.secret import UNSENDABLE, Secret, may_be_sent, redacted
 
 
 class KeyRing:
@@ -134,7 +134,7 @@ class KeyRing:
 
     def _missing(self) -> LMNotConfiguredError:
         where = f" or set {self._variable}" if self._variable else ""
-        msg = f"{self._config.provider} needs a key: pass api_key=...{where}"
+        msg = f"{self._config.provider} at {self._endpoint} needs a key: pass api_key=...{where}"
         return LMNotConfiguredError(msg, provider=self._config.provider, model=self._config.model)
 
 
@@ -194,7 +194,6 @@ def _sendable(key: str, config: LMConfig) -> Secret | None:
     key = key.strip()
     if not key:
         return None
-    if not key.isascii() or not key.isprintable() or " " in key:
-        msg = "the key holds characters that an HTTP header cannot hold; was it cut or pasted with its line break?"
-        raise LMConfigurationError(msg, provider=config.provider, model=config.model)
+    if not may_be_sent(key):
+        raise LMConfigurationError(f"the key {UNSENDABLE}", provider=config.provider, model=config.model)
     return Secret(key)

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Literal, TypeAlias, TypeVar
 
 from dspy_actors.errors import LMServerError, LMTransportError, LMUnsupportedFeatureError
-from dspy_actors.lm.classify import classify
 from dspy_actors.lm.providers.base import Attempt, LMConfig, Opening, ProviderStream, checked_base_url
 from dspy_actors.lm.providers.dialect import Dialect
 from dspy_actors.lm.providers.listing import Listing, list_models
@@ -90,7 +89,7 @@ class LocalProvider:
         if found is not None:  # some say no more than 503 while they load
             self._servers.note(self.endpoint, found)
             return found
-        raise classify(answer.status, answer.headers, answer.body, provider=self.name, model=self._model)
+        raise self._wire.refusal(answer, None, self._model, None)
 
     @property
     def key_id(self) -> str | None:

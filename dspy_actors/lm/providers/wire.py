@@ -11,6 +11,8 @@ from typing import TypeAlias
 from dspy_actors.errors import (
     LMConfigurationError,
     LMError,
+    LMProviderError,
+    LMStreamAssemblyError,
     LMTimeoutError,
     LMTransportError,
     LMUnexpectedError,
@@ -171,7 +173,7 @@ class Wire:
             answer = _blotted(answer, key.reveal())
         if status == 200 and not isinstance(data, dict):
             return self.placed(LMUnexpectedError("something that is no JSON object"), model, answer)
-        return classify(status, answer.headers, answer.body, provider=self.name, model=model)
+        return classify(status, answer.headers, answer.body, provider=self.name, model=model, endpoint=self.endpoint)
 
     def placed(self, error: LMError, model: str, answer: HTTPResponse | Incoming | None = None) -> LMError:
         """The error with where it happened written into it."""
@@ -184,6 +186,8 @@ class Wire:
                 size = f", {len(answer.body)} bytes" if isinstance(answer, HTTPResponse) else ""
                 said = f"{self.endpoint} answered {answer.status} with {error.message}"
                 error.args = (f"{said} ({kind}{size})",)
+            elif isinstance(error, (LMProviderError, LMStreamAssemblyError)) and self.endpoint not in error.message:
+                error.args = (f"{self.endpoint}: {error.message}",)
         return error
 
     def _dumps(self, body: Mapping[str, object], model: str) -> bytes:
