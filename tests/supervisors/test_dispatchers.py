@@ -109,8 +109,8 @@ def test_a_zombie_does_not_cost_the_pool_a_thread(kernel: Kernel) -> None:
 class Back:
     """What a pool runs, once. Its thread comes back in the look, of this number, of who gives that thread up."""
 
-    def __init__(self, look: int) -> None:
-        self.began, self.go, self.looks, self.look = threading.Event(), threading.Event(), 0, look
+    def __init__(self, look: int, late: bool) -> None:
+        self.began, self.go, self.looks, self.look, self.late = threading.Event(), threading.Event(), 0, look, late
         self.sched = False
         self.pool = Pool("back", 1)
         self._host: Any = None
@@ -128,12 +128,13 @@ class Back:
         if self.looks == self.look:
             self.go.set()
             _until(lambda: self.pool._finished == 1 and (self.pool._idle or host.abandoned))
-        return host
+        return self._host if self.late else host
 
 
-@pytest.mark.parametrize("look", [1, 2])
-def test_a_thread_that_comes_back_as_it_is_given_up_is_one_of_the_pools_again(look: int) -> None:
-    back: Any = Back(look)
+@pytest.mark.parametrize(("look", "late"), [(1, False), (2, False), (2, True)])
+def test_a_thread_that_comes_back_as_it_is_given_up_is_one_of_the_pools_again(look: int, late: bool) -> None:
+    """Just behind the look, or (`late`) just before it, when the thread is marked as lost already."""
+    back: Any = Back(look, late)
     pool = back.pool
     pool.submit(back)
     assert back.began.wait(5)

@@ -152,7 +152,7 @@ def test_timers_may_be_kept_in_a_set() -> None:
     assert len({clock.call_at(1.0, list), clock.call_at(1.0, list)}) == 2
 
 
-@pytest.mark.parametrize("allocation", range(8))
+@pytest.mark.parametrize("allocation", range(12))
 def test_the_collector_may_end_an_actor_while_another_is_told_to_end(
     collector: None, kernel: Kernel, allocation: int
 ) -> None:
