@@ -70,8 +70,9 @@ def run(program: str, data: Path, out: Path, as_json: bool, **options: Any) -> i
 
     PROGRAM is a signature ("ticket -> category, urgency"), a saved .json file with --signature, or
     package.module:attribute. Each line of --out has a row's index, the row, and its outputs or its error; the summary
-    counts the rows that failed, and where all of them did the exit code is 1; it is 2 for what is wrong from the
-    start. Ctrl-C finishes the rows under way and keeps what is done.
+    counts the rows that failed, and where all of them did the exit code is 1: what came within --deadline were rate
+    limits, nothing, or answers that cannot be read. It is 2 for what is wrong from the start: a file, the key, a server
+    that is not there, fails or speaks something else. Ctrl-C finishes the rows under way and keeps what is done.
     """
     from dspy_actors.cli import run as command
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -241,6 +242,32 @@ def test_a_server_that_is_not_there_is_found_although_the_first_rows_fail_before
     (here / "rows.jsonl").write_text('{"n": "x"}\n{"n": "y"}\n{"n": 3}\n')
     complaint = run("n: int -> category", "--lm", "openai/stub", "--base-url", nobody).complaint
     assert nobody in complaint
+    assert left(here) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("hang", "deadline"),
+        ("status=429,retry_after=600", "lm_rate_limit"),
+        ("status=400", "lm_invalid_request"),
+        ("text=nonsense", "parse"),
+    ],
+)
+def test_rows_that_a_server_answers_badly_or_late_are_all_written_and_exit_with_1(
+    here: Path, run: Run, stub: StubServer, fault: str, kind: str
+) -> None:
+    ended = run("ticket -> category", "--lm", "openai/stub", "--base-url", stub.at(fault), "--deadline", "2")
+    assert ended.code == 1
+    lines = (here / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["error"]["kind"] for line in lines] == [kind] * len(lines)
+
+
+@pytest.mark.parametrize("fault", ["html", "malformed", "empty", "no_choices", "status=500", "status=404", "drop"])
+def test_a_server_that_fails_or_speaks_something_else_ends_with_exit_code_2(
+    here: Path, run: Run, stub: StubServer, fault: str
+) -> None:
+    assert run("ticket -> category", "--lm", "openai/stub", "--base-url", stub.at(fault)).code == 2
     assert left(here) == []
 
 
