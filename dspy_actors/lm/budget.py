@@ -72,7 +72,9 @@ _NOTHING = Amount()
 class Ledger:
     """What one tenant or session has spent and reserved. Not locked: `BudgetBook` is.
 
-    A dropped call may be ended, and settled here, while a sum is made: then the sum is made again.
+    A dropped call may be ended, and settled here, while a sum is made: then the sum is made again. That is written out
+    for each sum, here and in `Work.charge` and `Scope.book`: a helper for any attribute would make a call between the
+    last look and the store, where the collector may come.
     """
 
     __slots__ = ("budget", "name", "reserved", "spent")
