@@ -8,8 +8,8 @@ import ssl
 import struct
 from collections import deque
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
+
+from dspy_actors.testing.loopback import Loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ SILENCE = Reaction()
 CLOSE = Reaction(close=True)
 
 
-class Peer:
+class Peer(Loopback):
     """Reacts to request number n with `reactions[n]`, to those beyond with the last one. `tls`: over HTTPS.
 
     ```python
@@ -64,11 +64,10 @@ class Peer:
     """
 
     def __init__(self, *reactions: Reaction, read_bodies: bool = True, tls: ssl.SSLContext | None = None) -> None:
-        self._tls = tls
+        super().__init__(tls)
         self._reactions = deque(reactions or (reply(),))
         self._read_bodies = read_bodies
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self.seen: list[Seen] = []
         self.accepted = 0
@@ -79,7 +78,7 @@ class Peer:
     @property
     def url(self) -> str:
         """`http://127.0.0.1:PORT`, `https://localhost:PORT` with `tls`: a certificate is for a name."""
-        return f"http://127.0.0.1:{self._port}" if self._tls is None else f"https://localhost:{self._port}"
+        return f"http://127.0.0.1:{self.port}" if self._tls is None else f"https://localhost:{self.port}"
 
     async def until(self, *, open_connections: int | None = None, requests: int = 0) -> None:
         """Wait until exactly so many connections are open and at least so many requests have arrived."""
@@ -97,36 +96,15 @@ class Peer:
         for writer in list(self._writers):
             writer.close()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, ssl=self._tls)
-        self._port = int(self._server.sockets[0].getsockname()[1])
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        await self._server.wait_closed()
-
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """See `Loopback.serve`."""
         self._writers.add(writer)
         self.accepted += 1
         self._count(1)
         try:
             await self._converse(reader, writer, self.accepted)
-        except (asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError):
-            pass  # the test is over, or the client went away: both end the conversation
         finally:
-            writer.transport.abort()
             self._writers.discard(writer)
-            self._tasks.discard(task)
             self._count(-1)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
