@@ -133,6 +133,7 @@ class ProviderPool(NamedChildren):
 
     Messages, beside a dynamic supervisor's: `worker(config)`: the ref of the worker for `config`, started if there
     is none; `StartFailed` where its provider cannot be opened. `sweep()`: end who is idle, forget who has ended.
+    `have_left()`: forget who has left.
 
     It tells a worker to end, and the worker decides: only he knows whether a call came before that message. A worker
     that dies too often is given up alone (`WORKER_RESTARTS`); its neighbours and the calls they hold never notice.
@@ -141,6 +142,7 @@ class ProviderPool(NamedChildren):
     def init(self, plan: PoolPlan, provider: str) -> None:  # type: ignore[override]
         self.plan = plan
         self.provider = provider
+        self._is_due = False  # a look for those that have left
         super().init(max_restarts=WORKER_RESTARTS, max_seconds=WORKER_SECONDS)
         self._part()  # those of a predecessor ended with it; what guarded them is for their successors
         self.send_after(SWEEP_SECONDS, ProviderPool.sweep)
@@ -180,6 +182,7 @@ class ProviderPool(NamedChildren):
             for least in needed_least(staying, len(staying) - most):
                 staying[least].leaves = True
                 self._tell(least, LMWorker.leave, GRACE_SECONDS)
+            self._look_after_those_that_leave()
 
     def sweep(self) -> None:
         """Tell who has been idle for long to end, forget who has, and come back in half a minute."""
@@ -188,6 +191,17 @@ class ProviderPool(NamedChildren):
         for name in idle_longest(standing, len(standing) - settings.keep):
             self._tell(name, LMWorker.retire, settings.idle_seconds)
         self.send_after(SWEEP_SECONDS, ProviderPool.sweep)
+
+    def have_left(self) -> None:
+        """Forget who has left, and look again while there is one that leaves."""
+        self._is_due = False
+        if any(use.leaves for use in self.forget_ended().values()):
+            self._look_after_those_that_leave()
+
+    def _look_after_those_that_leave(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self.send_after(GRACE_SECONDS, ProviderPool.have_left)
 
     def forget_ended(self) -> dict[Hashable, Use]:
         """Forget the workers that have ended for good, and what guarded them alone; those that stand."""

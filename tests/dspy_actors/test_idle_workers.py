@@ -245,6 +245,22 @@ def test_those_above_the_most_end_in_the_moment_of_their_last_answer() -> None:
         service.settles(5)
 
 
+def test_health_tells_of_those_that_left_a_second_later() -> None:
+    gate = Gate()
+    with Service(gate) as service:
+        calls = [begin(service.call, of_user(number)) for number in range(8)]
+        gate.wait_for(8)
+        service.clock.advance(GRACE_SECONDS)
+        assert service.alive == 8
+        gate.open()
+        assert [call.get(PATIENCE) for call in calls] == ["hello"] * 8
+        service.settles(5)
+        assert service.health("workers") == {"alive": {"scripted": 8}, "ended": 0}
+        service.clock.advance(GRACE_SECONDS)
+        assert service.alive == 5
+        assert service.health("workers") == {"alive": {"scripted": 5}, "ended": 3}
+
+
 def test_idle_ones_end_for_a_new_one_and_busy_ones_stay() -> None:
     gate = Gate()
 
