@@ -276,7 +276,7 @@ class Actor(pykka.Actor):
         """How many tasks of `start_task` run now."""
         return len(self._cell.tasks or ())
 
-    def tasks(self) -> list[asyncio.Task[Any]]:
+    def list_tasks(self) -> list[asyncio.Task[Any]]:
         """Those of `start_task` that run now, first the oldest. On the actor's loop."""
         return list(self._cell.tasks or ())
 

@@ -92,7 +92,7 @@ class LMWorker(Actor):
 
     def leave(self, seconds: float) -> None:
         """End as soon as no call is under way; one that nobody has called yet waits `seconds` for its first."""
-        for task in self.tasks()[_OWN_TASKS:]:
+        for task in self.list_tasks()[_OWN_TASKS:]:
             task.add_done_callback(self._left)
         if self.use.at == NEVER:
             self.send_after(seconds, LMWorker.retire, seconds)

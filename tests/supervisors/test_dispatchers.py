@@ -17,6 +17,7 @@ from supervisors.dispatchers.pool import Pool
 from supervisors.errors import SystemStopped
 from supervisors.kernel import Kernel
 from supervisors.reply import Reply
+from supervisors.testing import wait_until
 from tests.supervisors.actors import Background, Counter, OnLoop, OnThread, spawn
 
 
@@ -329,6 +330,24 @@ def test_a_busy_actor_of_a_loop_lets_the_others_live(kernel: Kernel) -> None:
     busy.cast(Busy.again)
     assert other.call(OnLoop.pause, 0.0) == 0.0
     busy.fence()
+
+
+def test_an_actor_knows_the_tasks_it_has_started_until_they_end(kernel: Kernel) -> None:
+    class Starts(OnLoop):
+        def begin(self) -> list[bool]:
+            began = [self.start_task(asyncio.sleep(60.0)) for _ in range(2)]
+            seen = [self.list_tasks() == began, self.running_tasks == 2]
+            began[0].cancel()
+            return seen
+
+        def left(self) -> int:
+            assert len(self.list_tasks()) == self.running_tasks
+            return self.running_tasks
+
+    ref = spawn(kernel, Starts)
+    assert ref.call(Starts.left) == 0
+    assert ref.call(Starts.begin) == [True, True]
+    wait_until(lambda: ref.call(Starts.left) == 1)
 
 
 def test_ten_thousand_deferred_replies_wait_on_one_loop(kernel: Kernel) -> None:
