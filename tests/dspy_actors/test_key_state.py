@@ -38,7 +38,6 @@ def state(model: str, set_aside: SetAside | None = None, **options: Any) -> str:
         ("local/m", {}, "not needed"),
         ("local/m", {"base_url": "ollama", "api_key": "one"}, "given"),
         ("embedded/knn", {}, "not needed"),
-        ("openai/m", {"api_key": "sk-\u00fc"}, "unusable"),
         ("nobody/m", {}, "unusable"),
     ],
 )
@@ -49,6 +48,11 @@ def test_the_state_of_a_key_is_told_without_sending_it(model: str, options: dict
 def test_a_key_of_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     assert state("openai/m") == "given"
+
+
+def test_a_key_of_the_environment_that_no_header_can_hold_is_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-\u00fc")
+    assert state("openai/m") == "unusable"
 
 
 def test_keys_are_set_aside_once_all_of_them_are() -> None:

@@ -11,7 +11,7 @@ from dspy_actors.lm.providers.keys import given_keys
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.lm.providers.table import factory_of
 from dspy_actors.lm.transports.base import is_loopback
-from dspy_actors.secret import Secret
+from dspy_actors.secret import Secret, may_be_sent
 
 KeyState: TypeAlias = Literal["given", "not needed", "unknown", "missing", "unusable", "set aside"]
 """`unknown`: what a callable will give, and whether a provider of one's own needs a key."""
@@ -34,6 +34,8 @@ def key_state(config: LMConfig, set_aside: SetAside) -> KeyState:
         return "unknown"
     variable: str | None = getattr(factory, "key_variable", None)
     if config.api_key is None and variable and (found := os.environ.get(variable, "").strip()):
+        if not may_be_sent(found):
+            return "unusable"
         keys = (Secret(found),)
     if not keys:
         return "missing" if variable and not is_loopback(endpoint) else "not needed"
