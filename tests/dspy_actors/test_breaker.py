@@ -419,7 +419,8 @@ ANSWERS = {Verdict.SUCCESS: 1.0, Verdict.SLOW: EXACT.slow_seconds + 1.0}
 def test_an_answer_told_by_its_seconds_counts_as_a_report_of_it_does(
     steps: list[tuple[object, int]],
 ) -> None:
-    one, other, now, out = Breaker("m", EXACT), Breaker("m", EXACT), 0.0, list[tuple[Permit, Permit]]()
+    quick = BreakerSettings(jitter=0.0, minimum=2, open_seconds=1.0)
+    one, other, now, out = Breaker("m", quick), Breaker("m", quick), 0.0, list[tuple[Permit, Permit]]()
     for step, number in steps:
         now += 0.5
         if step == "ask":

@@ -7,7 +7,7 @@ model, status and request id.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from json import JSONDecoder, dumps, loads
+from json import dumps
 from typing import Protocol, TypeAlias
 
 from dspy_actors.errors import (
@@ -18,6 +18,7 @@ from dspy_actors.errors import (
     LMUnsupportedFeatureError,
 )
 from dspy_actors.lm.classify import classify
+from dspy_actors.lm.providers.json_text import parsed
 from dspy_actors.lm.sse import Event
 from dspy_actors.messages import LMRequest, LMResponse, ToolCall, Usage
 from dspy_actors.pieces import Piece
@@ -131,23 +132,6 @@ def unexpected(what: str) -> LMUnexpectedError:
 def withheld(what: str, code: str) -> LMContentFilterError:
     """The answer was refused by the model or taken away by the provider's filter."""
     return LMContentFilterError(what, provider_code=code)
-
-
-_decode = JSONDecoder().raw_decode
-
-
-def parsed(text: str) -> object:
-    """What JSON stands for: `loads` without its search for white space, a third of it for a small object.
-
-    Raises what `loads` raises.
-    """
-    try:
-        data, end = _decode(text)
-        if end == len(text):
-            return data
-    except ValueError:
-        pass
-    return loads(text)
 
 
 def event_data(event: Event) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeAlias
@@ -19,7 +18,8 @@ from dspy_actors.errors import (
 )
 from dspy_actors.lm.classify import classify
 from dspy_actors.lm.providers.base import Attempt
-from dspy_actors.lm.providers.dialect import Dialect, JSONObject, parsed
+from dspy_actors.lm.providers.dialect import Dialect, JSONObject
+from dspy_actors.lm.providers.json_text import is_json, is_plain, parsed, written
 from dspy_actors.lm.providers.keys import KeyRing
 from dspy_actors.lm.providers.wire_stream import WireStream, request_id_of, whole_body
 from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, Incoming, Transport
@@ -29,8 +29,6 @@ from dspy_actors.secret import Secret, may_blot
 
 _BIG = 1_000_000
 """Bytes of JSON above which it is read and written on a helper thread, not on the io loop."""
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 KeyHeaders: TypeAlias = Callable[[str], Mapping[str, str]]
 """The headers that carry a key."""
@@ -71,10 +69,11 @@ class Wire:
         coroutine: each frame of a call costs memory while thousands wait.
         """
         keys, model = self.keys, request.model
-        if _is_large(request):
-            body = await asyncio.to_thread(self._body, dialect.body, request)
+        plain = is_plain(request)
+        if plain or not _is_large(request):
+            body = self._body(dialect.body, request, plain)
         else:
-            body = self._body(dialect.body, request)
+            body = await asyncio.to_thread(self._body, dialect.body, request, plain)
         tries = keys.tries
         while True:
             tries -= 1
@@ -98,10 +97,11 @@ class Wire:
 
     async def stream(self, dialect: Dialect, request: LMRequest, attempt: Attempt) -> WireStream:
         """Ask in `dialect` for an answer in pieces; returns when it has begun. Raises as `complete` does."""
-        if _is_large(request):
-            body = await asyncio.to_thread(self._body, dialect.stream_body, request)
+        plain = is_plain(request)
+        if plain or not _is_large(request):
+            body = self._body(dialect.stream_body, request, plain)
         else:
-            body = self._body(dialect.stream_body, request)
+            body = await asyncio.to_thread(self._body, dialect.stream_body, request, plain)
         tries = self.keys.tries
         while True:
             tries -= 1
@@ -126,13 +126,18 @@ class Wire:
             error.provider, error.model = self.name, model
             raise
 
-    def _body(self, written: Callable[[LMRequest], JSONObject], request: LMRequest) -> bytes:
-        """The request as its dialect has it `written`, in bytes."""
+    def _body(self, body: Callable[[LMRequest], JSONObject], request: LMRequest, plain: bool) -> bytes:
+        """The `body` that a dialect makes of the request, in bytes."""
         try:
-            data = written(request)
+            data = body(request)
         except LMError as error:
             raise self.placed(error, request.model) from None
-        return self._dumps(data, request.model)
+        try:
+            return written(data, plain=plain)
+        except (TypeError, ValueError) as error:
+            wrong = next((name for name, value in data.items() if not is_json(value)), "options")
+            msg = f"option {wrong!r} cannot be sent as JSON: {error}"
+            raise LMConfigurationError(msg, provider=self.name, model=request.model) from None
 
     async def _open(self, path: str, body: bytes, attempt: Attempt, model: str, key: Secret | None) -> Incoming:
         request = self._request(path, body, attempt, key, accept="text/event-stream")
@@ -190,18 +195,6 @@ class Wire:
                 error.args = (f"{self.endpoint}: {error.message}",)
         return error
 
-    def _dumps(self, body: Mapping[str, object], model: str) -> bytes:
-        try:
-            text = _encode(body)
-        except (TypeError, ValueError) as error:
-            wrong = next((name for name, value in body.items() if not _is_json(value)), "options")
-            msg = f"option {wrong!r} cannot be sent as JSON: {error}"
-            raise LMConfigurationError(msg, provider=self.name, model=model) from None
-        try:
-            return text.encode()
-        except UnicodeEncodeError:  # a lone surrogate: JSON can escape it, UTF-8 cannot hold it
-            return json.dumps(body, separators=(",", ":")).encode()
-
 
 JSON_HEADERS: Mapping[str, str] = {
     "content-type": "application/json",
@@ -222,13 +215,8 @@ def _loads(answer: HTTPResponse) -> object:
     """What the body of a 200 holds, `None` for what is no JSON; the others are read where they are classified."""
     if answer.status != 200:
         return None
-    body = answer.body
     try:
-        return parsed(str(body, "utf-8"))
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return json.loads(body)  # in another encoding, with a mark of its order of bytes, or no JSON at all
+        return parsed(answer.body)
     except (ValueError, RecursionError):
         return None
 
@@ -240,11 +228,3 @@ def _is_large(request: LMRequest) -> bool:
             if isinstance(part, ImagePart):
                 size += len(part.url)
     return size > _BIG
-
-
-def _is_json(value: object) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True
