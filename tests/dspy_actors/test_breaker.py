@@ -411,6 +411,22 @@ def test_never_more_than_one_probe_is_out_and_open_refuses_whatever_is_reported_
         assert not (probes and found.state is not State.HALF_OPEN)
 
 
+def test_an_answer_from_before_the_breaker_opened_counts_no_more() -> None:
+    found = breaker(minimum=2)
+    late = found.permit(0.0)
+    call(found, Verdict.FAILURE, times=2)
+    found.answered(late, 1.0, 1.0)
+    reading = found.reading(1.0)
+    assert (reading.state, reading.calls, reading.since_answer) == (State.OPEN, 0, 0.0)
+
+
+def test_a_probe_that_is_answered_gives_its_lease_back_and_closes_the_breaker_at_last() -> None:
+    found = opened(probes_to_close=2, open_seconds=5.0)
+    for now, state in ((10.0, State.HALF_OPEN), (11.0, State.CLOSED)):
+        found.answered(found.permit(now), 1.0, now)
+        assert found.state is state
+
+
 ANSWERS = {Verdict.SUCCESS: 1.0, Verdict.SLOW: EXACT.slow_seconds + 1.0}
 
 

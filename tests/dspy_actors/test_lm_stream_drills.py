@@ -79,6 +79,12 @@ def test_the_pieces_of_an_answer_arrive_in_order(rt: Runtime, stub: StubServer) 
     assert (stream.answer.response.texts, usage.estimated, stub.stats()["streams"]) == ((TEXT,), False, 1)
 
 
+def test_what_the_head_of_a_stream_tells_of_the_limits_is_learned(rt: Runtime, stub: StubServer) -> None:
+    stub.control(fault=said(**{"h.x-ratelimit-limit-requests": 600, "h.x-ratelimit-remaining-requests": 500}))
+    rest(rt.stream("hello"))
+    assert limiter(rt)["requests_per_minute"] == 600.0
+
+
 def test_the_connection_of_a_stream_that_was_read_to_its_end_is_used_again(rt: Runtime, stub: StubServer) -> None:
     for number in range(3):
         rest(rt.stream(f"hello {number}"))

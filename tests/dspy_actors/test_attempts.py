@@ -1,0 +1,59 @@
+"""`Attempts` at the gates: what happens between two lines of it, with gates that make it happen there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from dspy_actors.envelope import Envelope
+from dspy_actors.lm.attempts import Attempts, Tries
+from dspy_actors.lm.exchange import Whole
+from dspy_actors.lm.gatehouse import Gatehouse
+from dspy_actors.lm.gates import Gates, Passing
+from dspy_actors.lm.guarding import Guarding
+from dspy_actors.lm.limiter import LimiterSettings, Need, Reservation
+from dspy_actors.lm.line import Ending
+from dspy_actors.lm.lm import LM
+from dspy_actors.lm.usage import LMCounters
+from dspy_actors.lm.usage_log import UsageLog
+from dspy_actors.lm.work import Answer, Work
+from dspy_actors.messages import LMRequest, Message
+from dspy_actors.testing.providers import ScriptedProvider
+from supervisors.clock import ManualClock
+from supervisors.reply import Reply
+from supervisors.telemetry import Telemetry
+
+
+class Hurried(Gates):
+    """A call becomes urgent as it begins to wait, before anybody could be told whom to hurry."""
+
+    work: Work
+
+    def enter_at_once(self, passing: Passing) -> Coroutine[Any, Any, None] | None:
+        waits = super().enter_at_once(passing)
+        self.work.hurry("interactive")
+        return waits
+
+
+def test_an_attempt_of_a_call_that_became_urgent_as_it_began_to_wait_waits_as_an_urgent_one() -> None:
+    lm, clock = LM("scripted/m"), ManualClock()
+    house = Gatehouse(Guarding(limiter=LimiterSettings(max_in_flight=1)), clock, Telemetry()).gates(lm.config)
+    gates = Hurried(house.line, house.breakers, house.retries, house.estimator, house.lane, clock, Telemetry())
+    gates.work = Work(lm, LMRequest("m", (Message.of("user", "hi"),)), Envelope("c", priority="batch"))
+    attempts = Attempts(lm.config, gates, LMCounters(), UsageLog({}), clock)
+    reply: Reply[Answer] = Reply()
+
+    async def ask() -> dict[str, Any]:
+        other = gates.line.enter(Need())
+        assert isinstance(other, Reservation)
+        asking = asyncio.create_task(attempts.answer(gates.work, Whole(ScriptedProvider(["yes"])), Tries(reply)))
+        await asyncio.sleep(0)
+        waiting = gates.line.reading(clock.now())
+        gates.line.settle(other, Ending(answered=True))
+        await asking
+        return waiting
+
+    waiting = asyncio.run(ask())
+    assert (waiting["waiting_interactive"], waiting["waiting_batch"]) == (1, 0)
+    assert reply.get(0).response.texts == ("yes",)
