@@ -181,12 +181,12 @@ class Cell(Ending):
         except BaseException as error:
             return self._crashed(error, message)
         if self.started and not self.sysq:  # most ends, without another call
+            if value is reply:  # deferred
+                self.cur = self.since = None
+                return None
             is_answer = type(value) is not CoroutineType and not isinstance(value, Reply)
             if is_answer and reply is not None and self.pending is None:
                 reply.set(value)
-                self.cur = self.since = None
-                return None
-            if value is reply:  # deferred
                 self.cur = self.since = None
                 return None
         return self._returned(message, value)

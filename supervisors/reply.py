@@ -139,21 +139,28 @@ class Reply(pykka.Future[T], Generic[T]):
                 waiter = waiters.pop(0)
             except IndexError:  # its owner took the last one out
                 break
-            if isinstance(waiter, dict):
-                waiter.pop(self, None)
-            else:
-                self._tell(waiter)
+            try:  # as in `_tell`, without another call
+                if type(waiter) is dict:
+                    waiter.pop(self, None)
+                else:
+                    waiter()  # type: ignore[operator]  # mypy does not see that it is no dict
+            except BaseException as error:
+                self._report(waiter, error)
 
     def _tell(self, waiter: Callable[[], object]) -> None:
         try:
             waiter()
-        except BaseException as error:  # a listener must not harm the one who settles, nor those behind it
-            if self._home is None:
-                logger.error("a callback of %r raised", self, exc_info=error)
-            else:
-                callback = waiter.fn if isinstance(waiter, Callback) else waiter
-                metadata = {"name": self.name, "error": error, "callback": callback}
-                self._home.home.telemetry.execute(("reply", "callback", "failure"), {}, metadata)
+        except BaseException as error:
+            self._report(waiter, error)
+
+    def _report(self, waiter: object, error: BaseException) -> None:
+        """A listener raised, which must not harm the one who settles, nor those behind it."""
+        if self._home is None:
+            logger.error("a callback of %r raised", self, exc_info=error)
+        else:
+            callback = waiter.fn if isinstance(waiter, Callback) else waiter
+            metadata = {"name": self.name, "error": error, "callback": callback}
+            self._home.home.telemetry.execute(("reply", "callback", "failure"), {}, metadata)
 
     # looking
 
