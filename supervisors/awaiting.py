@@ -1,9 +1,12 @@
-"""Waking asyncio tasks from other threads: one wake-up of the loop for a burst of futures."""
+"""Waking asyncio tasks from other threads: one wake-up of the loop for a burst of replies."""
 
 from __future__ import annotations
 
 import asyncio
+from asyncio import get_running_loop
 from collections import deque
+from collections.abc import Callable, Generator
+from contextvars import Context
 from threading import get_ident, local
 
 from supervisors import steps
@@ -11,52 +14,61 @@ from supervisors.clock import Clock, Timer
 
 
 class Bag:
-    """The futures of one loop that are to be set, filled by any thread, emptied by the loop."""
+    """The waits of one loop that are over, put in by any thread, taken out by the loop."""
 
-    __slots__ = ("_armed", "_futures", "_ident", "loop")
+    __slots__ = ("_armed", "_ident", "_wakes", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._ident = get_ident()
-        self._futures: deque[asyncio.Future[None]] = deque()
+        self._wakes: deque[Wake] = deque()
         self._armed = False
 
-    def set(self, future: asyncio.Future[None]) -> None:
-        """Set `future`, which belongs to this bag's loop. Any thread."""
+    def set(self, wake: Wake) -> None:
+        """Have the task go on that awaits `wake`, on this bag's loop. Any thread."""
         if get_ident() == self._ident:
-            if not future.done() and not self.loop.is_closed():
-                future.set_result(None)
+            if not self.loop.is_closed():
+                wake.end_soon()
             return
-        self._futures.append(future)
+        self._wakes.append(wake)
         if not self._armed:
             self._armed = True
             try:
                 self.loop.call_soon_threadsafe(self._flush)
             except RuntimeError:  # the loop is closed: whoever waited there is gone
-                self._futures.clear()
+                self._wakes.clear()
 
     def _flush(self) -> None:
         self._armed = False  # before the look: a thread that adds from now on knocks again
-        while self._futures:
-            future = self._futures.popleft()
-            if not future.done():
-                future.set_result(None)
+        for _ in range(len(self._wakes)):  # not those that come meanwhile: the loop has more to do than this
+            try:
+                self._wakes.popleft().end()
+            except BaseException:  # SystemExit or Ctrl-C, which a task lets out: that ends this turn, not the waits
+                self.loop.call_soon(self._flush)
+                raise
         if steps.hook is not None:
             steps.hook("bag:emptied", self)
 
 
 class Wake:
-    """Sets a future of the running loop when it is called, from any thread. A partial would be four objects for one.
+    """What a task awaits until it is called, from any thread.
+
+    A future for that one task (see `asyncio.isfuture`), made for it: an `asyncio.Future` would be another object, and
+    the task would not go on as the bag is emptied but in the loop's next turn. All but the call is for the loop's
+    thread.
 
     `timer` calls it after `seconds` of `clock`, or of the loop's own, where it shall not take longer.
     """
 
-    __slots__ = ("_bag", "future", "timer")
+    __slots__ = ("_asyncio_future_blocking", "_bag", "_cancelled", "_context", "_go_on", "_is_over", "timer")
 
     def __init__(self, seconds: float | None, clock: Clock | None) -> None:
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         self._bag = bag_here(loop)
-        self.future: asyncio.Future[None] = loop.create_future()
+        self._asyncio_future_blocking = False
+        self._go_on: Callable[[Wake], object] | None = None
+        self._is_over = False
+        self._cancelled: tuple[object, ...] | None = None  # what the error is made of, each time: no ring with that
         self.timer: Timer | asyncio.TimerHandle | None = None
         if seconds is not None and clock is not None:
             self.timer = clock.call_at(clock.now() + seconds, self)
@@ -64,7 +76,60 @@ class Wake:
             self.timer = loop.call_later(max(0.0, seconds), self)
 
     def __call__(self) -> None:
-        self._bag.set(self.future)
+        self._bag.set(self)
+
+    def __await__(self) -> Generator[Wake, None, None]:
+        if not self._is_over:
+            self._asyncio_future_blocking = True
+            yield self
+
+    @property
+    def future(self) -> Wake:
+        """What to await."""
+        return self
+
+    def end(self) -> None:
+        """The wait is over: the task goes on before this returns."""
+        if not self._is_over:
+            self._is_over = True
+            go_on, self._go_on = self._go_on, None  # no ring of this, its task and what that raises
+            if go_on is not None:
+                self._context.run(go_on, self)
+            del go_on  # the frames of what the task has raised may lead to this one
+
+    def end_soon(self) -> None:
+        """The wait is over: the task goes on in the loop's next turn."""
+        if not self._is_over:
+            self._is_over = True
+            go_on, self._go_on = self._go_on, None
+            if go_on is not None:
+                self._bag.loop.call_soon(go_on, self, context=self._context)
+
+    # what a task asks of a future
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of who awaits it."""
+        return self._bag.loop
+
+    def add_done_callback(self, fn: Callable[[Wake], object], *, context: Context) -> None:
+        """Take the step by which the task goes on."""
+        if self._is_over:  # since the task has looked, by a call that the collector ended
+            self._bag.loop.call_soon(fn, self, context=context)
+        else:
+            self._go_on, self._context = fn, context
+
+    def cancel(self, msg: object = None) -> bool:
+        """The task is cancelled."""
+        if self._is_over:
+            return False
+        self._cancelled = () if msg is None else (msg,)
+        self.end_soon()
+        return True
+
+    def result(self) -> None:
+        """Nothing, or CancelledError."""
+        if self._cancelled is not None:
+            raise asyncio.CancelledError(*self._cancelled)
 
 
 class _PerThread(local):

@@ -272,7 +272,7 @@ class Reply(pykka.Future[T], Generic[T]):
                 return (yield from asyncio.to_thread(self.get).__await__())
             wake = self.begin_wait(None, None)
             try:
-                yield from wake.future
+                yield from wake.__await__()
             except asyncio.CancelledError:
                 self.cancel()
                 raise
@@ -294,7 +294,7 @@ class Reply(pykka.Future[T], Generic[T]):
         """Await the answer for at most `seconds` of `clock`, or of the running loop's: whether it is there."""
         wake = self.begin_wait(seconds, clock)
         try:
-            await wake.future
+            await wake
         except asyncio.CancelledError:
             self.cancel()
             raise
@@ -303,7 +303,7 @@ class Reply(pykka.Future[T], Generic[T]):
         return self._result is not UNSET
 
     def begin_wait(self, seconds: float | None, clock: Clock | None) -> Wake:
-        """As `settles`, for who awaits `wake.future` itself, which is a coroutine less in each call that waits.
+        """As `settles`, for who awaits the wake itself, which is a coroutine less in each call that waits.
 
         Give it to `end_wait` however that ends; cancel the reply where the task is cancelled.
         """

@@ -1,0 +1,156 @@
+"""How a task that awaits a reply goes on, whatever thread settles it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+
+import pytest
+
+from supervisors.reply import Reply
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def elsewhere(*replies: Reply[int]) -> None:
+    """Settle them in another thread, and wait until that has been."""
+    thread = threading.Thread(target=lambda: [reply.set(1) for reply in replies])
+    thread.start()
+    thread.join()
+
+
+async def value_of(reply: Reply[int]) -> int:
+    return await reply
+
+
+def test_a_task_that_lets_a_system_exit_out_takes_no_other_wait_with_it(loop: asyncio.AbstractEventLoop) -> None:
+    first, second = Reply[int](), Reply[int]()
+
+    async def ends() -> None:
+        await first
+        raise SystemExit
+
+    ending, other = loop.create_task(ends()), loop.create_task(value_of(second))
+    loop.run_until_complete(asyncio.sleep(0))
+    elsewhere(first, second)
+    with pytest.raises(SystemExit):
+        loop.run_until_complete(other)
+    assert loop.run_until_complete(asyncio.wait_for(other, 5)) == 1
+    assert isinstance(ending.exception(), SystemExit)
+
+
+def test_a_reply_that_is_settled_while_others_go_on_has_its_turn_after_what_waits(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    first, second = Reply[int](), Reply[int]()
+    seen: list[str] = []
+
+    async def settles() -> None:
+        await first
+        loop.call_soon(seen.append, "what waits")
+        elsewhere(second)
+
+    async def waits() -> None:
+        await second
+        seen.append("the other")
+
+    both = [loop.create_task(settles()), loop.create_task(waits())]
+    loop.run_until_complete(asyncio.sleep(0))
+    elsewhere(first)
+    loop.run_until_complete(asyncio.wait(both))
+    assert seen == ["what waits", "the other"]
+
+
+def test_a_reply_that_is_settled_in_the_loops_own_thread_does_not_run_the_task_in_there(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    reply = Reply[int]()
+    task = loop.create_task(value_of(reply))
+    loop.run_until_complete(asyncio.sleep(0))
+    reply.set(1)
+    assert not task.done()
+    assert loop.run_until_complete(task) == 1
+
+
+def test_a_task_that_is_cancelled_is_told_what_for(loop: asyncio.AbstractEventLoop) -> None:
+    reply = Reply[int]()
+    task = loop.create_task(value_of(reply))
+    loop.run_until_complete(asyncio.sleep(0))
+    task.cancel("enough")
+    with pytest.raises(asyncio.CancelledError, match="enough"):
+        loop.run_until_complete(task)
+    assert reply.cancelled()
+
+
+def test_a_wait_that_is_over_keeps_its_cancellation_for_the_next(loop: asyncio.AbstractEventLoop) -> None:
+    reply, never = Reply[int](), Reply[int]()
+
+    async def both() -> None:
+        await reply
+        await never
+
+    task = loop.create_task(both())
+    loop.run_until_complete(asyncio.sleep(0))
+    reply.set(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(asyncio.wait_for(task, 5))
+
+
+def test_a_wait_that_ends_between_a_tasks_look_and_its_sleep_wakes_it(loop: asyncio.AbstractEventLoop) -> None:
+    """As where the collector ends a call that settles the reply."""
+    reply = Reply[int]()
+    called: list[object] = []
+
+    async def main() -> None:
+        wake = reply.begin_wait(None, None)
+        next(wake.__await__())
+        reply.set(1)
+        wake.add_done_callback(called.append, context=copy_context())
+        await asyncio.sleep(0)
+        assert called == [wake]
+
+    loop.run_until_complete(main())
+
+
+class Held:
+    """Something in the frame of a task."""
+
+
+@pytest.mark.parametrize("settle", [lambda reply: reply.set(1), elsewhere], ids=["here", "elsewhere"])
+def test_a_task_that_fails_behind_its_wait_leaves_nothing_to_the_collector(
+    loop: asyncio.AbstractEventLoop, settle: Callable[[Reply[int]], object]
+) -> None:
+    held: list[weakref.ref[Held]] = []
+
+    async def fails(reply: Reply[int]) -> None:
+        mark = Held()
+        held.append(weakref.ref(mark))
+        wake = reply.begin_wait(None, None)
+        await wake
+        raise ValueError
+
+    async def main() -> None:
+        reply = Reply[int]()
+        task = asyncio.create_task(fails(reply))
+        await asyncio.sleep(0)
+        settle(reply)
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), ValueError)
+
+    gc.collect()
+    gc.disable()
+    try:
+        loop.run_until_complete(main())
+        assert held[0]() is None
+    finally:
+        gc.enable()
