@@ -32,12 +32,16 @@ async def take_place(host: Doorkeeper, plan: InstancePlan, instance: Via, frame:
     assert frame.envelope is not None
     call_id = frame.envelope.call_id
     while not plan.admission.enter(call_id):
+        turn: Reply[None] | None = None
         try:
-            await settle_in(frame, _queued(instance, call_id), "admission")
+            turn = _queued(instance, call_id)
+            await settle_in(frame, turn, "admission")
         except ActorDied:
             plan.admission.leave(call_id)
             await settle_in(frame, host.pause(RESTART_PAUSE), "admission")
         except BaseException:
+            if turn is not None:  # also where the call was dropped: else its turn would come when nobody is there
+                turn.cancel()
             free_place(plan, instance, call_id)
             raise
         else:

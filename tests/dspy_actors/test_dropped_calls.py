@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from dspy_actors.modules.admission import Admission, Limits
+from dspy_actors.modules.instance import ModuleInstance
 from dspy_actors.modules.program import Program
 from supervisors.testing import wait_until
-from tests.dspy_actors.programs import qa, runtime
+from tests.dspy_actors.programs import PATIENCE, Gate, qa, runtime
 
 
 class Meddling(str):
@@ -61,6 +62,28 @@ def test_calls_that_the_collector_ends_stop_nobody(thresholds: None, threshold: 
         gc.collect()
         assert len(answers) == 60
         wait_until(lambda: running(program) == 0)
+
+
+def test_a_call_that_is_dropped_in_the_queue_takes_no_place_when_its_turn_comes() -> None:
+    gate = Gate()
+    with runtime(gate) as rt:
+        program = rt.start(qa(), name="qa", max_inflight=1)
+        first = program.submit(question="first")
+        gate.wait_for()
+        call: Any = program.acall(question="dropped")
+
+        async def begins() -> None:
+            call.send(None)
+
+        asyncio.run(begins())
+        instance = rt.registry.whereis(("module", "qa"))
+        assert instance is not None
+        instance.call(ModuleInstance.let_in)  # by then it has heard of the call
+        call.close()
+        gate.open()
+        assert first.get(PATIENCE).answer == "first"
+        instance.call(ModuleInstance.let_in)
+        assert running(program) == 0
 
 
 def drop(call: Coroutine[Any, Any, Any]) -> None:
