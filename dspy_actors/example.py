@@ -7,11 +7,11 @@ programs work on them; `Prediction` adds what the call cost (see there).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self, TypeAlias
 
+from dspy_actors.call_record import CallRecord
 from dspy_actors.messages import Usage
-from dspy_actors.quick_init import quick_init
 
 _SLOTS = frozenset({"_store", "_input_keys", "_call", "_completions"})
 _set = object.__setattr__
@@ -156,19 +156,6 @@ class Example:
         return {name: _plain(value) for name, value in self._store.items()}
 
 
-@quick_init
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """What a call was: tokens, cost in US dollars, HTTP attempts, and which model and parameters answered."""
-
-    usage: Usage | None = None
-    cost: float | None = None
-    attempts: int = 0
-    cached: bool = False
-    model: str | None = None
-    version: int | None = None
-
-
 _NO_CALL = CallRecord()
 _CALL_NAMES = frozenset(CallRecord.__slots__)
 
@@ -219,10 +206,10 @@ class Prediction(Example):
     def _made(cls, store: dict[str, Any], call: CallRecord, completions: Completions | None) -> Self:
         """One that owns `store`: each of its slots is set once, which `__init__` cannot do."""
         made = cls.__new__(cls)
-        _set(made, "_store", store)
-        _set(made, "_input_keys", None)
-        _set(made, "_call", call)
-        _set(made, "_completions", completions)
+        _put_store(made, store)
+        _put_input_keys(made, None)
+        _put_call(made, call)
+        _put_completions(made, completions)
         return made
 
     @classmethod
@@ -236,7 +223,10 @@ class Prediction(Example):
 
     def with_call(self, **changes: Any) -> Self:
         """A copy whose call record is changed: `prediction.with_call(cost=0.002, cached=False)`."""
-        call = CallRecord(**changes) if self._call is _NO_CALL else replace(self._call, **changes)
+        return self.with_record(replace(self._call, **changes))
+
+    def with_record(self, call: CallRecord) -> Self:
+        """A copy with this call record."""
         return self._made(self._store.copy(), call, self._completions)
 
     def __getattr__(self, name: str) -> Any:
@@ -303,6 +293,10 @@ class Prediction(Example):
     def __ge__(self, other: Number) -> bool:
         return float(self) >= float(other)
 
+
+_put_store, _put_input_keys = Example.__dict__["_store"].__set__, Example.__dict__["_input_keys"].__set__
+_put_call, _put_completions = Prediction.__dict__["_call"].__set__, Prediction.__dict__["_completions"].__set__
+"""Set the slots of a prediction past its `__setattr__`: two are made for every call."""
 
 Number: TypeAlias = float | Prediction
 

@@ -227,15 +227,10 @@ def new_envelope(own: tuple[str, ...], settings: Settings, clock: Clock, outer: 
     deadline = clock.now() + settings.deadline
     if outer is not None and inside is not None and inside.deadline is not None and outer.runner.clock is clock:
         deadline = min(deadline, inside.deadline)
-    return Envelope(
-        call_id=new_call_id(),
-        path=own if inside is None else inside.path + own,
-        deadline=deadline,
-        tenant=settings.tenant,
-        priority=settings.priority or "interactive",
-        sample=settings.sample,
-        session=settings.session,
-    )
+    path = own if inside is None else inside.path + own
+    priority = settings.priority or "interactive"
+    # by place, as names would make a dict of each call
+    return Envelope(new_call_id(), path, deadline, settings.tenant, priority, settings.sample, settings.session)
 
 
 def _cancelled(frame: Frame) -> CallCancelled:

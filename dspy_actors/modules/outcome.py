@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dspy_actors.call_record import CallRecord
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
 from dspy_actors.messages import Usage
@@ -50,13 +51,8 @@ def annotated(prediction: Prediction, frame: Frame, version: int) -> Prediction:
     """The prediction of the call of `frame`, with what it took."""
     scope = frame.scope
     assert scope is not None
-    return prediction.with_call(
-        usage=scope.usage,
-        attempts=scope.attempts,
-        cached=scope.lm_calls > 0 and scope.cached == scope.lm_calls,
-        model=scope.model,
-        version=version,
-    )
+    cost, cached = prediction.call_record.cost, scope.lm_calls > 0 and scope.cached == scope.lm_calls
+    return prediction.with_record(CallRecord(scope.usage, cost, scope.attempts, cached, scope.model, version))
 
 
 def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, error: Exception | None) -> Outcome:
@@ -66,17 +62,8 @@ def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, erro
     assert envelope is not None
     met = None if scope.fault is None else fault_of(scope.fault)
     fault = None if error is None else fault_of(error) or met
-    return Outcome(
-        call_id=envelope.call_id,
-        prediction=prediction,
-        error=error,
-        fault=fault,
-        seconds=seconds,
-        attempts=scope.attempts,
-        cached=scope.cached,
-        usage=scope.usage,
-        met=met,
-    )
+    # by place, as names would make a dict of each call
+    return Outcome(envelope.call_id, prediction, error, fault, seconds, scope.attempts, scope.cached, scope.usage, met)
 
 
 def kind_of(error: BaseException) -> str:

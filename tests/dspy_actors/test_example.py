@@ -8,7 +8,8 @@ import pickle
 import pytest
 from pydantic import BaseModel
 
-from dspy_actors.example import CallRecord, Completions, Example, Prediction
+from dspy_actors.call_record import CallRecord
+from dspy_actors.example import Completions, Example, Prediction
 from dspy_actors.messages import Usage
 
 QA = Example(question="why?", answer="because")
