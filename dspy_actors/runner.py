@@ -268,7 +268,7 @@ async def settle_in(frame: Frame, reply: Reply[T], phase: str) -> T:
                 await _park(reply)
             else:
                 wake = reply.begin_wait(_left(frame), frame.runner.clock)
-                await wake.future
+                await wake
             if not reply.done():
                 phase = frame.runner.phase_of(reply) or phase
                 reply.cancel()

@@ -83,11 +83,6 @@ class Wake:
             self._asyncio_future_blocking = True
             yield self
 
-    @property
-    def future(self) -> Wake:
-        """What to await."""
-        return self
-
     def end(self) -> None:
         """The wait is over: the task goes on before this returns."""
         if not self._is_over:
