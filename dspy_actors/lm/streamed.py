@@ -102,9 +102,8 @@ class Streamed:
 
     async def _pour(self, source: ProviderStream, pieces: Sequence[Piece], work: Work, passing: Passing) -> None:
         room = self._written(pieces)
-        pour = getattr(
-            source, "pour", None
-        )  # a stream that can write as its pieces come, and need not be asked each time
+        # a stream that can write as its pieces come need not be asked each time
+        pour = getattr(source, "pour", None)
         while True:
             if not room:
                 work.phase = "consumer"

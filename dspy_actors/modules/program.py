@@ -276,9 +276,8 @@ class Program:
             kind = None
         except Exception as error:
             failure, kind = error, kind_of(error)
-        except (
-            GeneratorExit
-        ):  # of the collector perhaps, in the middle of somebody's `set`, which another one may crash
+        except GeneratorExit:
+            # of the collector perhaps, in the middle of somebody's `set`, which another one may crash
             frame.dropped = True
             raise
         finally:
