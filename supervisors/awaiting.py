@@ -41,6 +41,8 @@ class Bag:
     def _flush(self) -> None:
         self._armed = False  # before the look: a thread that adds from now on knocks again
         for _ in range(len(self._wakes)):  # not those that come meanwhile: the loop has more to do than this
+            if not self._wakes:  # a step ran the loop, as notebooks do, and that took them out
+                break
             try:
                 self._wakes.popleft().end()
             except BaseException:  # SystemExit or Ctrl-C, which a task lets out: that ends this turn, not the waits

@@ -11,6 +11,7 @@ from contextvars import copy_context
 
 import pytest
 
+from supervisors.awaiting import Wake, bag_here
 from supervisors.reply import Reply
 
 
@@ -46,6 +47,24 @@ def test_a_task_that_lets_a_system_exit_out_takes_no_other_wait_with_it(loop: as
         loop.run_until_complete(other)
     assert loop.run_until_complete(asyncio.wait_for(other, 5)) == 1
     assert isinstance(ending.exception(), SystemExit)
+
+
+def test_a_step_that_runs_the_loop_itself_and_so_empties_the_bag_harms_nobody(loop: asyncio.AbstractEventLoop) -> None:
+    seen: list[str] = []
+    complaints: list[object] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def two_wait() -> None:
+        bag, first, second = bag_here(loop), Wake(None, None), Wake(None, None)
+        first.add_done_callback(lambda _: bag._flush(), context=copy_context())
+        second.add_done_callback(lambda _: seen.append("second"), context=copy_context())
+        thread = threading.Thread(target=lambda: [first(), second()])
+        thread.start()
+        thread.join()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(two_wait())
+    assert (seen, complaints) == (["second"], [])
 
 
 def test_a_reply_that_is_settled_while_others_go_on_has_its_turn_after_what_waits(
