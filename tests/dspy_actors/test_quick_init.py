@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import FrozenInstanceError, dataclass, field, replace
 from inspect import signature
+from typing import get_type_hints
 
 import pytest
 
@@ -35,6 +36,23 @@ class Quick:
 def test_it_takes_the_same_arguments() -> None:
     assert signature(Quick) == signature(Plain)
     assert Quick.__init__.__qualname__ == "Quick.__init__"
+
+
+class Neighbour:
+    """A class of this file."""
+
+
+@quick_init
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Its hint is a name of this file."""
+
+    neighbour: Neighbour
+
+
+def test_its_type_hints_are_found_where_it_was_written() -> None:
+    assert get_type_hints(Telling.__init__)["neighbour"] is Neighbour
+    assert signature(Telling, eval_str=True).parameters["neighbour"].annotation is Neighbour
 
 
 @pytest.mark.parametrize("given", [("a",), ("a", (1,)), ("a", (1,), {"b": 2}), ("a", (1,), {"b": 2}, 4)])
