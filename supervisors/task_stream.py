@@ -133,9 +133,11 @@ class _Window:
     def pop(self) -> _Slot | None:
         """The next slot to deliver, if there is one."""
         self._collect()
-        if self._undelivered and self._undelivered[0].outcome is not None:
-            return self._undelivered.popleft()
-        return None
+        return self._undelivered.popleft() if self._has_outcome() else None
+
+    def _has_outcome(self) -> bool:
+        """Whether there is one to deliver."""
+        return bool(self._undelivered) and self._undelivered[0].outcome is not None
 
     def _collect(self) -> None:
         while self._finished:
@@ -168,6 +170,8 @@ class _Window:
                 pass
 
     def _may_wait(self) -> bool:
+        if self._has_outcome():  # of a task that has finished since the last look, as the next one was started
+            return False
         self._awake = Reply()
         return not self._finished  # look again: one may have finished before the new reply was there
 

@@ -346,6 +346,19 @@ def test_never_more_tasks_run_than_may(tasks: Tasks) -> None:
     assert 1 <= most <= 2
 
 
+def test_a_task_that_finishes_as_the_next_is_started_is_not_waited_for(tasks: Tasks, gate: threading.Event) -> None:
+    window = async_stream(tasks, lambda n: gate.wait(10), [1], max_concurrency=1)._window
+    assert window.fill()
+    assert window.pop() is None
+    gate.set()
+    wait_until(lambda: bool(window._finished))
+    window.fill()
+    window.wait()
+    slot = window.pop()
+    assert slot is not None
+    assert slot.outcome == Ok(True, 1)
+
+
 def test_items_are_pulled_only_as_slots_become_free(tasks: Tasks, gate: threading.Event) -> None:
     pulled = []
 
