@@ -1,8 +1,8 @@
 """JSON at the wire: what requests are written with, and answers read with.
 
-pydantic's codec takes a fifth of the time of the standard library's and is less strict: bytes, sets and numbers that
-are none pass. So it only writes what is known to be plain, and where it has something to object the standard library
-has the last word.
+pydantic's codec writes in a fifth of the time of the standard library's, reads in about half of it, and is less strict:
+bytes, sets and numbers that are none pass. So it only writes what is known to be plain, and where it has something to
+object the standard library has the last word.
 """
 
 from __future__ import annotations
