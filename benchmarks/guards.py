@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -174,22 +174,14 @@ def _attempt(gates: Gates, request: LMRequest) -> None:
 def _enter(gates: Gates, request: LMRequest) -> Passing:
     prompt, now = prompt_tokens(request), CLOCK.now()
     passing = Passing(prompt, gates.estimator.need(request, prompt), "interactive", "", now + 600.0, None, now)
-    _through(gates.enter(passing))
+    if gates.enter(passing) is not None:
+        raise AssertionError("the limiter made a call wait")
     return passing
 
 
 def _leave(gates: Gates, passing: Passing) -> None:
     gates.sent(passing)
     gates.leave(passing, ANSWER, None)
-
-
-def _through(waits: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that has nothing to wait for."""
-    try:
-        waits.send(None)
-    except StopIteration:
-        return
-    raise AssertionError("the limiter made a call wait")
 
 
 class _Nobody:

@@ -139,7 +139,7 @@ class Attempts:
 
     async def _through(self, work: Work, passing: _Request) -> None:
         """Through the gates; while it waits there, it becomes as urgent as its call."""
-        waits = self.gates.enter_at_once(passing)
+        waits = self.gates.enter(passing)
         if waits is None:
             return
         work.hurried = passing.hurry

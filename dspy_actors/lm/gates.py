@@ -118,18 +118,12 @@ class Gates:
         self._telemetry = telemetry
         self._open: dict[Passing, None] = {}
 
-    async def enter(self, passing: Passing) -> None:
-        """Wait for room and take the permits.
+    def enter(self, passing: Passing) -> Coroutine[Any, Any, None] | None:
+        """Take room and permits where both are there; else what is to be awaited for them, at once.
 
         Raises `CircuitOpen` at once where a breaker refuses, `LMRateLimitError` where the wait for room would outlast
-        the deadline, and `DeadlineExceeded` where it did.
+        the deadline; what is awaited raises them too, and `DeadlineExceeded` where the wait did outlast it.
         """
-        waits = self.enter_at_once(passing)
-        if waits is not None:
-            await waits
-
-    def enter_at_once(self, passing: Passing) -> Coroutine[Any, Any, None] | None:
-        """Take room and permits where both are there; else what is to be awaited for them. Raises as `enter` does."""
         now = self._clock.now()
         for breaker in self.breakers:  # nobody waits for room only to be refused
             if breaker.free is None:

@@ -30,8 +30,8 @@ class Hurried(Gates):
 
     work: Work
 
-    def enter_at_once(self, passing: Passing) -> Coroutine[Any, Any, None] | None:
-        waits = super().enter_at_once(passing)
+    def enter(self, passing: Passing) -> Coroutine[Any, Any, None] | None:
+        waits = super().enter(passing)
         self.work.hurry("interactive")
         return waits
 

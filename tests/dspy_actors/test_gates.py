@@ -91,13 +91,20 @@ class House:
     def passing(self, deadline: float | None = None, **about: Any) -> Passing:
         """An attempt that has passed the gates and is on the wire."""
         made = self.begin(deadline, **about)
-        run(self.gates.enter(made))
+        run(entered(self.gates, made))
         made.was_sent = True
         return made
 
     def fails(self, error: LMError, times: int = 1) -> None:
         for _ in range(times):
             self.gates.leave(self.passing(), None, error)
+
+
+async def entered(gates: Gates, passing: Passing) -> None:
+    """Through the gates, whether it must wait or not."""
+    waits = gates.enter(passing)
+    if waits is not None:
+        await waits
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -140,7 +147,7 @@ def test_a_probe_of_the_endpoint_s_is_given_back_when_the_model_s_breaker_refuse
         breaker.check(5.0)  # both are due; then somebody opens the model's by hand
     house.model.force_open()
     with pytest.raises(CircuitOpen):
-        run(house.gates.enter(waiting))
+        run(entered(house.gates, waiting))
     assert house.gatehouse.breakers["openai"].reading(5.0).retry_after == 0.0
 
 
@@ -149,14 +156,14 @@ def test_an_outage_of_the_endpoint_stops_its_other_models_too() -> None:
     house.fails(LMTransportError("refused"), 2)
     other = house.gatehouse.gates(LMConfig("openai", "other"))
     with pytest.raises(CircuitOpen):
-        run(other.enter(begin(other, house.clock.now())))
+        run(entered(other, begin(other, house.clock.now())))
 
 
 def test_another_endpoint_of_the_same_provider_is_not_concerned() -> None:
     house = House(provider_breaker=QUICK)
     house.fails(LMTransportError("refused"), 2)
     other = house.gatehouse.gates(LMConfig("openai", "m", "http://elsewhere/v1"))
-    run(other.enter(begin(other, house.clock.now())))
+    run(entered(other, begin(other, house.clock.now())))
     assert other.line.reading(house.clock.now())["in_flight"] == 1
 
 
@@ -166,7 +173,7 @@ def test_a_probe_is_taken_after_the_wait_for_the_limiter_and_not_before() -> Non
     house.clock.advance(5.0)
 
     async def wait_then_probe() -> None:
-        waiting = asyncio.create_task(house.gates.enter(house.begin()))
+        waiting = asyncio.create_task(entered(house.gates, house.begin()))
         await asyncio.sleep(0)
         assert house.model.state is State.OPEN
         house.clock.advance(60.0)
@@ -181,7 +188,7 @@ def test_a_wait_for_the_limiter_is_told_of() -> None:
     held = house.passing()
 
     async def wait() -> None:
-        waiting = asyncio.create_task(house.gates.enter(house.begin(priority="batch")))
+        waiting = asyncio.create_task(entered(house.gates, house.begin(priority="batch")))
         await asyncio.sleep(0)
         house.clock.advance(2.0)
         house.gates.leave(held, ANSWER, None)
@@ -196,7 +203,7 @@ def test_a_deadline_in_the_line_names_the_limiter() -> None:
     house.passing()
 
     async def wait() -> None:
-        waiting = asyncio.create_task(house.gates.enter(house.begin(deadline=1.0)))
+        waiting = asyncio.create_task(entered(house.gates, house.begin(deadline=1.0)))
         await asyncio.sleep(0)
         house.clock.advance(1.0)
         await waiting
@@ -211,7 +218,7 @@ def test_a_cancelled_wait_leaves_the_line() -> None:
     house.passing()
 
     async def wait() -> None:
-        waiting = asyncio.create_task(house.gates.enter(house.begin()))
+        waiting = asyncio.create_task(entered(house.gates, house.begin()))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait((waiting,))
@@ -225,7 +232,7 @@ def test_a_wait_cancelled_in_the_moment_that_its_turn_comes_gives_the_room_back(
     held = house.passing()
 
     async def wait() -> None:
-        waiting = asyncio.create_task(house.gates.enter(house.begin()))
+        waiting = asyncio.create_task(entered(house.gates, house.begin()))
         await asyncio.sleep(0)
         house.gates.leave(held, ANSWER, None)
         waiting.cancel()
@@ -241,7 +248,7 @@ def test_a_dead_worker_s_attempts_are_given_back_to_its_successor() -> None:
     successor = house.gatehouse.gates(CONFIG)
     assert house.limits["in_flight"] == 0
     house.gates.leave(lost[0], ANSWER, None)  # the old loop comes round after all
-    run(successor.enter(begin(successor, house.clock.now())))
+    run(entered(successor, begin(successor, house.clock.now())))
     assert house.limits["in_flight"] == 1
 
 
@@ -249,11 +256,11 @@ def test_those_who_waited_for_a_dead_worker_take_nothing_from_its_successor() ->
     house = House(limiter=LimiterSettings(max_in_flight=1))
     house.passing()
     loop = asyncio.new_event_loop()
-    waiting = loop.create_task(house.gates.enter(house.begin()))
+    waiting = loop.create_task(entered(house.gates, house.begin()))
     loop.run_until_complete(asyncio.sleep(0))
     successor = house.gatehouse.gates(CONFIG)
     assert (house.limits["in_flight"], house.limits["waiting"]) == (0, 0)
-    run(successor.enter(begin(successor, house.clock.now())))
+    run(entered(successor, begin(successor, house.clock.now())))
     waiting.cancel()
     loop.run_until_complete(asyncio.wait((waiting,)))
     loop.close()
@@ -297,7 +304,7 @@ def test_an_attempt_whose_worker_is_given_up_as_it_gets_room_keeps_none(waits: b
         torn.gates = None
         torn.__init__(1, Need(), "interactive", "", None, None, 0.0)  # type: ignore[misc]
         torn.gates = house.gates
-        entering = asyncio.create_task(house.gates.enter(torn))
+        entering = asyncio.create_task(entered(house.gates, torn))
         await asyncio.sleep(0)
         if isinstance(other, Reservation):
             house.gates.line.settle(other, Ending(answered=True))
@@ -521,7 +528,7 @@ def test_however_attempts_end_nothing_is_held_when_all_have_ended(steps: list[tu
 
 async def passes(gates: Gates, passing: Passing) -> bool:
     """Whether the attempt gets through at once; it waits for nothing."""
-    entering = asyncio.create_task(gates.enter(passing))
+    entering = asyncio.create_task(entered(gates, passing))
     for _ in range(3):
         await asyncio.sleep(0)
     entering.cancel()
