@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import Context
+
 from dspy_actors.evaluation.job import Hand, Job
 from supervisors.actor import Actor
 from supervisors.reply import Reply
@@ -13,22 +15,43 @@ class EvaluationActor(Actor):
     What brings a row's program down (a `SystemExit`, say) brings this actor down; its rows go back to the job, and
     another actor takes its place.
 
-    Messages: `work(job, slots, hand)`: settles when there are no more rows.
+    Messages: `work(job, slots, hand)`: settles when there are no more rows. `look`: there may be a row for a slot that
+    found none, or there will be none any more.
     """
 
     dispatcher = "loop"
 
     def work(self, job: Job, slots: int, hand: Hand) -> Reply[None]:
         """Begin; the reply settles at the end."""
+        self.job = job
+        self.hand = hand
         self.reply: Reply[None] = self.defer()
-        self.busy = slots
-        idle = self._idle
+        self.busy = 0
         for _ in range(slots):
-            self.start_task(job.work(hand, idle))
+            self._begin()
         return self.reply
 
-    def _idle(self) -> None:
-        """A slot has no more to do."""
-        self.busy -= 1
-        if self.busy == 0:
+    def look(self) -> None:
+        """Begin with a slot anew, or end."""
+        if not self.job.feed.ended:
+            self._begin()
+        elif self.busy == 0:
             self.reply.set(None)
+
+    def wake(self) -> bool:
+        """See `Taker.wake`. In nobody's name: who wakes may be the code of an actor that is dead."""
+        ref = self.ref
+        if ref.is_alive():
+            Context().run(ref.cast, EvaluationActor.look)
+            return True
+        return False
+
+    def leave(self) -> None:
+        """See `Slots.leave`."""
+        self.busy -= 1
+        if self.busy == 0 and self.job.feed.ended:
+            self.reply.set(None)
+
+    def _begin(self) -> None:
+        self.busy += 1
+        self.start_task(self.job.work(self.hand, self))

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from supervisors.published_lock import PublishedLock
-from supervisors.reply import Reply
 
 T = TypeVar("T")
+
+
+class Taker(Protocol):
+    """Who takes rows, and found none."""
+
+    def wake(self) -> bool:
+        """There may be a row now, or there will be none any more. Any thread; False where nobody is there to hear."""
+        ...
 
 
 class Feed(Generic[T]):
     """A queue that ends when it is closed and everything taken from it is settled.
 
-    `take_at_once`, `offer`, `put_back`, `settle` and `close` are safe from any thread and never block; `take` is
-    awaited.
+    Its methods are safe from any thread and never block. Who finds no row does not wait for one, but is woken: of
+    hundreds of slots most have nothing more to do at the end of a job, and a wait of each would be ended one by one.
     """
 
     __slots__ = ("_abandoned", "_closed", "_items", "_lock", "_taken", "_waiting")
@@ -28,31 +34,23 @@ class Feed(Generic[T]):
         self._abandoned = False
         self._taken = 0
         self._lock = PublishedLock()
-        self._waiting: deque[Reply[None]] = deque()
+        self._waiting: deque[Taker] = deque()
 
-    def take_at_once(self) -> T | None:
-        """The next row, `None` where there is none now."""
+    @property
+    def ended(self) -> bool:
+        """Whether there will be no more rows, and those that were taken are settled."""
         with self._lock:
-            if not self._items:
-                return None
-            self._taken += 1
-            return self._items.popleft()
+            return self._ended()
 
-    async def take(self) -> T | None:
-        """The next row, waited for if need be; `None` once there will be no more."""
-        while True:
-            with self._lock:
-                item = self.take_at_once()
-                if item is not None or self._ended():
-                    return item
-                turn: Reply[None] = Reply()
-                self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if not turn.cancelled():  # woken for a row that somebody else must take now
-                    self._wake_one()
-                raise
+    def take(self, taker: Taker) -> T | None:
+        """The next row; `None` where there is none now. Then `taker` is woken once, unless the feed has ended."""
+        with self._lock:
+            if self._items:
+                self._taken += 1
+                return self._items.popleft()
+            if not self._ended():
+                self._waiting.append(taker)
+            return None
 
     def offer(self, item: T) -> None:
         """Add a row."""
@@ -99,18 +97,19 @@ class Feed(Generic[T]):
         return self._closed and not self._items and self._taken <= 0
 
     def _wake_one(self) -> None:
-        """Wake somebody who still waits: whoever was cancelled takes nothing."""
+        """Wake somebody who is still there."""
         while True:
             with self._lock:
                 if not self._waiting:
                     return
-                turn = self._waiting.popleft()
-            if turn.set(None):
+                taker = self._waiting.popleft()
+            if taker.wake():
                 return
 
     def _wake_all(self) -> None:
+        """The feed has ended. Who found no row more than once is told once."""
         with self._lock:
-            waiting = tuple(self._waiting)
+            takers = dict.fromkeys(self._waiting)
             self._waiting.clear()
-        for turn in waiting:
-            turn.set(None)
+        for taker in takers:
+            taker.wake()

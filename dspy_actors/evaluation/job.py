@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from dspy_actors.errors import ProgramError
-from dspy_actors.evaluation.feed import Feed
+from dspy_actors.evaluation.feed import Feed, Taker
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
 from dspy_actors.runner import Settings
@@ -77,6 +77,14 @@ class Hand:
             return rows
 
 
+class Slots(Taker, Protocol):
+    """Whose slots work on a job."""
+
+    def leave(self) -> None:
+        """A slot found no more rows. On the programs loop."""
+        ...
+
+
 Deliver: TypeAlias = Callable[[Row, Outcome], Coroutine[Any, Any, float | Callable[[], object]]]
 """Judges a row's outcome, on the programs loop: seconds after which to try again, or what books the result."""
 
@@ -96,12 +104,12 @@ class Job:
     _between: dict[Row, list[Timer]] = field(default_factory=dict)
     """The rows between two tries, each with the timer of the next. Whoever takes one out decides what becomes of it."""
 
-    async def work(self, hand: Hand, idle: Callable[[], object]) -> None:
-        """Take rows until there are no more, then call `idle`: what one slot of an evaluation actor does.
+    async def work(self, hand: Hand, slots: Slots) -> None:
+        """Take rows until there are none, then leave: what one slot of an evaluation actor does.
 
         `hand` shows which rows it works on, to whoever has to give them back if the actor dies.
         """
-        while (row := self.feed.take_at_once() or await self.feed.take()) is not None:
+        while (row := self.feed.take(slots)) is not None:
             if not hand.hold(row):
                 self.feed.put_back(row)
                 break
@@ -115,7 +123,7 @@ class Job:
             except BaseException:  # this row is what brings the actor down, not its neighbours in other slots
                 row.crashes += 1
                 raise
-        idle()
+        slots.leave()
 
     def _settings_for(self, row: Row) -> Settings:
         if row.until is None:

@@ -139,6 +139,43 @@ def test_a_row_that_the_infrastructure_failed_is_tried_again() -> None:
         assert evaluate(4)(qa()).coverage == 1.0
 
 
+class Outage(Gate):
+    """Fails the first requests, so many of them, and then holds every answer back as a gate does."""
+
+    def __init__(self, failing: int) -> None:
+        super().__init__()
+        self.failing = itertools.count(-failing)
+
+    async def __call__(self, request: LMRequest) -> Any:
+        if next(self.failing) < 0:
+            self._arrived.release()
+            return LMServerError("down", status=503)
+        return await super().__call__(request)
+
+
+def test_rows_that_are_tried_again_are_as_many_at_once_as_the_first_time() -> None:
+    gate = Outage(6)
+    with runtime(gate, lm=LM("scripted/m", num_retries=0)) as rt:
+        running = begin(evaluate(6, num_threads=6), rt.start(qa()))
+        gate.wait_for(6)
+        gate.wait_for(6)
+        gate.open()
+        assert running.get(PATIENCE).score == 100.0
+
+
+def test_rows_between_two_tries_are_not_lost_with_the_actors_that_had_them() -> None:
+    gate = Outage(6)
+    gate.open()
+    with runtime(gate, lm=LM("scripted/m", num_retries=0)) as rt:
+        running = begin(evaluate(6, num_threads=6), rt.start(qa()))
+        gate.wait_for(6)
+        supervisor = rt.registry.whereis("evaluations")
+        assert supervisor is not None
+        for child in supervisor.call(DynamicSupervisor.which_children):
+            child.ref.fence()
+        assert (running.get(PATIENCE).score, len(running.get(0).rows)) == (100.0, 6)
+
+
 @pytest.mark.parametrize("fault", [CircuitOpen("not asked", retry_after=0.6), Busy("full")])
 def test_a_row_that_was_refused_for_a_while_is_tried_again(fault: Exception) -> None:
     class Refused(Module):

@@ -33,6 +33,20 @@ class Actor:
         return self.working
 
 
+class Slot:
+    """One slot, which tells when it leaves."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def wake(self) -> bool:
+        self.told.append("woken")
+        return True
+
+    def leave(self) -> None:
+        self.told.append("left")
+
+
 class Crew:
     """Starts actors when the test says so."""
 
@@ -63,14 +77,14 @@ def test_an_actor_that_comes_after_the_stop_does_not_wait_for_the_rows_of_the_de
     crew, first, late = Crew(), Actor(), Actor()
     fan_out(crew, job, 2)
     crew.starts[0].set(first)
-    row = asyncio.run(feed.take())
+    row = feed.take(Slot())
     assert row is not None
     assert first.hand is not None
     assert first.hand.hold(row)
     job.stop()
     first.working.fail(ActorDied("first", Shutdown(), True))
     crew.starts[1].set(late)
-    assert asyncio.run(feed.take()) is None
+    assert feed.ended
     late.working.set(None)
     assert job.done.done()
 
@@ -85,7 +99,7 @@ def test_a_job_that_is_stopped_does_not_wait_for_a_row_between_two_tries(stops_f
         return 300.0
 
     async def main() -> None:
-        working = asyncio.create_task(job.work(Hand(), lambda: ended.append("idle")))
+        working = asyncio.create_task(job.work(Hand(), slot))
         await waits.wait()
         job.stop()
         await asyncio.wait_for(working, PATIENCE)
@@ -100,10 +114,11 @@ def test_a_job_that_is_stopped_does_not_wait_for_a_row_between_two_tries(stops_f
             return super().call_at(when, fn)
 
     waits = asyncio.Event()
-    ended: list[str] = []
+    slot = Slot()
     program: Any = Program()
     clock = Stopping()
     job = Job(program, Settings(lm=None, adapter=ChatAdapter()), Feed([Row(0, {})]), deliver, clock)
     asyncio.run(main())
     clock.advance(300.0)
-    assert (ended, asyncio.run(job.feed.take())) == (["idle"], None)
+    assert slot.told == (["left"] if stops_first else ["left", "woken"])
+    assert (job.feed.ended, job.feed.take(slot)) == (True, None)
