@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import get_running_loop
+from asyncio import _get_running_loop, get_running_loop
 from collections import deque
 from collections.abc import Callable, Generator
 from contextvars import Context
@@ -26,9 +26,8 @@ class Bag:
 
     def set(self, wake: Wake) -> None:
         """Have the task go on that awaits `wake`, on this bag's loop. Any thread."""
-        if get_ident() == self._ident:
-            if not self.loop.is_closed():
-                wake.end_soon()
+        if get_ident() == self._ident and _get_running_loop() is self.loop:  # it may run in another thread by now
+            wake.end_soon()
             return
         self._wakes.append(wake)
         if not self._armed:
@@ -40,14 +39,17 @@ class Bag:
 
     def _flush(self) -> None:
         self._armed = False  # before the look: a thread that adds from now on knocks again
-        for _ in range(len(self._wakes)):  # not those that come meanwhile: the loop has more to do than this
-            if not self._wakes:  # a step ran the loop, as notebooks do, and that took them out
+        wakes = self._wakes
+        ended = len(wakes)  # not those that come meanwhile: the loop has more to do than this
+        # A task may let out SystemExit or Ctrl-C, which ends this turn; or run the loop itself, as notebooks do, and
+        # wait there for those behind it.
+        rest = self.loop.call_soon(self._flush) if ended > 1 else None
+        for _ in range(ended):
+            if not wakes:  # taken out in there
                 break
-            try:
-                self._wakes.popleft().end()
-            except BaseException:  # SystemExit or Ctrl-C, which a task lets out: that ends this turn, not the waits
-                self.loop.call_soon(self._flush)
-                raise
+            wakes.popleft().end()
+        if rest is not None:
+            rest.cancel()
         if steps.hook is not None:
             steps.hook("bag:emptied", self)
 

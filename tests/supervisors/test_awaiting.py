@@ -67,6 +67,48 @@ def test_a_step_that_runs_the_loop_itself_and_so_empties_the_bag_harms_nobody(lo
     assert (seen, complaints) == (["second"], [])
 
 
+def test_a_step_that_runs_the_loop_itself_hears_of_the_waits_that_ended_with_its_own(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    seen: list[str] = []
+
+    def run_the_loop(_: object) -> None:
+        for handle in list(loop._ready):  # type: ignore[attr-defined]  # as `nest_asyncio` has it
+            handle._run()
+            handle.cancel()
+        seen.append("the step is over")
+
+    async def two_wait() -> None:
+        first, second = Wake(None, None), Wake(None, None)
+        first.add_done_callback(run_the_loop, context=copy_context())
+        second.add_done_callback(lambda _: seen.append("second"), context=copy_context())
+        thread = threading.Thread(target=lambda: [first(), second()])
+        thread.start()
+        thread.join()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(two_wait())
+    assert seen == ["second", "the step is over"]
+
+
+def test_a_task_of_a_loop_that_goes_on_in_another_thread_hears_from_the_one_that_it_ran_in_before(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    reply, is_asleep = Reply[int](), threading.Event()
+    task = loop.create_task(value_of(reply))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.call_soon(lambda: loop.call_soon(is_asleep.set))
+    thread = threading.Thread(target=lambda: loop.run_until_complete(task))
+    thread.start()
+    assert is_asleep.wait(10)
+    reply.set(1)
+    thread.join(10)
+    sleeps_on = thread.is_alive()
+    loop.call_soon_threadsafe(lambda: None)  # wakes it in any case
+    thread.join()
+    assert not sleeps_on
+
+
 def test_a_reply_that_is_settled_while_others_go_on_has_its_turn_after_what_waits(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
