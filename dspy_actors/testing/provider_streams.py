@@ -6,9 +6,9 @@ import asyncio
 
 from dspy_actors.errors import LMError, LMTimeoutError
 from dspy_actors.lm.providers.base import Attempt, Provider, ProviderStream
-from dspy_actors.lm.transports.observer import WhenSent
 from dspy_actors.messages import LMRequest, LMResponse, ToolCall
 from dspy_actors.pieces import Piece, TextPiece
+from dspy_actors.testing.sent_count import SentCount
 
 
 async def check_streams(provider: Provider, request: LMRequest) -> None:
@@ -21,14 +21,15 @@ async def check_streams(provider: Provider, request: LMRequest) -> None:
 
 
 async def _check_answer(provider: Provider, request: LMRequest) -> None:
-    sent: list[int] = []
-    stream = await provider.stream(request, Attempt("check.stream", observer=WhenSent(lambda: sent.append(1))))
+    sent = SentCount()
+    stream = await provider.stream(request, Attempt("check.stream", observer=sent))
+    sent.check("stream()")
     pieces = await _read_all(stream)
+    sent.check("a stream")
     response = stream.response()
     assert list(await stream.read()) == [], "read() after the end gives () again"
     await stream.aclose()
     await stream.aclose()
-    assert len(sent) <= 1, f"sent was told {len(sent)} times"
     assert isinstance(response, LMResponse), f"response() returned a {type(response).__name__}"
     assert response.model, "an answer names its model"
     assert stream.response() == response, "the answer stays when the stream is closed"
@@ -55,7 +56,9 @@ def _check_join(pieces: list[Piece], response: LMResponse) -> None:
 
 async def _check_many_at_once(provider: Provider, request: LMRequest) -> None:
     async def one(number: int) -> int:
-        stream = await provider.stream(request, Attempt(f"check.streams.{number}"))
+        sent = SentCount()
+        stream = await provider.stream(request, Attempt(f"check.streams.{number}", observer=sent))
+        sent.check("stream(), asked 20 times at once,")
         try:
             return len(await _read_all(stream))
         finally:

@@ -10,10 +10,10 @@ from typing import TypeAlias
 from dspy_actors.errors import LMError, LMTimeoutError, LMUnexpectedError
 from dspy_actors.lm.providers.base import Attempt, Provider
 from dspy_actors.lm.providers.whole_stream import pieces_of
-from dspy_actors.lm.transports.observer import WhenSent
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.testing.provider_streams import check_streams
 from dspy_actors.testing.scripted_stream import Line, ScriptedStream
+from dspy_actors.testing.sent_count import SentCount
 
 Scripted: TypeAlias = str | LMResponse | BaseException | Sequence[Line]
 """An answer's text, a whole answer, what is raised, or the lines of a stream: see `scripted_stream.Line`."""
@@ -137,22 +137,28 @@ async def check_provider(open_provider: Callable[[], Provider], request: LMReque
 
 
 async def _check_answer(provider: Provider, request: LMRequest) -> None:
-    sent: list[int] = []
-    response = await provider.complete(request, Attempt("check.1", observer=WhenSent(lambda: sent.append(1))))
+    sent = SentCount()
+    response = await provider.complete(request, Attempt("check.1", observer=sent))
     assert isinstance(response, LMResponse), f"complete returned a {type(response).__name__}"
     assert response.texts, "an answer has a text for each choice"
     assert all(isinstance(text, str) for text in response.texts), "an answer's texts are strings"
     assert len(response.finish_reasons) in (0, len(response.texts)), "a finish reason for each text, or none"
     assert response.model, "an answer names its model"
-    assert len(sent) <= 1, f"sent was told {len(sent)} times"
+    sent.check("complete()")
     if response.usage is not None:
         assert min(response.usage.prompt_tokens, response.usage.completion_tokens) >= 0, "tokens are not negative"
 
 
 async def _check_many_at_once(provider: Provider, request: LMRequest) -> None:
-    attempts = (provider.complete(request, Attempt(f"check.many.{number}")) for number in range(20))
+    """Each attempt has an observer of its own, which hears of its request and of no other."""
+    counts = [SentCount() for _ in range(20)]
+    attempts = (
+        provider.complete(request, Attempt(f"check.many.{number}", observer=sent)) for number, sent in enumerate(counts)
+    )
     answers = await asyncio.gather(*attempts)
     assert len(answers) == 20
+    for sent in counts:
+        sent.check("complete(), asked 20 times at once,")
 
 
 async def _check_deadline(provider: Provider, request: LMRequest) -> None:
