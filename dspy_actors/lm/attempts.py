@@ -85,6 +85,7 @@ class Attempts:
                     if not exchange.may_repeat():
                         raise
                 await self._back_off(work, tries.sent - tries.hedges, last)
+            usage = response.usage  # in here: a provider of one's own may give what is no response
         except DspyActorsError as error:
             counters.end(stream=stream, failed=True)
             tries.reply.fail(error)
@@ -92,7 +93,7 @@ class Attempts:
             counters.end(stream=stream)
             raise
         else:
-            counters.end(response.usage, stream=stream)
+            counters.end(usage, stream=stream)
             tries.reply.set(Answer(response, "model", tries.sent))
 
     def _maybe_hedged(

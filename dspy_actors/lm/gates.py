@@ -182,8 +182,13 @@ class Gates:
                 verdict = verdict_of(breaker, passing, error, took, now)
                 breaker.report(permit, verdict, now, _failure(verdict, error, took))
         reservation = passing.reservation if passing.turn is None else _taken(passing)
-        if reservation is not None:
-            self.line.settle(reservation, self._ending(passing, response, error, took))
+        if reservation is None:
+            return
+        ending = Ending(sent=passing.was_sent)
+        try:
+            ending = self._ending(passing, response, error, took)
+        finally:  # also where a provider of one's own gave what is no response: the room is needed when it is gone
+            self.line.settle(reservation, ending)
 
     def abandon(self) -> None:
         """The worker is gone and its io loop perhaps too: whatever its attempts still hold is given back."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, cast
+
+import pytest
 
 from dspy_actors.envelope import Envelope
 from dspy_actors.lm.attempts import Attempts, Tries
@@ -15,10 +17,11 @@ from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.limiter import LimiterSettings, Need, Reservation
 from dspy_actors.lm.line import Ending
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.work import Answer, Work
-from dspy_actors.messages import LMRequest, Message
+from dspy_actors.messages import LMRequest, LMResponse, Message, Usage
 from dspy_actors.testing.providers import ScriptedProvider
 from supervisors.clock import ManualClock
 from supervisors.reply import Reply
@@ -57,3 +60,27 @@ def test_an_attempt_of_a_call_that_became_urgent_as_it_began_to_wait_waits_as_an
     waiting = asyncio.run(ask())
     assert (waiting["waiting_interactive"], waiting["waiting_batch"]) == (1, 0)
     assert reply.get(0).response.texts == ("yes",)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, "yes", LMResponse(("yes",), "m", usage=Usage(cast("int", None)))],
+    ids=["nothing", "a text", "a count that is none"],
+)
+def test_a_call_whose_provider_gives_what_is_no_answer_is_over_and_gives_its_room_back(answer: Any) -> None:
+    class Wrong:
+        name, endpoint = "wrong", "wrong:"
+
+        async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
+            return cast("LMResponse", answer)
+
+        async def aclose(self) -> None:
+            """Nothing to close."""
+
+    lm, clock, counters = LM("wrong/m"), ManualClock(), LMCounters()
+    gates = Gatehouse(Guarding(limiter=LimiterSettings(max_in_flight=1)), clock, Telemetry()).gates(lm.config)
+    work = Work(lm, LMRequest("m", (Message.of("user", "hi"),)), Envelope("c"))
+    attempts = Attempts(lm.config, gates, counters, UsageLog({}), clock)
+    with pytest.raises((AttributeError, TypeError)):
+        asyncio.run(attempts.answer(work, Whole(Wrong()), Tries(Reply())))
+    assert (counters.read().open, gates.line.reading(clock.now())["in_flight"]) == (0, 0)
