@@ -133,7 +133,8 @@ class Streamed:
         return replace(attempt, observer=_Beginning(attempt.observer, begins), idle=self._settings.idle)
 
     def _begin_to_wait(self, watch: Watch) -> None:
-        watch.within(self._settings.patience(self._config.provider))
+        if not self._turn.begun:  # a request may be sent to its end after the answer has begun
+            watch.within(self._settings.patience(self._config.provider))
 
     def _too_late(self, attempt: Attempt) -> LMTimeoutError:
         config = self._config

@@ -69,6 +69,21 @@ def test_after_the_first_piece_the_first_clock_stands_still(clock: ManualClock) 
         assert rest(stream) == ""
 
 
+def test_a_request_that_is_sent_to_its_end_after_the_first_piece_does_not_start_the_first_clock_anew(
+    clock: ManualClock,
+) -> None:
+    with tapped(clock=clock, deadline=600.0, streaming=SETTINGS) as (rt, taps):
+        stream = rt.stream("hello")
+        tap = taps.next()
+        tap.say("a")
+        assert some(stream) == ["a"]
+        tap.attempt.observer.sent()
+        clock.advance(300.0)
+        tap.say("b")
+        tap.end()
+        assert rest(stream) == "b"
+
+
 def test_a_local_server_has_more_time_for_its_first_piece(clock: ManualClock) -> None:
     with tapped(clock=clock, deadline=600.0) as (rt, taps):
         stream = rt.stream("hello", "local/m")

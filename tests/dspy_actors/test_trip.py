@@ -10,6 +10,7 @@ import pytest
 
 from dspy_actors.errors import LMTimeoutError, LMTransportError
 from dspy_actors.lm.transports.base import HTTPRequest, Take, TransportSettings, transport_error
+from dspy_actors.lm.transports.observer import NOBODY
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip, Trips
 
@@ -48,7 +49,7 @@ def run(once: Callable[[], Awaitable[None]]) -> None:
 def begun(deadline: float | None = None, **limits: float) -> tuple[Trip, Hands]:
     trips = Trips(TransportSettings(**limits))  # type: ignore[arg-type]
     trips.loop = hands = Hands()
-    return Trip(trips, URL, deadline, None), hands
+    return Trip(trips, URL, deadline, NOBODY), hands
 
 
 async def end_of(trip: Trip) -> BaseException:
@@ -60,6 +61,20 @@ async def end_of(trip: Trip) -> BaseException:
     finally:
         trip.stop()
     raise AssertionError("nobody sets that event")
+
+
+def test_a_request_that_is_written_to_its_end_after_its_answer_sets_no_timer() -> None:
+    """As where a server answers before it has read all."""
+
+    async def once() -> None:
+        trip, hands = begun(connect=10.0, first_byte=1.0)
+        trip.enter("connect")
+        trip.stop()
+        hands.now = 2.0
+        trip.written()
+        assert (trip.sent, hands.armed) == (True, [10.0])
+
+    run(once)
 
 
 def test_a_timer_that_goes_off_before_a_moved_limit_is_set_again() -> None:

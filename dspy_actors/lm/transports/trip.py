@@ -132,6 +132,7 @@ class Trip:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._armed = -_NEVER  # no other one: a request may be written to its end after its answer
         if self._why is not None:  # it came to its end although it was to be cancelled
             self._why = None
             self._task.uncancel()
