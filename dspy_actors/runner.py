@@ -276,6 +276,11 @@ async def settle_in(frame: Frame, reply: Reply[T], phase: str) -> T:
         except asyncio.CancelledError:
             reply.cancel()
             raise
+        except (
+            GeneratorExit
+        ):  # dropped: nobody can take the answer; soon, as the collector comes in the middle of anything
+            frame.runner.soon(reply.cancel)
+            raise
         finally:
             scope.leave(reply)
             if wake is not None:
