@@ -158,7 +158,15 @@ class Gates:
         except BaseException:
             self.leave(passing, None, None)
             raise
+        finally:
+            if passing not in self._open:  # then look: `abandon` may have come before a permit was there
+                self._give_back(passing, now)
         passing.began = now
+
+    def _give_back(self, passing: Passing, now: float) -> None:
+        """Nobody will tell what comes of these permits: a probe would keep all others waiting until its lease ends."""
+        for breaker, permit in zip(self.breakers, passing.permits, strict=False):
+            breaker.report(permit, Verdict.NOTHING, now)
 
     def sent(self, passing: Passing) -> None:
         """The whole request is on its way."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from dspy_actors.errors import (
     LMTimeoutError,
     LMTransportError,
 )
-from dspy_actors.lm.breaker import State, Verdict
+from dspy_actors.lm.breaker import Permit, State, Verdict
 from dspy_actors.lm.breaker_settings import BreakerSettings
 from dspy_actors.lm.estimate import Estimator, prompt_tokens
 from dspy_actors.lm.gatehouse import KEPT, STATE_CHANGED, Gatehouse
@@ -314,6 +314,47 @@ def test_an_attempt_whose_worker_is_given_up_as_it_gets_room_keeps_none(waits: b
     house = House(limiter=LimiterSettings(max_in_flight=1))
     run(main())
     assert (house.limits["in_flight"], house.limits["waiting"]) == (0, 0)
+
+
+class TornPermits(list[Permit]):
+    """The permits of an attempt to which something happens, on another thread, as it gets its probe."""
+
+    happens: Callable[[], object]
+
+    def append(self, permit: Permit) -> None:
+        if permit.probe:
+            self.happens()
+        super().append(permit)
+
+
+def torn_in(house: House, happens: Callable[[], object]) -> Passing:
+    """An attempt that is to be a probe, for as long as calls may take by default."""
+    house.fails(LMServerError("down", status=500), 2)
+    house.clock.advance(QUICK.open_seconds)
+    made = house.begin(deadline=house.clock.now() + 600.0)
+    made.permits = permits = TornPermits()
+    permits.happens = happens
+    return made
+
+
+@pytest.mark.parametrize("open_breakers", [1, 2])
+def test_an_attempt_whose_worker_is_given_up_as_it_gets_a_probe_keeps_none(open_breakers: int) -> None:
+    house = House(provider_breaker=QUICK if open_breakers == 2 else BreakerSettings())
+    torn = torn_in(house, house.gates.abandon)
+    run(entered(house.gates, torn))
+    house.gates.leave(torn, None, None)  # its task ends, where its loop still runs
+    assert [permit.probe for permit in house.passing().permits if permit.probe] == [2] * open_breakers
+
+
+def test_an_attempt_that_is_refused_as_its_worker_is_given_up_keeps_no_probe() -> None:
+    def given_up_as_the_model_is_shut() -> None:
+        house.gates.abandon()
+        house.model.force_open()
+
+    house = House(breaker=BreakerSettings(), provider_breaker=QUICK)
+    with pytest.raises(CircuitOpen):
+        run(entered(house.gates, torn_in(house, given_up_as_the_model_is_shut)))
+    assert house.gatehouse.breakers["openai"].permit(house.clock.now()).probe == 2
 
 
 def test_an_attempt_is_settled_once() -> None:
