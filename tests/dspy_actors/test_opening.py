@@ -44,6 +44,20 @@ def test_the_first_call_loads_no_http_client_on_a_loop(transport: str, stub: Stu
     assert transport in loaded.split()
 
 
+def test_the_first_call_loads_no_http_client_on_a_loop_where_the_direct_transport_gives_way_to_a_proxy(
+    stub: StubServer,
+) -> None:
+    tolerant = FIRST_CALL.replace("    Predict(", "    with suppress(Exception): Predict(")  # the stub is no proxy
+    code = f"from contextlib import suppress\n{tolerant}"
+    command = [sys.executable, "-c", code, "http://model.invalid/v1", "h11"]
+    environment = {**os.environ, "http_proxy": stub.base_url, "no_proxy": ""}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    on_a_loop, loaded = done.stdout.splitlines()
+
+    assert on_a_loop == ""
+    assert "httpx" in loaded.split()
+
+
 def test_the_transports_of_one_runtime_share_their_cas() -> None:
     trust = Trust()
     assert trust.context("https://one.invalid/v1") is trust.context("https://two.invalid/v1")

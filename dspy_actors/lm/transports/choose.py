@@ -74,8 +74,12 @@ def _aiohttp() -> TransportFactory:
 
 
 def _direct() -> TransportFactory:
+    import urllib.request
+
     from dspy_actors.lm.transports.h11_direct import DirectTransport
 
+    if not urllib.request.getproxies().keys().isdisjoint(("http", "https", "all")):
+        _HTTPX.load()  # for the endpoints behind a proxy
     return lambda base_url, settings: (
         DirectTransport(base_url, settings)
         if proxy_from_environment(base_url, settings) is None
