@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from contextvars import Token
 from pathlib import Path
 from threading import Lock
@@ -268,10 +269,8 @@ class Runtime:
             await asyncio.to_thread(self.shutdown)
 
     def _leave(self) -> None:
-        try:
+        with suppress(ValueError):  # entered in another context, as test fixtures do: what was set there ends with it
             FRAME.reset(self._tokens.pop())
-        except ValueError:  # entered in another context, as test fixtures do: what was set there ends with it
-            pass
 
     # -- programs -----------------------------------------------------------------------------------------------
 
@@ -357,14 +356,22 @@ class Runtime:
         self.settings.check_tenants("tenant", tenant or "")
         return self._running_layer().usage.totals(tenant=tenant, session=session)
 
-    def set_budget(self, budget: Budget, *, tenant: str | None = None, session: str | None = None) -> None:
-        """Bound what a tenant or a session may spend from now on; what was spent stays spent.
+    def set_budget(
+        self,
+        budget: Budget | None,
+        *,
+        tenant: str | None = None,
+        session: str | None = None,
+        idle_seconds: float | None = None,
+    ) -> None:
+        """Bound what a tenant or a session may spend from now on; what was spent stays spent. See `BudgetBook.set`.
 
+        `None` takes that back and forgets what was spent; so does time, where no call is held to it for `idle_seconds`.
         Raises `LMConfigurationError` for what is no `Budget`, and unless one of the two is named.
         """
         if isinstance(tenant, str):  # else the book says what is wrong
             self.settings.check_tenants("tenant", tenant)
-        self._running_layer().book.set(budget, tenant=tenant, session=session)
+        self._running_layer().book.set(budget, tenant=tenant, session=session, idle_seconds=idle_seconds)
 
     @property
     def quarantine(self) -> QuarantineBook:

@@ -7,15 +7,21 @@ reserved before a request is sent once more or beside a slow one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from dspy_actors.arguments import a, whole
+from dspy_actors.arguments import a, number, whole
 from dspy_actors.errors import BudgetExceeded, LMConfigurationError
 from supervisors.published_lock import PublishedLock
 
 _ZERO = Decimal(0)
+
+LOOKS = 4
+"""At so many ledgers that may be idle the book looks each time that a budget is set. Each is looked at twice, first to
+see when it was used last; so the book holds up to twice as many as come within their `idle_seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +78,28 @@ _NOTHING = Amount()
 class Ledger:
     """What one tenant or session has spent and reserved. Not locked: `BudgetBook` is.
 
+    With `idle_seconds` it may be forgotten when it was not `used` for so long; since when that is so, as far as anybody
+    has looked, says `idle_since`.
+
     A dropped call may be ended, and settled here, while a sum is made: then the sum is made again. That is written out
     for each sum, here and in `Work.charge` and `Scope.book`: a helper for any attribute would make a call between the
     last look and the store, where the collector may come.
     """
 
-    __slots__ = ("budget", "name", "reserved", "spent")
+    __slots__ = ("budget", "idle_seconds", "idle_since", "name", "reserved", "spent", "used")
 
     def __init__(self, name: str, budget: Budget) -> None:
         self.name = name
         self.budget = budget
         self.spent = Amount()
         self.reserved = Amount()
+        self.idle_seconds: float | None = None
+        self.idle_since = 0.0
+        self.used = True
 
     def reserve(self, amount: Amount) -> None:
         """Set so much more aside, or less."""
+        self.used = True
         while True:
             before = self.reserved
             after = before + amount
@@ -115,17 +128,34 @@ class Ledger:
                 return kind, float(max(0, bound - taken))
         return None
 
+    def is_idle(self, now: float) -> bool:
+        """Whether it may be forgotten; to be asked again and again."""
+        if self.reserved.is_more or self.used:  # in this order: a call that ends in between has used it
+            self.used, self.idle_since = False, now
+            return False
+        return self.idle_seconds is not None and now - self.idle_since >= self.idle_seconds
+
+
+_NOBODY = Ledger("nobody", Budget())
+
 
 class BudgetBook:
     """The ledgers of one runtime, published so that no crash forgets what was spent. Safe from any thread.
 
-    A call is booked to its tenant's ledger and to its session's, where they have budgets.
+    A call is booked to its tenant's ledger and to its session's, where they have budgets. `now` tells the seconds.
     """
 
-    def __init__(self, tenants: Mapping[str, Budget], sessions: Mapping[str, Budget]) -> None:
+    def __init__(
+        self,
+        tenants: Mapping[str, Budget],
+        sessions: Mapping[str, Budget],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._now = now
         self._lock = PublishedLock()
         self._tenants = {name: Ledger(f"tenant {name or '(none)'}", budget) for name, budget in tenants.items()}
         self._sessions = {name: Ledger(f"session {name}", budget) for name, budget in sessions.items()}
+        self._may_idle: OrderedDict[Ledger, tuple[dict[str, Ledger], str]] = OrderedDict()  # to be looked at next first
 
     def ledgers(self, tenant: str, session: str) -> tuple[Ledger, ...]:
         """The ledgers a call of `tenant` in `session` is booked to; none where nothing is bounded."""
@@ -134,22 +164,52 @@ class BudgetBook:
             return () if other is None else (other,)
         return (own,) if other is None else (own, other)
 
-    def set(self, budget: Budget, *, tenant: str | None = None, session: str | None = None) -> None:
-        """Give a tenant or a session a budget, or another one; what was spent stays spent.
+    def set(
+        self,
+        budget: Budget | None,
+        *,
+        tenant: str | None = None,
+        session: str | None = None,
+        idle_seconds: float | None = None,
+    ) -> None:
+        """Give a tenant or a session a budget, or another one; what was spent stays spent. `None` takes it back.
+
+        One that is taken back is forgotten with what was spent; calls under way are held to it to their end. With
+        `idle_seconds` that comes by itself when no call was held to it for so long: not sooner, but at times later.
 
         Raises `LMConfigurationError` for what is no budget, and unless exactly one of the two is named.
         """
-        a(Budget, "set_budget", "budget", budget, "a Budget")
+        a((Budget, type(None)), "set_budget", "budget", budget, "a Budget, or None to take it back")
         if (tenant is None) == (session is None):
             msg = f"set_budget(tenant={tenant!r}, session={session!r}): name a tenant or a session, one of the two"
             raise LMConfigurationError(msg)
         kind, name = ("tenant", tenant) if tenant is not None else ("session", session)
         a(str, "set_budget", kind, name, "a name")
+        if idle_seconds is not None:
+            number("set_budget", "idle_seconds", idle_seconds, above=0)
         assert name is not None
         table = self._tenants if kind == "tenant" else self._sessions
         with self._lock:
-            ledger = table.setdefault(name, Ledger(f"{kind} {name or '(none)'}", budget))
-            ledger.budget = budget
+            if budget is None:
+                self._may_idle.pop(table.pop(name, _NOBODY), None)
+            else:
+                ledger = table.setdefault(name, Ledger(f"{kind} {name or '(none)'}", budget))
+                ledger.budget, ledger.idle_seconds, ledger.used = budget, idle_seconds, True
+                if idle_seconds is None:
+                    self._may_idle.pop(ledger, None)
+                else:
+                    self._may_idle.setdefault(ledger, (table, name))
+            self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        """Look at a few of those that may be idle. Only where a budget is set: nothing else makes them more."""
+        now = self._now()
+        for _ in range(min(LOOKS, len(self._may_idle))):
+            ledger, (table, name) = self._may_idle.popitem(last=False)
+            if ledger.is_idle(now):
+                del table[name]
+            else:
+                self._may_idle[ledger] = (table, name)
 
     def reserve(self, ledgers: tuple[Ledger, ...], amount: Amount) -> None:
         """Set `amount` aside in all of `ledgers`, or in none: raises `BudgetExceeded`."""
@@ -177,6 +237,8 @@ class BudgetBook:
         for ledger in ledgers:
             lacking = ledger.lacks(amount)
             if lacking is not None:
+                for each in ledgers:  # also where nothing but refusals comes: what bounds it must not be forgotten
+                    each.used = True
                 kind, left = lacking
                 asked = getattr(amount, kind)
                 msg = f"the budget of {ledger.name} has {left:g} {kind} left, which this call would exceed"

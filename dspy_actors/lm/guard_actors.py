@@ -65,7 +65,7 @@ class UsageStore(Actor):
 class BudgetManager(Actor):
     """The hand on the budgets. Calls reserve without a message; if this actor dies, nothing spent is forgotten.
 
-    Messages: `readings()`: every ledger; `set_budget(budget, tenant, session)`: give one another bound.
+    Messages: `readings()`: every ledger; `set_budget(budget, tenant, session, idle_seconds)`: give one another bound.
     """
 
     inline = True
@@ -77,9 +77,15 @@ class BudgetManager(Actor):
         """What every bounded tenant and session has spent and reserved."""
         return self.book.readings()
 
-    def set_budget(self, budget: Budget, tenant: str | None = None, session: str | None = None) -> None:
-        """Bound a tenant or a session; what was spent stays spent."""
-        self.book.set(budget, tenant=tenant, session=session)
+    def set_budget(
+        self,
+        budget: Budget | None,
+        tenant: str | None = None,
+        session: str | None = None,
+        idle_seconds: float | None = None,
+    ) -> None:
+        """Bound a tenant or a session, or take that back: see `BudgetBook.set`."""
+        self.book.set(budget, tenant=tenant, session=session, idle_seconds=idle_seconds)
 
 
 class LimiterManager(Actor):

@@ -71,7 +71,7 @@ class LMLayer:
         refusals: Table[bytes, LMError] = Table(clock, max_entries=10_000)
         self.cache = AnswerCache(table, refusals, _disk(settings, kernel.telemetry), registry, kernel.telemetry)
         self.usage = UsageLog(settings.prices)
-        self.book = BudgetBook(settings.budgets, settings.session_budgets)
+        self.book = BudgetBook(settings.budgets, settings.session_budgets, clock.now)
         self.gatehouse = Gatehouse(settings.guarding, clock, kernel.telemetry)
         guards = make_guards(self.cache, SingleFlight(), self.book, self.usage, counters)
         in_turn = InTurn(counters, kernel.telemetry)
