@@ -333,10 +333,17 @@ def begins(kernel: Kernel, request: pytest.FixtureRequest) -> Ref[Any]:
 
 
 def test_k03_a_kill_ends_also_a_coroutine_that_is_about_to_begin(kernel: Kernel, begins: Ref[Any]) -> None:
-    begins.cast(Begins.work, lambda ref: ref.fence())
+    zombies: list[int] = []
+
+    def kill(ref: Ref[Any]) -> None:
+        ref.fence()
+        zombies.append(kernel.zombies)
+
+    begins.cast(Begins.work, kill)
     down(begins)
 
     wait_until(lambda: kernel.zombies == 0)
+    assert zombies == [1]
 
 
 def test_k08_an_exit_ends_also_a_coroutine_that_is_about_to_begin(begins: Ref[Any]) -> None:

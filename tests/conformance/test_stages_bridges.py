@@ -216,6 +216,7 @@ def test_w21_a_loop_of_asyncio_that_is_cancelled_lets_go(kernel: Kernel, log: Lo
         await asyncio.to_thread(log.wait_for, ("p", "asked", 1000))
         task.cancel()
         await asyncio.wait([task])
+        assert task.cancelled()
 
     asyncio.run(cancelled())
     log.wait_for(("p", "down", "normal"))

@@ -14,7 +14,7 @@ from dspy_actors.runtime import Runtime
 from supervisors.supervisor import Supervisor
 from supervisors.system import System
 from supervisors.testing import wait_until
-from tests.dspy_actors.programs import PATIENCE, Ask, AskLater, qa, runtime
+from tests.dspy_actors.programs import PATIENCE, Ask, AskLater, Gate, qa, runtime
 
 
 def kept() -> list[object]:
@@ -28,7 +28,14 @@ def kept() -> list[object]:
 
 
 def test_nothing_is_kept_of_calls_that_have_ended() -> None:
-    with runtime(max_inflight=2, tenant=__name__) as rt:
+    gate = Gate()
+    with runtime(gate, max_inflight=2, tenant=__name__) as rt:
+        under_way = rt.start(qa()).submit(question="blue")
+        gate.wait_for()
+        assert kept(), "what is kept would not be found"
+        gate.open()
+        under_way.get(PATIENCE)
+        del under_way
         for make in (qa, Ask, AskLater):
             program = rt.start(make())
             for reply in [program.submit(question=f"q{n}") for n in range(20)]:
@@ -42,6 +49,9 @@ def test_a_connection_that_waits_for_its_next_request_keeps_nothing_of_the_last(
     def asked() -> bool:
         return any(isinstance(each, TextPart) and __name__ in each.text for each in gc.get_objects())
 
+    part = TextPart(__name__)
+    assert asked(), "what is kept would not be found"
+    del part
     rt.start(qa())(question=__name__)
     wait_until(lambda: gc.collect() >= 0 and not asked())
 

@@ -145,6 +145,7 @@ def test_the_manager_sweeps(sick: Sick, clock: ManualClock) -> None:
         program = rt.start(qa())
         kinds(program, "bad", 3)
         kinds(program, "worse", 1)
+        assert rt.quarantine.stats().watched > 0
         log = listening(rt)
         clock.advance(86_400.0 + 2 * SWEEP_SECONDS)
         log.wait_for(("released", "forgotten"))

@@ -405,6 +405,7 @@ def test_a_fenced_port_takes_its_process_along(port: Ref[Port]) -> None:
 
 def test_what_a_process_has_started_ends_with_it(port: Ref[Port]) -> None:
     pid = call(port, here("start_another"))
+    assert not is_gone(pid)()
     os.kill(port.call(Port.pid), signal.SIGKILL)
     cause(port)
 

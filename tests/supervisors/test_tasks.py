@@ -423,6 +423,7 @@ def test_a_consumer_that_stops_early_leaves_no_task(tasks: Tasks) -> None:
 
     stream = iter(async_stream(tasks, work, range(100), max_concurrency=4))
     next(stream)
+    assert tasks.ref.call(DynamicSupervisor.count_children).specs > 0
     stream.close()  # type: ignore[attr-defined]
 
     wait_until(lambda: tasks.ref.call(DynamicSupervisor.count_children).specs == 0)
