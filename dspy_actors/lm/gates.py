@@ -192,11 +192,12 @@ class Gates:
         reservation = passing.reservation if passing.turn is None else _taken(passing)
         if reservation is None:
             return
-        ending = Ending(sent=passing.was_sent)
         try:
             ending = self._ending(passing, response, error, took)
-        finally:  # also where a provider of one's own gave what is no response: the room is needed when it is gone
-            self.line.settle(reservation, ending)
+        except BaseException:  # a provider of one's own gave what is no response: the room is needed when it is gone
+            self.line.settle(reservation, Ending(sent=passing.was_sent))
+            raise
+        self.line.settle(reservation, ending)
 
     def abandon(self) -> None:
         """The worker is gone and its io loop perhaps too: whatever its attempts still hold is given back."""
