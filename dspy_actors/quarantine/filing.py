@@ -10,8 +10,8 @@ from dspy_actors.errors import QuarantineError
 from dspy_actors.quarantine.change import Change
 from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.file import Filing, Row
+from dspy_actors.quarantine.held import LEASE_SECONDS
 from dspy_actors.quarantine.manager import QUARANTINE, QuarantineManager, QuarantinePlan, announce, warn
-from dspy_actors.quarantine.state import LEASE_SECONDS
 from supervisors.errors import SupervisorsError
 from supervisors.exits import Exit
 from supervisors.registry import Registry

@@ -11,52 +11,24 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
 
 from dspy_actors.errors import QuarantinedInput, QuarantineError
 from dspy_actors.quarantine.change import Change, Fault, QuarantineStats, instant
 from dspy_actors.quarantine.entry import Entry
+from dspy_actors.quarantine.held import Held
 from dspy_actors.quarantine.names import Scope, entry_id
 from dspy_actors.quarantine.settings import QuarantineSettings
 from dspy_actors.quarantine.shelf import Shelf
 from dspy_actors.quarantine.streaks import Streaks
+from dspy_actors.quarantine.suspect import Suspect
 from supervisors.clock import Clock
 from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 
 ASK_AGAIN = 2.0
 """Seconds after which it is asked again whether the probe that another process has out is over."""
-
-LEASE_SECONDS = 60.0
-"""How long a probe without a deadline keeps the others waiting; one with a deadline does until a second after it.
-
-A file has leases of no more, which are renewed while their probes are out."""
-
-
-@dataclass(slots=True)
-class _Suspect:
-    """An input over which calls have failed, but not often enough. `last` is the instant of the last fault counted."""
-
-    first_at: float
-    at: deque[float] = field(default_factory=deque)
-    total: int = 0
-
-
-@dataclass(slots=True)
-class _Held:
-    """An input that is set aside until an instant of the runtime's clock. `lease` is the number of the probe out.
-
-    `since` is when it was, in this process; never where another has set it aside. `others` is the instant until which a
-    probe of another process is taken to be out.
-    """
-
-    entry: Entry
-    since: float
-    until: float
-    lease: int = 0
-    lease_until: float = 0.0
-    others: float = -inf
 
 
 class Quarantine:
@@ -82,8 +54,8 @@ class Quarantine:
         self._wake = wake
         self._ask = ask
         self._lock = PublishedLock()
-        self.held: Shelf[_Held] = Shelf(settings.entries)
-        self.suspects: Shelf[_Suspect] = Shelf(settings.entries)
+        self.held: Shelf[Held] = Shelf(settings.entries)
+        self.suspects: Shelf[Suspect] = Shelf(settings.entries)
         self.streaks = Streaks(settings.entries, settings.fault_seconds)
         self._places: dict[str, tuple[Scope, bytes]] = {}
         self._changes: deque[Change] = deque()
@@ -133,7 +105,7 @@ class Quarantine:
                     held.lease = 0
                     held.others = now + min(wait, ASK_AGAIN)
                 self._refused += 1
-                refusal = self._refusal(held.entry, max(wait, self._wait(held, now)))
+                refusal = self._refusal(held.entry, max(wait, held.wait(now)))
         if refusal is not None:
             raise refusal
         self._tell()
@@ -207,7 +179,7 @@ class Quarantine:
             held = None if place is None else self.held.get(*place)
             if held is None:
                 scope = (entry.tenant, entry.program, bytes.fromhex(entry.version))
-                self._put(scope, _Held(entry, -inf, until))
+                self._put(scope, Held(entry, -inf, until))
             elif entry.until > held.entry.until:
                 held.entry, held.until, held.lease = entry, until, 0
         self._tell()
@@ -218,19 +190,18 @@ class Quarantine:
             now = self._clock.now()
             self.streaks.sweep(now)
             for scope, name, suspect in list(self.suspects.items()):
-                if self._is_old(suspect.at[-1], now):
+                if suspect.is_old(now, self.settings.fault_seconds):
                     self.suspects.pop(scope, name)
             for scope, name, held in list(self.held.items()):
-                if now >= max(held.until + self.settings.seconds, held.lease_until):
+                if held.is_over(now, self.settings.seconds):
                     self._let_go(scope, name, held, "forgotten")
         self._tell()
 
     def probing(self) -> list[tuple[str, float]]:
         """The entries that have their probe out, by id, and for how many seconds it may yet be."""
         with self._lock:
-            left = [
-                (each.entry.id, each.lease_until - self._clock.now()) for _, _, each in self.held.items() if each.lease
-            ]
+            now = self._clock.now()
+            left = [(each.entry.id, each.out(now)) for _, _, each in self.held.items()]
         return [each for each in left if each[1] > 0]
 
     def take_changes(self) -> list[Change]:
@@ -245,7 +216,7 @@ class Quarantine:
         """One consistent reading."""
         with self._lock:
             now = self._clock.now()
-            probing = sum(held.lease != 0 and now < held.lease_until for _, _, held in self.held.items())
+            probing = sum(held.out(now) > 0 for _, _, held in self.held.items())
             return QuarantineStats(
                 len(self.held),
                 probing,
@@ -266,15 +237,15 @@ class Quarantine:
                 return 0
             self.held.touch(scope, name)
             now = self._clock.now()
-            wait = self._wait(held, now)
+            wait = held.wait(now)
             if wait > 0:
                 self._refused += 1
                 refusal = self._refusal(held.entry, wait)
             else:
                 refusal = None
                 self._leases += 1
-                lease = held.lease = self._leases
-                held.lease_until = now + LEASE_SECONDS if until is None else until + 1.0
+                lease = self._leases
+                held.lend(lease, now, until)
                 if self._ask is None:
                     self._send(held)
         if refusal is not None:
@@ -282,15 +253,11 @@ class Quarantine:
         self._tell()
         return lease
 
-    def _send(self, held: _Held) -> None:
+    def _send(self, held: Held) -> None:
         self._probes += 1
         self._changes.append(Change("probation", held.entry))
 
-    def _wait(self, held: _Held, now: float) -> float:
-        """How long it is until somebody may be the probe; 0.0 or less: now."""
-        return max(held.until - now, held.lease_until - now if held.lease else 0.0, held.others - now)
-
-    def _give_back(self, held: _Held) -> None:
+    def _give_back(self, held: Held) -> None:
         held.lease = 0
         self._changes.append(Change("returned", held.entry))
 
@@ -305,17 +272,13 @@ class Quarantine:
                 self._give_back(held)
 
     def _count(self, scope: Scope, name: bytes, fault: Fault) -> None:
-        now = self._clock.now()
+        now, seconds = self._clock.now(), self.settings.fault_seconds
         suspect = self.suspects.get(scope, name)
-        if suspect is None or self._is_old(suspect.at[-1], now):
-            suspect = _Suspect(self._wall())
+        if suspect is None or suspect.is_old(now, seconds):
+            suspect = Suspect(self._wall())
         elif fault.began < suspect.at[-1]:
             return
-        suspect.at.append(now)
-        suspect.total += 1
-        while self._is_old(suspect.at[0], now):
-            suspect.at.popleft()
-        if len(suspect.at) < self.settings.threshold:
+        if suspect.add(now, seconds) < self.settings.threshold:
             self.suspects.put(scope, name, suspect)
             return
         wall = self._wall()
@@ -352,34 +315,31 @@ class Quarantine:
         self._entered += made.times == 1
         self._changes.append(Change("entered" if made.times == 1 else "renewed", made))
         now = self._clock.now()
-        self._put(scope, _Held(made, now, now + seconds))
+        self._put(scope, Held(made, now, now + seconds))
 
-    def _put(self, scope: Scope, held: _Held) -> None:
+    def _put(self, scope: Scope, held: Held) -> None:
         name = bytes.fromhex(held.entry.input_hash)
         self.suspects.pop(scope, name)
         self._places[held.entry.id] = (scope, name)
         for gone in self.held.put(scope, name, held):
             self._gone(gone, "evicted")
 
-    def _let_go(self, scope: Scope, name: bytes, held: _Held, why: str) -> None:
+    def _let_go(self, scope: Scope, name: bytes, held: Held, why: str) -> None:
         self.held.pop(scope, name)
         self._gone(held, why)
 
-    def _gone(self, held: _Held, why: str) -> None:
+    def _gone(self, held: Held, why: str) -> None:
         del self._places[held.entry.id]
         self._released += 1
         self._changes.append(Change("released", held.entry, why))
 
-    def _found(self, entry_id: str) -> tuple[Scope, bytes, _Held]:
+    def _found(self, entry_id: str) -> tuple[Scope, bytes, Held]:
         place = self._places.get(entry_id)
         held = None if place is None else self.held.get(*place)
         if place is None or held is None:
             msg = f"no input is set aside under {entry_id!r}; list the entries to see what is"
             raise QuarantineError(msg, entry=entry_id)
         return (*place, held)
-
-    def _is_old(self, at: float, now: float) -> bool:
-        return now - at >= self.settings.fault_seconds
 
     # -- within, outside it -------------------------------------------------------------------------------------
 

@@ -24,9 +24,10 @@ from dspy_actors.quarantine.change import Fault
 from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.file import Filing, QuarantineFile, Row
 from dspy_actors.quarantine.filing import POLL_SECONDS, FilingManager
+from dspy_actors.quarantine.held import LEASE_SECONDS
 from dspy_actors.quarantine.manager import QuarantinePlan
 from dspy_actors.quarantine.settings import QuarantineSettings
-from dspy_actors.quarantine.state import ASK_AGAIN, LEASE_SECONDS, Quarantine
+from dspy_actors.quarantine.state import ASK_AGAIN, Quarantine
 from dspy_actors.testing.providers import Scripted
 from supervisors.actor import Ref
 from supervisors.clock import ManualClock

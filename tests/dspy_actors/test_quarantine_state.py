@@ -10,10 +10,11 @@ import pytest
 
 from dspy_actors.errors import QuarantinedInput, QuarantineError
 from dspy_actors.quarantine.change import Fault
+from dspy_actors.quarantine.held import LEASE_SECONDS
 from dspy_actors.quarantine.names import Scope
 from dspy_actors.quarantine.preview import preview_of
 from dspy_actors.quarantine.settings import QuarantineSettings
-from dspy_actors.quarantine.state import LEASE_SECONDS, Quarantine
+from dspy_actors.quarantine.state import Quarantine
 from supervisors.clock import ManualClock
 
 SCOPE: Scope = ("tenant", "program", b"v1")
