@@ -16,16 +16,15 @@ from dspy_actors.pieces import Piece, TextPiece, size_of
 from supervisors.reply import Reply
 
 
-class Turn:
+class Right:
     """One worker's right to write into a flow. It is taken once: by its first piece, or by whoever buries the worker.
 
     So a worker that is declared dead while its code goes on never writes between the pieces of its successor.
     """
 
-    __slots__ = ("_holder", "flow")
+    __slots__ = ("_holder",)
 
-    def __init__(self, flow: Flow) -> None:
-        self.flow = flow
+    def __init__(self) -> None:
         self._holder: dict[str, object] = {}
 
     @property
@@ -45,21 +44,31 @@ class Turn:
 _WORKER = object()
 
 
+class Turn:
+    """What a worker is given of a stream: the `flow`, which does not know it, and the `right` to write into that."""
+
+    __slots__ = ("flow", "right")
+
+    def __init__(self, flow: Flow, right: Right) -> None:
+        self.flow = flow
+        self.right = right
+
+
 class Flow:
-    """The live side of one streamed call: the channel to its reader, whose turn it is, and what has come so far.
+    """The live side of one streamed call: the channel to its reader, who may write, and what has come so far.
 
     `channel`, `text` and `usage` may be used from any thread. `source` is what the worker reads, while it does; `used`
     what an attempt that failed has used up. With `in_turn` another model may follow one that fails: no end of a call is
     the end.
     """
 
-    __slots__ = ("_answer", "_loop", "_outbox", "_said", "channel", "dropped", "in_turn", "source", "turn", "used")
+    __slots__ = ("_answer", "_loop", "_outbox", "_said", "channel", "dropped", "in_turn", "right", "source", "used")
 
     def __init__(self, settings: StreamSettings, *, in_turn: bool = False) -> None:
         self.in_turn = in_turn
         self.channel: Channel[Piece] = Channel(max_items=settings.buffer_events, max_size=settings.buffer_bytes)
         self.source: ProviderStream | None = None
-        self.turn: Turn | None = None
+        self.right: Right | None = None
         self.dropped = False
         self.used: Usage | None = None
         self._answer: Answer | None = None
@@ -82,16 +91,16 @@ class Flow:
 
     def next_turn(self) -> Turn:
         """The turn of the worker that is about to be asked."""
-        self.turn = Turn(self)
-        return self.turn
+        self.right = right = Right()
+        return Turn(self, right)
 
     def may_begin_anew(self) -> bool:
         """The worker whose turn it was is done for: whether another may be asked. Not once a piece was written."""
-        if self.turn is None:
+        if self.right is None:
             return True
-        if not self.turn.revoke():
+        if not self.right.revoke():
             return False
-        self.turn = None
+        self.right = None
         return True
 
     def runs_on(self, loop: AbstractEventLoop, outbox: Outbox) -> None:

@@ -49,19 +49,23 @@ class Streamed:
         """See `Exchange.ask`."""
         self._source = None
         watch = Watch(self._clock)
+        observer = _Beginning(attempt.observer, partial(self._begin_to_wait, watch))
         try:
             async with watch:
-                response = await self._read(work, attempt, passing, watch)
+                own = replace(attempt, observer=observer, idle=self._settings.idle)
+                response = await self._read(work, own, passing, watch)
         except TimeoutError as late:
             if not watch.expired:
                 raise
             raise self._too_late(attempt) from late
+        finally:
+            observer.over()
         usage = self.usage(work, response, None)
         return response if response.usage is usage else replace(response, usage=usage)
 
     def may_repeat(self) -> bool:
         """As long as nobody has seen a piece."""
-        return not self._turn.begun
+        return not self._turn.right.begun
 
     def usage(self, work: Work, response: LMResponse | None, failure: LMError | None) -> Usage | None:
         """What the provider has told, else the prompt and what was seen of the answer, estimated."""
@@ -77,7 +81,7 @@ class Streamed:
         return used
 
     async def _read(self, work: Work, attempt: Attempt, passing: Passing, watch: Watch) -> LMResponse:
-        source = await self._begun(work.request, self._watched(attempt, watch))
+        source = await self._begun(work.request, attempt)
         self._source = self._turn.flow.source = source
         try:
             if not watch.is_on:
@@ -86,7 +90,7 @@ class Streamed:
             watch.lift()
             if pieces:
                 passing.first_token = self._clock.now()
-                if not self._turn.begin():  # the worker was buried meanwhile, and another one asked
+                if not self._turn.right.begin():  # the worker was buried meanwhile, and another one asked
                     raise CancelledError
                 work.phase = "stream"
                 await self._pour(source, pieces, work, passing)
@@ -127,13 +131,8 @@ class Streamed:
         self._size += size
         return self._turn.flow.write(pieces, size)
 
-    def _watched(self, attempt: Attempt, watch: Watch) -> Attempt:
-        """The attempt, from whose sending on the first piece is waited for, and from a server's being ready again."""
-        begins = partial(self._begin_to_wait, watch)
-        return replace(attempt, observer=_Beginning(attempt.observer, begins), idle=self._settings.idle)
-
     def _begin_to_wait(self, watch: Watch) -> None:
-        if not self._turn.begun:  # a request may be sent to its end after the answer has begun
+        if not self._turn.right.begun:  # a request may be sent to its end after the answer has begun
             watch.within(self._settings.patience(self._config.provider))
 
     def _too_late(self, attempt: Attempt) -> LMTimeoutError:
@@ -151,18 +150,26 @@ class Streamed:
 
 
 class _Beginning(Relay):
-    """Calls `begins` each time that the wait for a first piece begins."""
+    """Calls `begins` each time that the wait for a first piece begins: a request is sent, a server is ready again."""
 
     __slots__ = ("_begins",)
 
     def __init__(self, observer: Observer, begins: Callable[[], None]) -> None:
         super().__init__(observer)
-        self._begins = begins
+        self._begins: Callable[[], None] | None = begins
 
     def sent(self) -> None:
         super().sent()
-        self._begins()
+        self._begin()
 
     def ready(self) -> None:
         super().ready()
-        self._begins()
+        self._begin()
+
+    def over(self) -> None:
+        """The attempt has ended: what it stands on keeps this, and would be kept by it in turn."""
+        self._begins = None
+
+    def _begin(self) -> None:
+        if self._begins is not None:
+            self._begins()

@@ -8,7 +8,9 @@ import threading
 import weakref
 
 from dspy_actors.envelope import Envelope
+from dspy_actors.lm.flow import Flow
 from dspy_actors.lm.guards import LMCall
+from dspy_actors.lm.streamed import Streamed
 from dspy_actors.messages import TextPart
 from dspy_actors.runtime import Runtime
 from supervisors.supervisor import Supervisor
@@ -54,6 +56,17 @@ def test_a_connection_that_waits_for_its_next_request_keeps_nothing_of_the_last(
     del part
     rt.start(qa())(question=__name__)
     wait_until(lambda: gc.collect() >= 0 and not asked())
+
+
+def test_a_stream_that_is_over_leaves_nothing_to_the_collector(rt: Runtime) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for piece in rt.stream("hello"):
+            del piece
+        wait_until(lambda: not any(isinstance(each, (Flow, Streamed)) for each in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 def test_nothing_is_kept_of_a_runtime_that_has_ended() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from dspy_actors.envelope import Envelope, Scope
 from dspy_actors.errors import CallCancelled, DspyActorsError, LMTransportError
-from dspy_actors.lm.flow import Flow, Turn
+from dspy_actors.lm.flow import Flow, Right
 from dspy_actors.lm.gates import Passing
 from dspy_actors.lm.io_loop import IOLoop
 from dspy_actors.lm.limiter import Need
@@ -125,14 +125,14 @@ def test_a_stream_dropped_after_its_io_loop_died_harms_nobody() -> None:
 # -- whose turn it is --------------------------------------------------------------------------------------------------
 
 
-def test_a_turn_whose_first_piece_was_written_cannot_be_taken_away() -> None:
-    turn = Turn(Flow(StreamSettings()))
-    assert (turn.begin(), turn.begun, turn.revoke(), turn.revoke()) == (True, True, False, False)
+def test_a_right_whose_first_piece_was_written_cannot_be_taken_away() -> None:
+    right = Right()
+    assert (right.begin(), right.begun, right.revoke(), right.revoke()) == (True, True, False, False)
 
 
-def test_a_turn_that_was_taken_away_stays_so() -> None:
-    turn = Turn(Flow(StreamSettings()))
-    assert (turn.revoke(), turn.begin(), turn.begun, turn.revoke()) == (True, False, False, True)
+def test_a_right_that_was_taken_away_stays_so() -> None:
+    right = Right()
+    assert (right.revoke(), right.begin(), right.begun, right.revoke()) == (True, False, False, True)
 
 
 def test_a_buried_worker_writes_nothing_more() -> None:
@@ -153,7 +153,7 @@ def test_a_buried_worker_writes_nothing_more() -> None:
         taps.all[0].say("late")
         await asyncio.wait([asking])
         assert asking.cancelled()
-        flow.next_turn().begin()
+        flow.next_turn().right.begin()
         flow.channel.put([TextPiece("from the successor")])
         return flow.channel.take().get(0) or []
 
