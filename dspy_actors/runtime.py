@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Token
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from dspy_actors.adapters.base import Adapter
@@ -33,8 +32,9 @@ from dspy_actors.lm.usage import LMNumbers
 from dspy_actors.modules.admission import Limits
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
+from dspy_actors.own_system import OwnSystem
 from dspy_actors.quarantine.settings import QuarantineSettings
-from dspy_actors.runner import FRAME, Frame, Settings, current_frame, ours, refuse_on_loop
+from dspy_actors.runner import FRAME, Frame, Settings, current_frame, refuse_on_loop
 from dspy_actors.runtime_tree import RuntimeTree
 from dspy_actors.using import Using
 from supervisors.clock import Clock
@@ -135,7 +135,6 @@ class Runtime:
         guarding = guarding or Guarding()
         self.settings.check_tenants("budgets", *(budgets or ()))
         self.settings.check_tenants("weights", *guarding.fairness.weights)
-        self._clock = clock
         set_aside = SetAside() if clock is None else SetAside(clock.now)
         servers = Servers() if clock is None else Servers(clock.now)
         layer_settings = LayerSettings(
@@ -158,8 +157,7 @@ class Runtime:
         )
         limits = Limits(max_inflight, max_queue)
         self._tree = RuntimeTree(self.name, self.settings, layer_settings, limits, max_zombies)
-        self._system: System | None = None
-        self._starting = Lock()
+        self._own = OwnSystem(self.name, clock)
         self._ended = False
         self._tokens: list[Token[Frame | None]] = []
 
@@ -168,25 +166,11 @@ class Runtime:
     def start_up(self) -> Self:
         """Start the tree; returns when it is up. Raises `StartFailed`, `LMConfigurationError`, `BlockingCall`."""
         self._refuse_ended()
-        if self._tree.host is not None and not self._starting.locked():
+        if self._tree.host is not None and not self._own.is_starting:
             return self
         refuse_on_loop("Runtime", "`async with Runtime(...)`")
-        with self._starting:
-            if self._system is None:
-                self._start_system()
+        self._own.start(self.child_spec, self._refuse_ended)
         return self
-
-    def _start_system(self) -> None:
-        system = self._system = System(self.name, clock=self._clock)
-        try:
-            self._refuse_ended()  # look again: a shutdown of this moment may have found no system
-            system.start()
-            system.start_child(self.child_spec())
-        except BaseException as error:
-            system.shutdown(5.0)
-            self._system = None
-            self._refuse_ended()
-            raise ours(error)  # noqa: B904 - the failed start stays its context
 
     def shutdown(self, timeout: float = 10.0) -> None:
         """Let no more calls in, then stop the tree in reverse order, within `timeout` seconds. Ends the runtime.
@@ -199,10 +183,7 @@ class Runtime:
         self._ended = True
         if self._tree.host is not None:
             self._tree.host.close_door()
-        system = self._system
-        if system is not None:
-            system.shutdown(timeout)
-            self._system = None
+        self._own.stop(timeout)
 
     def drain(self, seconds: float) -> bool:
         """Let no more calls in and wait for those under way; whether all ended within `seconds`.
@@ -386,9 +367,9 @@ class Runtime:
     @property
     def system(self) -> System:
         """The actor system this runtime started for itself; raises `NoRuntime` where it hangs in another's tree."""
-        if self._system is None:
+        if self._own.system is None:
             raise NoRuntime("Runtime.system")
-        return self._system
+        return self._own.system
 
     @property
     def registry(self) -> Registry:
