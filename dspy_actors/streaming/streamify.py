@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, Self
 
 from dspy_actors.arguments import a
-from dspy_actors.errors import DspyActorsError
+from dspy_actors.errors import CallCancelled, DspyActorsError
 from dspy_actors.example import Prediction
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
@@ -76,6 +77,10 @@ def streamify(
     return astreamer if async_streaming else streamer
 
 
+LOOK = 0.25
+"""Seconds between two looks whether a client that waits for its first event is still there."""
+
+
 class ServerSentEvents(AsyncIterator[str]):
     """A stream as server-sent events; see `streaming_response`. Iterate once, on one loop."""
 
@@ -83,11 +88,32 @@ class ServerSentEvents(AsyncIterator[str]):
         self._source = _events(streamer)
         self._first: str | None = None
 
-    async def begun(self) -> Self:
-        """Wait for the first event: what the call ends in before it is raised here, where a status can be chosen."""
-        if self._first is None:
+    async def begun(self, is_gone: Callable[[], Awaitable[bool]] | None = None) -> Self:
+        """Wait for the first event: what the call ends in before it is raised here, where a status can be chosen.
+
+        A web server does not tell a handler that its client has left. It is asked by `is_gone`, Starlette's
+        `request.is_disconnected` for instance, every `LOOK` seconds; then the call is ended and `CallCancelled` raised.
+        """
+        if self._first is None and is_gone is None:
             self._first = await anext(self._source)
+        elif self._first is None and is_gone is not None:
+            self._first = await self._unless(is_gone)
         return self
+
+    async def _unless(self, is_gone: Callable[[], Awaitable[bool]]) -> str:
+        first = asyncio.create_task(self._next())
+        try:
+            while not first.done():
+                await asyncio.wait((first,), timeout=LOOK)
+                if not first.done() and await is_gone() and not first.done():
+                    raise CallCancelled("the client was gone before the first event")
+            return first.result()
+        finally:
+            if first.cancel():
+                await asyncio.wait((first,))
+
+    async def _next(self) -> str:
+        return await anext(self._source)
 
     async def __anext__(self) -> str:
         first, self._first = self._first, None

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import InputError, LMServerError, LMTransportError, NoRuntime
+from dspy_actors.errors import CallCancelled, InputError, LMServerError, LMTransportError, NoRuntime
 from dspy_actors.example import Prediction
 from dspy_actors.modules.program import Program
 from dspy_actors.modules.stream_response import StatusMessage, StreamResponse
 from dspy_actors.streaming.status_messages import StatusMessageProvider
 from dspy_actors.streaming.stream_listener import StreamListener
 from dspy_actors.streaming.streamify import streamify, streaming_response
-from tests.dspy_actors.programs import PATIENCE, asked, qa
+from tests.dspy_actors.programs import PATIENCE, Gate, asked, qa, runtime
 from tests.dspy_actors.tapping import tapped
 from tests.dspy_actors.test_program_stream import UNHURRIED, Sorted, in_pieces, scripted, sorting, texts
 
@@ -243,3 +243,50 @@ def test_the_first_event_that_was_waited_for_is_sent_like_the_others() -> None:
     told = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
     assert "".join(each["chunk"]["chunk"] for each in told[:-1]) == "yes"
     assert told[-1] == {"prediction": {"answer": "yes"}}
+
+
+def test_a_client_that_leaves_before_the_first_event_ends_the_call() -> None:
+    gate = Gate()
+
+    async def serve() -> None:
+        events = streaming_response(streamify(qa())(question="why?"))
+        with pytest.raises(CallCancelled, match="gone"):
+            await events.begun(gone)
+
+    async def gone() -> bool:
+        gate.wait_for()
+        return True
+
+    with runtime(gate):
+        asyncio.run(serve())
+        gate.wait_for_cancel()
+
+
+def test_a_client_that_stays_gets_the_first_event_and_the_others() -> None:
+    gate = Gate()
+    looked: list[bool] = []
+
+    async def serve() -> list[str]:
+        events = streaming_response(streamify(qa())(question="why?"))
+        return [event async for event in await events.begun(stays)]
+
+    async def stays() -> bool:
+        looked.append(False)
+        gate.open()
+        return False
+
+    with runtime(gate):
+        lines = asyncio.run(serve())
+    assert (lines[-1], len(looked) > 0) == ("data: [DONE]\n\n", True)
+    assert json.loads(lines[-2].removeprefix("data: ")) == {"prediction": {"answer": "why?"}}
+
+
+def test_an_error_is_raised_to_a_handler_that_looks_after_its_client() -> None:
+    async def stays() -> bool:
+        return False
+
+    async def serve() -> None:
+        await streaming_response(streamify(qa())(question="why?")).begun(stays)
+
+    with scripted([LMServerError("out of order", status=501)]), pytest.raises(LMServerError):
+        asyncio.run(serve())
