@@ -92,6 +92,10 @@ class EvaluationResult:
         shown = "no score" if self.score is None else f"{self.score:.2f} %"
         scored = sum(row.verdict != "unscored" for row in self.rows)
         text = f"{shown} over {scored} of {self.rows_asked} rows (coverage {self.coverage:.0%})"
+        kinds = Counter(row.kind for row in self.rows if row.verdict == "failed")
+        if kinds:
+            told = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
+            text = f"{text}, {kinds.total()} failed ({told})"
         return f"{text}, INCOMPLETE: {self.incomplete}" if self.incomplete else text
 
     def __repr__(self) -> str:

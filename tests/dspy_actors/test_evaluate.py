@@ -19,6 +19,7 @@ from dspy_actors.errors import (
 from dspy_actors.evaluation.evaluate import Evaluate, Progress
 from dspy_actors.evaluation.result import Scored
 from dspy_actors.example import Example, Prediction
+from dspy_actors.modules.module import Module
 from dspy_actors.modules.predict import Predict
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.testing import wait_until
@@ -188,6 +189,26 @@ def test_a_metric_that_raises_leaves_its_rows_unscored(error: type[BaseException
         result = evaluate(4, metric=raises)(qa())
     assert (result.score, [row.index for row in result.unscored]) == (100.0, [1])
     assert isinstance(result.unscored[0].error, ProgramError)
+
+
+class Typo(Module):
+    """Fails over every other question, as a program with a slip does."""
+
+    async def aforward(self, question: str) -> Any:
+        if int(question[1:]) % 2:
+            return Prediction(answer=question).anwser
+        return Prediction(answer=question)
+
+
+def test_a_result_names_how_many_rows_the_program_failed_and_by_what_kind() -> None:
+    with runtime():
+        said = str(evaluate(5)(Typo()))
+    assert said == "60.00 % over 5 of 5 rows (coverage 100%), 2 failed (2 x AttributeError)"
+
+
+def test_a_result_says_nothing_of_failed_rows_where_there_are_none() -> None:
+    with runtime():
+        assert str(evaluate(5)(qa())) == "100.00 % over 5 of 5 rows (coverage 100%)"
 
 
 def test_an_incomplete_result_says_what_the_metric_raised() -> None:
