@@ -48,6 +48,15 @@ def nothing_is_left() -> Iterator[None]:
         pytest.fail("the test left behind:\n  " + "\n  ".join(rest), pytrace=False)
 
 
+@pytest.fixture(autouse=True)
+def reports_go_where_they_went() -> Iterator[None]:
+    """structlog's `capture_logs` leaves it configured, to standard output: the reports of later tests would go there."""
+    yield
+    structlog = sys.modules.get("structlog")
+    if structlog is not None and structlog.is_configured():
+        structlog.reset_defaults()
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[StubServer]:
     """The model provider of `tests.server`, one process for the session. Tests take `stub`."""
