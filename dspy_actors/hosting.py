@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from dspy_actors.arguments import flag, named
 from dspy_actors.envelope import Envelope
-from dspy_actors.errors import Busy
+from dspy_actors.errors import Busy, NoRuntime
 from dspy_actors.evaluation.job import Job
 from dspy_actors.example import Prediction
 from dspy_actors.lm.breaker_book import BreakerBook
@@ -35,7 +35,7 @@ from dspy_actors.tree import EVALUATIONS, MODULES, TASKS, RuntimePlan, RuntimeSu
 from supervisors.actor import Ref
 from supervisors.clock import Clock
 from supervisors.dynamic import DynamicSupervisor
-from supervisors.errors import ActorDied, UsedAfterFork
+from supervisors.errors import ActorDied
 from supervisors.kernel import Kernel
 from supervisors.published_lock import PublishedLock
 from supervisors.registry import Registry
@@ -150,9 +150,9 @@ class RuntimeHost:
             raise ended(name, drains=not self._down)
 
     def begin_call(self, name: str) -> None:
-        """Count a call as open. Raises `ShuttingDown` once the runtime drains, `UsedAfterFork` in a forked child."""
+        """Count a call as open. Raises `ShuttingDown` once the runtime drains, `NoRuntime` in a forked child."""
         if os.getpid() != self._pid:
-            raise UsedAfterFork(name)
+            raise _elsewhere(name)
         with self._lock:
             if self._closing or self._down:
                 raise ended(name, drains=not self._down)
@@ -184,7 +184,7 @@ class RuntimeHost:
     @property
     def closing(self) -> bool:
         """Whether new calls are refused."""
-        return self._closing or self._down
+        return self._closing or self._down or os.getpid() != self._pid
 
     def came_up(self) -> None:
         """The tree stands."""
@@ -201,7 +201,7 @@ class RuntimeHost:
 
     def _same_process(self, name: str) -> None:
         if os.getpid() != self._pid:
-            raise UsedAfterFork(name)
+            raise _elsewhere(name)
 
     # -- programs -----------------------------------------------------------------------------------------------
 
@@ -324,3 +324,10 @@ def _has_failed(starting: Reply[Any]) -> bool:
     """Whether a program's actor was refused; one whose supervisor died meanwhile is started by the successor."""
     error = starting.exception()
     return error is not None and not isinstance(error, ActorDied)
+
+
+def _elsewhere(name: str) -> NoRuntime:
+    return NoRuntime(
+        message=f"{name} belongs to a runtime of the parent process, whose threads do not survive fork(); "
+        "start a Runtime in the child, after the fork"
+    )

@@ -17,7 +17,7 @@ from supervisors import reports, tree
 from supervisors.children import Children
 from supervisors.clock import Clock, SystemClock
 from supervisors.current import CURRENT
-from supervisors.errors import BlockingCallOnLoop, CallCycle, NoSystem, SystemStopped
+from supervisors.errors import BlockingCallOnLoop, CallCycle, NoSystem, SystemStopped, UsedAfterFork
 from supervisors.exits import Crash, Exit, Shutdown
 from supervisors.kernel import Kernel
 from supervisors.lastwords import gather
@@ -119,9 +119,11 @@ class System:
         The root stops its children in reverse start order; then every actor that no supervisor looks after is told
         at once, and supervisors among them stop their children as the root did; who has not ended by the deadline is
         fenced. True if nobody had to be and no thread is left. Again:
-        True, and nothing happens. Raises `CallCycle` when an actor of this system calls it: it would wait for
-        itself.
+        True, and nothing happens; in a forked child too, where nothing of it lives. Raises `CallCycle` when an actor of
+        this system calls it: it would wait for itself.
         """
+        if isinstance(self.kernel.refuse, UsedAfterFork):
+            return True
         me = CURRENT.get()
         if me is not None and me.home is self.kernel:
             raise CallCycle((me.name, self.name))

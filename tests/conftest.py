@@ -50,7 +50,7 @@ def nothing_is_left() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def reports_go_where_they_went() -> Iterator[None]:
-    """structlog's `capture_logs` leaves it configured, to standard output: the reports of later tests would go there."""
+    """structlog's `capture_logs` leaves it configured, to standard output: reports of later tests would go there."""
     yield
     structlog = sys.modules.get("structlog")
     if structlog is not None and structlog.is_configured():

@@ -22,7 +22,7 @@ class EvaluationHost(Host, Crew, Protocol):
         ...
 
     def check_open(self, name: str) -> None:
-        """Raises `ShuttingDown` once the runtime drains or has ended, `UsedAfterFork` in a forked child."""
+        """Raises `ShuttingDown` once the runtime drains or has ended, `NoRuntime` in a forked child."""
         ...
 
     def start(self, module: Module) -> Program:
