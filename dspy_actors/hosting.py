@@ -96,6 +96,11 @@ class RuntimeHost:
         """Ask a model for its answer in pieces; returns at once."""
         return self._client.stream(lm, request, envelope)
 
+    def forget(self, answer: Answer) -> None:
+        """Have the cache forget an answer that could not be read, if it has it; never blocks on a message."""
+        if answer.key is not None:
+            self._layer.cache.forget(answer.key, answer.response)
+
     def phase_of(self, reply: Reply[Any]) -> str | None:
         """What the call to a model behind `reply` waits for; `None` for any other reply."""
         return self._client.phase_of(reply)

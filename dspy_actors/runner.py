@@ -142,6 +142,10 @@ class Runner(Protocol):
         """Ask a model for its answer in pieces; returns at once."""
         ...
 
+    def forget(self, answer: Answer) -> None:
+        """Have the cache forget an answer that could not be read."""
+        ...
+
     def phase_of(self, reply: Reply[Any]) -> str | None:
         """What the call to a model behind `reply` waits for; `None` for any other reply."""
         ...

@@ -10,9 +10,10 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dspy_actors.cache.codec import UnreadableEntry, decode, encode
 from dspy_actors.errors import LMConfigurationError
@@ -54,6 +55,17 @@ class DiskStats:
     unreadable: int
 
 
+class Entry(NamedTuple):
+    """What is to be written: the answer of `key`, or `None` for none any more.
+
+    `mark` is that of the last time `key` was forgotten before, which has no effect any more when this is written.
+    """
+
+    key: bytes
+    response: LMResponse | None
+    mark: int | None = None
+
+
 class DiskCache:
     """Answers by key in a SQLite file (WAL, msgpack), each until a wall-clock instant. Safe from any thread.
 
@@ -84,6 +96,8 @@ class DiskCache:
         self._told: tuple[str, str] | None = None
         self._is_open = False
         self._openings = 0
+        self._forgotten: dict[bytes, int] = {}
+        self._marks = 0
         self._hits = self._misses = self._written = self._dropped = self._unreadable = 0
         self.open()
 
@@ -121,7 +135,7 @@ class DiskCache:
         found: LMResponse | None = None
         with self._lock:
             try:
-                row = self._row(key)
+                row = None if key in self._forgotten else self._row(key)
                 found = None if row is None else decode(row)
             except UnreadableEntry:
                 self._unreadable += 1
@@ -135,21 +149,35 @@ class DiskCache:
 
     def file(self, writer: Ref[Any] | None, key: bytes, response: LMResponse) -> None:
         """Have `writer`, a `DiskWriter`, keep an answer; where it cannot take it, that is counted as dropped."""
-        try:
-            if writer is not None:
-                writer.cast(DiskWriter.keep, key, response)
-                return
-        except (Fenced, MailboxFull, SystemStopped):
-            pass
-        self.drop()
+        self._cast(writer, Entry(key, response, self._forgotten.get(key)))
 
-    def write(self, connection: sqlite3.Connection, entries: list[tuple[bytes, LMResponse]]) -> None:
+    def forget(self, writer: Ref[Any] | None, key: bytes) -> None:
+        """Have `writer` delete the answer kept for `key`, which is not read any more from now on.
+
+        Where it cannot take that, this process does not read it all the same, until another answer is written.
+        """
+        with self._lock:
+            self._marks += 1
+            self._forgotten.pop(key, None)  # the newest is the last
+            self._forgotten[key] = mark = self._marks
+            if len(self._forgotten) > QUEUE:  # only where nothing can be written
+                del self._forgotten[next(iter(self._forgotten))]
+        self._cast(writer, Entry(key, None, mark))
+
+    def write(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
         """Commit entries in one transaction; called by the writer, in its thread. Raises what SQLite raises."""
         until = time.time() + self.seconds
-        rows = [(key, encode(response), until) for key, response in entries]
+        latest = {entry.key: entry for entry in entries}
+        rows = [(each.key, encode(each.response), until) for each in latest.values() if each.response is not None]
+        gone = [(each.key,) for each in latest.values() if each.response is None]
         with connection:
             connection.executemany("INSERT OR REPLACE INTO answers (key, value, expires) VALUES (?, ?, ?)", rows)
+            connection.executemany("DELETE FROM answers WHERE key = ?", gone)
         self._written += len(rows)
+        with self._lock:
+            for key, entry in latest.items():  # of one that was forgotten again meanwhile more is to come
+                if entry.mark is not None and self._forgotten.get(key) == entry.mark:
+                    del self._forgotten[key]
 
     def connect(self) -> sqlite3.Connection:
         """A connection for the writer, with the tables in place. Raises what SQLite raises."""
@@ -173,6 +201,15 @@ class DiskCache:
         with self._lock:
             self._is_open = False
             self._forget_reader()
+
+    def _cast(self, writer: Ref[Any] | None, entry: Entry) -> None:
+        try:
+            if writer is not None:
+                writer.cast(DiskWriter.keep, entry)
+                return
+        except (Fenced, MailboxFull, SystemStopped):
+            pass
+        self.drop()
 
     def _row(self, key: bytes) -> bytes | None:
         if self._reader is None:
@@ -224,7 +261,7 @@ class DiskCache:
 class DiskWriter(Actor):
     """Writes the persistent tier, many entries a commit, in a thread of its own.
 
-    Messages: `keep(key, response)`: write it soon; `flush()`: write what waits, now; `sweep()`: delete what has
+    Messages: `keep(entry)`: write or delete it soon; `flush()`: write what waits, now; `sweep()`: delete what has
     expired. Its mailbox is bounded: when it is full the sender drops the write and counts it.
     """
 
@@ -233,15 +270,15 @@ class DiskWriter(Actor):
 
     def init(self, disk: DiskCache) -> None:
         self.disk = disk
-        self.waiting: list[tuple[bytes, LMResponse]] = []
+        self.waiting: list[Entry] = []
         self.connection: sqlite3.Connection | None = None
         self.opening = -1
         self.due = False
         self.send_after(0.0, DiskWriter.sweep)
 
-    def keep(self, key: bytes, response: LMResponse) -> None:
-        """Write an answer with the next commit."""
-        self.waiting.append((key, response))
+    def keep(self, entry: Entry) -> None:
+        """Write an answer, or delete it, with the next commit."""
+        self.waiting.append(entry)
         if len(self.waiting) >= BATCH:
             self.flush()
         elif not self.due:

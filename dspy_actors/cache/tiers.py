@@ -80,6 +80,15 @@ class AnswerCache:
         if self.disk is not None:
             self.disk.file(self._registry.whereis(DISK_WRITER), key, response)
 
+    def forget(self, key: bytes, response: LMResponse) -> None:
+        """Forget an answer that is of no use: the next equal call asks the model. A newer, other one stays."""
+        kept = self.table.peek(key)
+        if kept is not None and kept != response:
+            return
+        if self.disk is not None:  # first: what memory does not have is looked for there
+            self.disk.forget(self._registry.whereis(DISK_WRITER), key)
+        self.table.delete(key)
+
     def disk_reading(self) -> dict[str, object] | None:
         """The counts of the file, and how many writes wait in `backlog`; `None` where there is no file."""
         if self.disk is None:

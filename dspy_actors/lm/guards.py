@@ -139,13 +139,14 @@ class CacheGuard:
             call.after += (self,)
             return None
         self._counters.add("cache_hits")
-        call.reply.set(Answer(found, "cache", attempts=0))
+        call.reply.set(Answer(found, "cache", attempts=0, key=key))
         return call.reply
 
     def ended(self, call: LMCall, answer: Answer | None, error: BaseException | None) -> None:
         """Keep the answer, or that the request was refused as invalid."""
         assert call.key is not None
         if answer is not None:
+            answer.key = call.key  # nobody has it yet
             self._cache.keep(call.key, answer.response)
         elif error is not None:
             self._cache.refuse(call.key, error)
@@ -175,7 +176,7 @@ class FlightGuard:
         landed = self._cache.peek(key)
         if landed is not None:  # the flight before this one landed after our look into the cache
             self._counters.add("cache_hits")
-            flight.succeed(Answer(landed, "cache", attempts=0))
+            flight.succeed(Answer(landed, "cache", attempts=0, key=key))
             return reply
         flight.on_abandoned(call.give_up)
         call.after += (self,)

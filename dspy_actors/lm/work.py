@@ -106,11 +106,12 @@ class Work:
 
 @dataclass(slots=True)  # not frozen, which would treble what it costs to make one
 class Answer:
-    """A model's answer and where it came from; nobody changes it, for others may have the same one.
+    """A model's answer and where it came from; nobody who has been given one changes it, for others may have the same.
 
     `attempts` is how many requests were sent for it: 0 from the cache, and for those who joined an equal call; those
     to models that failed before it are counted. `model` names who gave it, where the LM asked has fallbacks, and `met`
-    is the infrastructure's failure for which another model was asked, if there was one.
+    is the infrastructure's failure for which another model was asked, if there was one. `key` is its name in the cache,
+    where that was asked for it.
     """
 
     response: LMResponse
@@ -118,6 +119,7 @@ class Answer:
     attempts: int = 1
     model: str | None = None
     met: LMError | None = None
+    key: bytes | None = None
 
 
 def credited(answer: Answer, lm: LM, attempts: int, errors: Sequence[LMError]) -> Answer:

@@ -44,7 +44,7 @@ class Predict(Module):
 
     An answer that does not hold the outputs is asked for again, with what was wrong, as often as the runtime's
     `parse_retries` says (once) and the budgets allow; then `AdapterParseError` is raised. A stream that has shown
-    some of an answer asks no second time.
+    some of an answer asks no second time. What could not be read is no answer to an equal call: the cache forgets it.
     """
 
     native: ClassVar[bool] = True
@@ -99,26 +99,15 @@ class Predict(Module):
         assert frame.envelope is not None
         request = LMRequest(lm.model, messages, options, frame.envelope.sample)
         voice: Voice | None = None if frame.sink is None else frame.sink.voice(self, frame.settings.adapter)
-        tries_left = frame.settings.parse_retries
+        checkpoint(frame)
+        answer = await asked(lm, request, frame, voice)
         unread: AdapterParseError | None = None
-        while True:
-            checkpoint(frame)
-            try:
-                answer = await asked(lm, request, frame, voice)
-            except (LMInvalidRequestError, LMUnsupportedFeatureError, BudgetExceeded) as error:
-                if unread is not None:  # the model cannot be asked a second time: the first answer is what is wrong
-                    unread.add_note(f"not asked again: {error.message}")
-                    raise unread from error
-                raise
-            try:
-                outputs = self._read(answer, lm, frame)
-                break
-            except AdapterParseError as error:
-                if tries_left <= 0 or (voice is not None and voice.spoke):  # what was shown cannot be taken back
-                    raise
-                tries_left -= 1
-                unread = error
-                request = _with_correction(request, answer.response, error)
+        try:
+            outputs = self._read(answer, lm, frame)
+        except AdapterParseError as error:
+            unread = error
+        if unread is not None:
+            outputs = await self._corrected(lm, request, frame, voice, answer, unread)
         if voice is not None:
             await voice.tell_rest(outputs[0])
         prediction = _prediction(outputs)
@@ -126,6 +115,38 @@ class Predict(Module):
         if scope is not None and scope.trace is not None:
             scope.trace.append((self, values, prediction))
         return prediction
+
+    async def _corrected(
+        self, lm: LM, request: LMRequest, frame: Frame, voice: Voice | None, answer: Answer, unread: AdapterParseError
+    ) -> list[dict[str, Any]]:
+        """The outputs of the first answer after `answer` that can be read. Raises what the last one ended with.
+
+        Then the cache forgets what could not be read. Before a correction that was read it is kept: an equal call
+        finds both and sends nothing.
+        """
+        answers = [answer]
+        try:
+            for _ in range(frame.settings.parse_retries):
+                if voice is not None and voice.spoke:  # what was shown cannot be taken back
+                    break
+                request = _with_correction(request, answer.response, unread)
+                checkpoint(frame)
+                try:
+                    answer = await asked(lm, request, frame, voice)
+                except (LMInvalidRequestError, LMUnsupportedFeatureError, BudgetExceeded) as error:
+                    # the model cannot be asked a second time: the first answer is what is wrong
+                    unread.add_note(f"not asked again: {error.message}")
+                    raise unread from error
+                try:
+                    return self._read(answer, lm, frame)
+                except AdapterParseError as error:
+                    answers.append(answer)
+                    unread = error
+            raise unread
+        except Exception:  # no other end: a finalizer's may take no lock
+            for each in answers:
+                frame.runner.forget(each)
+            raise
 
     def _model(self, frame: Frame) -> LM:
         lm = self.lm or frame.settings.lm

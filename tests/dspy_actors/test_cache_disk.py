@@ -13,7 +13,7 @@ import pytest
 
 from dspy_actors import LM, Predict, Prediction, Runtime
 from dspy_actors.cache.codec import UnreadableEntry, decode, encode
-from dspy_actors.cache.disk import SET_ASIDE, DiskCache, DiskWriter
+from dspy_actors.cache.disk import SET_ASIDE, DiskCache, DiskWriter, Entry
 from dspy_actors.cache.tiers import DISK_WRITER
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.messages import LMResponse, ToolCall, Usage
@@ -33,7 +33,7 @@ def disk(tmp_path: Path) -> Iterator[DiskCache]:
 
 def written(cache: DiskCache, key: bytes, response: LMResponse) -> None:
     connection = cache.connect()
-    cache.write(connection, [(key, response)])
+    cache.write(connection, [Entry(key, response)])
     connection.close()
 
 
