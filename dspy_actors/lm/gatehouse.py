@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 from dspy_actors.lm.breaker import Breaker, BreakerReading, State
+from dspy_actors.lm.endpoint_breaker import EndpointBreaker
 from dspy_actors.lm.estimate import Estimator
 from dspy_actors.lm.gates import Gates
 from dspy_actors.lm.guarding import Guarding
@@ -60,7 +61,7 @@ class Gatehouse:
         limited = model + _key(config.api_key)
         with self._lock:
             breakers = (
-                _once(self.breakers, place, lambda: Breaker(place, guarding.provider_breaker, changed=self._changed)),
+                self._endpoint(place),
                 _once(self.breakers, model, lambda: Breaker(model, guarding.breaker, changed=self._changed)),
             )
             gates = Gates(
@@ -132,6 +133,12 @@ class Gatehouse:
         """Every breaker now, by name."""
         now = self._clock.now()
         return {name: breaker.reading(now) for name, breaker in list(self.breakers.items())}
+
+    def _endpoint(self, place: str) -> EndpointBreaker:
+        settings = self.guarding.provider_breaker
+        found = _once(self.breakers, place, lambda: EndpointBreaker(place, settings, changed=self._changed))
+        assert isinstance(found, EndpointBreaker)
+        return found
 
     def _line(self, name: str, config: LMConfig) -> Line:
         settings = self.guarding.limits_of(config.provider, config.model)

@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from dspy_actors.envelope import CLASSES, Priority
-from dspy_actors.errors import CircuitOpen, LMError, LMRateLimitError, LMTimeoutError
+from dspy_actors.errors import CircuitOpen, LMError, LMRateLimitError, LMTimeoutError, LMTransportError
 from dspy_actors.lm.breaker import Breaker, Permit, Verdict
+from dspy_actors.lm.endpoint_breaker import EndpointBreaker
 from dspy_actors.lm.estimate import Estimator
 from dspy_actors.lm.hedge import Lane
 from dspy_actors.lm.limiter import Need, Reservation
@@ -102,7 +103,7 @@ class Gates:
     def __init__(
         self,
         line: Line,
-        breakers: tuple[Breaker, ...],
+        breakers: tuple[EndpointBreaker, Breaker],
         retries: RetryBudget,
         estimator: Estimator,
         lane: Lane,
@@ -182,13 +183,13 @@ class Gates:
         took = now - passing.began - passing.held
         if response is not None:  # a stream is as slow as its first piece
             waited = took if passing.first_token is None else passing.first_token - passing.began
-            for breaker, permit in zip(self.breakers, passing.permits, strict=False):
-                breaker.answered(permit, waited, now)
+            endpoint, model = self.breakers
+            of_endpoint, of_model = passing.permits
+            endpoint.answered_by(model.name, of_endpoint, waited, now)
+            model.answered(of_model, waited, now)
             self.retries.answered()
         else:
-            for breaker, permit in zip(self.breakers, passing.permits, strict=False):
-                verdict = verdict_of(breaker, passing, error, took, now)
-                breaker.report(permit, verdict, now, _failure(verdict, error, took))
+            self._tell_breakers(passing, error, took, now)
         reservation = passing.reservation if passing.turn is None else _taken(passing)
         if reservation is None:
             return
@@ -198,6 +199,17 @@ class Gates:
             self.line.settle(reservation, Ending(sent=passing.was_sent))
             raise
         self.line.settle(reservation, ending)
+
+    def _tell_breakers(self, passing: Passing, error: BaseException | None, took: float, now: float) -> None:
+        """What an attempt without an answer says: the endpoint's breaker is told which model the server failed."""
+        endpoint, model = self.breakers
+        for breaker, permit in zip(self.breakers, passing.permits, strict=False):
+            verdict = verdict_of(breaker, passing, error, took, now)
+            failure = _failure(verdict, error, took)
+            if breaker is endpoint and verdict is Verdict.FAILURE and _has_a_head(passing, error):
+                endpoint.failed_by(model.name, permit, verdict, now, failure)
+            else:
+                breaker.report(permit, verdict, now, failure)
 
     def abandon(self) -> None:
         """The worker is gone and its io loop perhaps too: whatever its attempts still hold is given back."""
@@ -265,6 +277,13 @@ def _failure(verdict: Verdict, error: BaseException | None, took: float) -> str 
     if isinstance(error, LMError):
         return f"{error.kind}: {error.message}"[:300]
     return f"no answer within {took:.1f} s"
+
+
+def _has_a_head(passing: Passing, error: BaseException | None) -> bool:
+    """Whether the failure is one that the server answered. A connection that breaks is none, at whatever point."""
+    if not isinstance(error, LMError) or isinstance(error, LMTransportError):
+        return False
+    return error.status is not None or bool(passing.headers)
 
 
 def _taken(passing: Passing) -> Reservation | None:

@@ -17,8 +17,11 @@ class Guarding:
     """Settings of breakers, limiters, fairness and retry budgets; each part checks its own values.
 
     `breaker` holds for a model at an endpoint, `provider_breaker` for everything at that endpoint: an outage of the
-    account or the server stops all its models at once. `limiter` holds for every model and key, unless `limiters` has
-    the model, as `openai/gpt-4o-mini`, or its provider, as `openai`. `fairness` is how those who wait share one.
+    account or the server stops all its models at once. The latter counts requests that got no answer whichever model
+    they were for, and failures that the server answered (5xx), or answers that were slow, only while more than one
+    model there ends in them: one bad model behind a gateway is its own breaker's matter, and its siblings go on.
+    `limiter` holds for every model and key, unless `limiters` has the model, as `openai/gpt-4o-mini`, or its provider,
+    as `openai`. `fairness` is how those who wait share one.
 
     Raises `LMConfigurationError` for a part that is of another kind.
     """

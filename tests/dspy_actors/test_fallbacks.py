@@ -25,11 +25,12 @@ from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.guard_actors import BreakerManager, UsageStore
 from dspy_actors.lm.in_turn import FELL_BACK
 from dspy_actors.lm.lm import LM, Fallback
+from dspy_actors.messages import LMRequest
 from dspy_actors.modules.predict import Predict
 from dspy_actors.runtime import Runtime
 from dspy_actors.testing.providers import ScriptedProvider
 from tests.dspy_actors.drilling import guarded
-from tests.dspy_actors.over_http import ends
+from tests.dspy_actors.over_http import ends, submit
 from tests.dspy_actors.over_http import lm as served
 from tests.dspy_actors.programs import PATIENCE, Gate, echo, examples, qa, right
 from tests.server.client import StubServer
@@ -200,6 +201,29 @@ def test_an_open_circuit_sends_the_call_to_the_fallback_at_once() -> None:
         prediction = qa()(question="blue")
         assert (prediction.model, prediction.attempts) == ("s/b", 1)
     assert models.asked() == {"a": 1, "b": 1}
+
+
+def test_a_broken_model_with_many_calls_in_flight_does_not_shut_off_its_fallback_at_the_same_endpoint() -> None:
+    gate = Gate()
+
+    async def breaks(request: LMRequest) -> str:
+        await gate(request)
+        raise DOWN.fresh()
+
+    models = Models(a=breaks, b=echo)
+    with models.runtime(chain("a", "b")) as rt:
+        program = rt.start(qa())
+        replies = submit(program, 32)
+        gate.wait_for(32)
+        gate.open()
+        assert ends(replies) == ["ok"] * 32
+        assert ends(submit(program, 32, "later {n}")) == ["ok"] * 32
+        assert {name: each.state.value for name, each in rt.breakers.readings().items()} == {
+            "s": "closed",
+            "s/a": "open",
+            "s/b": "closed",
+        }
+    assert models.asked() == {"a": 32, "b": 64}
 
 
 def test_a_runtime_is_ready_as_long_as_one_of_its_models_is() -> None:

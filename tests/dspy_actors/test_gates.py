@@ -23,6 +23,7 @@ from dspy_actors.errors import (
     LMServerError,
     LMTimeoutError,
     LMTransportError,
+    LMUnexpectedError,
 )
 from dspy_actors.lm.breaker import Permit, State, Verdict
 from dspy_actors.lm.breaker_settings import BreakerSettings
@@ -82,6 +83,10 @@ class House:
         return self.gatehouse.breakers["openai/m"]
 
     @property
+    def endpoint(self) -> Any:
+        return self.gatehouse.breakers["openai"]
+
+    @property
     def limits(self) -> dict[str, Any]:
         return self.gates.line.reading(self.clock.now())
 
@@ -98,6 +103,14 @@ class House:
     def fails(self, error: LMError, times: int = 1) -> None:
         for _ in range(times):
             self.gates.leave(self.passing(), None, error)
+
+
+def passed(gates: Gates) -> Passing:
+    """An attempt of another model's that has passed its gates and is on the wire."""
+    made = begin(gates, 0.0)
+    run(entered(gates, made))
+    made.was_sent = True
+    return made
 
 
 async def entered(gates: Gates, passing: Passing) -> None:
@@ -140,7 +153,7 @@ def test_the_model_s_probe_waits_for_nobody_when_the_endpoint_s_breaker_refuses(
 
 def test_a_probe_of_the_endpoint_s_is_given_back_when_the_model_s_breaker_refuses() -> None:
     house = House(provider_breaker=QUICK)
-    house.fails(LMServerError("down", status=500), 2)
+    house.fails(LMTransportError("refused"), 2)
     house.clock.advance(5.0)
     waiting = house.begin()
     for breaker in house.gates.breakers:
@@ -157,6 +170,64 @@ def test_an_outage_of_the_endpoint_stops_its_other_models_too() -> None:
     other = house.gatehouse.gates(LMConfig("openai", "other"))
     with pytest.raises(CircuitOpen):
         run(entered(other, begin(other, house.clock.now())))
+
+
+def other_of(house: House) -> Gates:
+    """The gates of another model at the same endpoint."""
+    return house.gatehouse.gates(LMConfig("openai", "other"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LMServerError("down", status=500),
+        LMTimeoutError("a gateway's", status=504, phase="total"),
+        LMTimeoutError("silent in the middle", phase="body"),
+        LMUnexpectedError("no JSON"),
+    ],
+)
+def test_what_the_server_answered_for_one_model_stops_no_other_one(error: LMError) -> None:
+    house = House(breaker=BreakerSettings(), provider_breaker=QUICK)
+    for _ in range(9):
+        made = house.passing()
+        made.headers = {"content-type": "text/plain"}
+        house.gates.leave(made, None, error)
+    other = other_of(house)
+    other.leave(passed(other), ANSWER, None)
+    readings = house.gatehouse.readings()
+    assert [(readings[name].failures, readings[name].calls) for name in ("openai", "openai/m")] == [(0, 1), (9, 9)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LMTransportError("refused"),
+        LMTimeoutError("no connection", phase="connect"),
+        LMTimeoutError("not a byte", phase="first_byte"),
+    ],
+)
+def test_a_request_without_an_answer_counts_against_the_endpoint_whichever_model_it_was_for(error: LMError) -> None:
+    house = House(breaker=BreakerSettings(), provider_breaker=QUICK)
+    house.fails(error, 2)
+    assert house.endpoint.state is State.OPEN
+
+
+def test_a_connection_that_breaks_in_the_middle_of_an_answer_counts_against_the_endpoint() -> None:
+    house = House(breaker=BreakerSettings(), provider_breaker=QUICK)
+    for _ in range(2):
+        made = house.passing()
+        made.headers = {"content-type": "text/plain"}
+        house.gates.leave(made, None, LMTransportError("reset"))
+    assert house.endpoint.state is State.OPEN
+
+
+def test_two_models_that_the_server_fails_are_an_outage_of_the_endpoint() -> None:
+    house = House(breaker=BreakerSettings(), provider_breaker=QUICK)
+    other, down = other_of(house), LMServerError("down", status=500)
+    house.gates.leave(house.passing(), None, down)
+    for _ in range(2):
+        other.leave(passed(other), None, down)
+    assert house.endpoint.state is State.OPEN
 
 
 def test_another_endpoint_of_the_same_provider_is_not_concerned() -> None:
@@ -329,7 +400,7 @@ class TornPermits(list[Permit]):
 
 def torn_in(house: House, happens: Callable[[], object]) -> Passing:
     """An attempt that is to be a probe, for as long as calls may take by default."""
-    house.fails(LMServerError("down", status=500), 2)
+    house.fails(LMTransportError("refused"), 2)
     house.clock.advance(QUICK.open_seconds)
     made = house.begin(deadline=house.clock.now() + 600.0)
     made.permits = permits = TornPermits()
@@ -442,7 +513,7 @@ def left(house: House, error: LMError | None, seconds: float, deadline: float | 
     made = house.passing(deadline, **about)
     house.clock.advance(seconds)
     house.gates.leave(made, None, error)
-    reading = house.gatehouse.breakers["openai"].reading(house.clock.now())
+    reading = house.model.reading(house.clock.now())
     return reading.calls, reading.failures
 
 

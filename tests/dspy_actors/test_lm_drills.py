@@ -41,10 +41,11 @@ def test_a_closed_breaker_lets_calls_through_in_parallel(stub: StubServer) -> No
         assert ends(replies) == ["ok"] * 8
 
 
-def opened(rt: Runtime, stub: StubServer, calls: int = 10) -> None:
+def opened(rt: Runtime, stub: StubServer, calls: int = 10, fault: str = "status=500") -> None:
     """Ten calls fail and open the model's breaker; then the server is well and has seen nothing."""
-    stub.control(fault="status=500")
-    assert ends(submit(rt.start(qa()), calls, "broken {n}")) == ["lm_server"] * calls
+    stub.control(fault=fault)
+    kind = "lm_server" if fault == "status=500" else "lm_transport"
+    assert ends(submit(rt.start(qa()), calls, "broken {n}")) == [kind] * calls
     assert breaker(rt)["state"] == "open"
     stub.control()
 
@@ -343,7 +344,7 @@ def test_after_an_outage_the_first_good_answer_comes_within_one_open_time(stub: 
 
 def test_an_outage_of_the_endpoint_stops_all_its_models_and_leaves_other_endpoints_alone(stub: StubServer) -> None:
     with guarded(stub, provider_breaker=BreakerSettings()) as rt:
-        opened(rt, stub)
+        opened(rt, stub, fault="reset")
         other, elsewhere = (
             LM(f"openai/{name}", base_url=url, api_key=KEY, num_retries=0)
             for name, url in (("other", stub.base_url), ("m", stub.at("delay=1")))
