@@ -10,12 +10,10 @@ its descriptions and demos. A file that does not fit is refused whole, with `Sta
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
 import re
-import secrets
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +24,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from dspy_actors.errors import StateError
 from dspy_actors.example import Example
+from dspy_actors.put_in_place import put_in_place
 from dspy_actors.secret import Secret
 from dspy_actors.signature.fields import Field
 from dspy_actors.signature.signature import Signature, make_signature
@@ -276,8 +275,8 @@ def _lm(place: _Place, lm: Any, allow_endpoints: bool) -> Mapping[str, Any] | No
 def write_json_atomic(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     """Write JSON so that the file holds the old content or the new one, whatever happens in between.
 
-    A new file beside it is written, flushed to the disk and put in its place. Raises `StateError` for a suffix other
-    than `.json` and for data that is no JSON (`nan` included), `OSError` where the disk refuses.
+    Raises `StateError` for a suffix other than `.json` and for data that is no JSON (`nan` included), `OSError` where
+    the disk refuses.
     """
     target = Path(os.path.realpath(path))
     _needs_json_suffix(target)
@@ -287,31 +286,8 @@ def write_json_atomic(path: str | os.PathLike[str], data: Mapping[str, Any]) -> 
     except (TypeError, ValueError) as error:
         msg = f"{path} was not written, the state is no JSON: {error}"
         raise StateError(msg, path=str(path)) from error
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            beside.chmod(target.stat().st_mode)
-        os.replace(beside, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
-        raise
-    _flush_folder(target.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the renaming itself last; where folders cannot be opened (Windows) the system does that."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with put_in_place(target) as file:
+        file.write(content)
 
 
 def read_json(path: str | os.PathLike[str]) -> Json:

@@ -57,7 +57,10 @@ def demo(data: Path | None, signature: str | None, out: Path, concurrency: int, 
 @click.argument("program")
 @lm_options
 @click.option("--data", type=PATH, required=True, help="The rows, .jsonl or .csv.")
-@click.option("--out", type=PATH, required=True, help="Where results go, one JSON object a row; overwritten.")
+@click.option("--out", type=PATH, required=True, help="Where results go, one JSON object a row.")
+@click.option("--resume", is_flag=True, help="Go on with --out: rows with a prediction there are not asked again.")
+@click.option("--overwrite", is_flag=True, help="Begin anew where --out is there already.")
+@click.option("--cache", type=PATH, help="A file that keeps the model's answers, for this run and later ones.")
 @click.option("--signature", help=SIGNATURE_HELP)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N rows.")
 @click.option("--concurrency", type=CONCURRENCY, default=16, show_default=True, help=CONCURRENCY_HELP)
@@ -73,9 +76,17 @@ def run(program: str, data: Path, out: Path, as_json: bool, **options: Any) -> i
     counts the rows that failed, and where all of them did the exit code is 1: what came within --deadline were rate
     limits, nothing, or answers that cannot be read. It is 2 for what is wrong from the start: a file, the key, a server
     that is not there, fails or speaks something else. Ctrl-C finishes the rows under way and keeps what is done.
+
+    An --out that is there already is refused without --resume or --overwrite. --resume goes on after an end of any
+    kind, the process's being killed included: rows that failed and rows without a line are asked, in the file a row is
+    known by its place in --data, and data that do not fit it are refused. While it runs it appends; at its end the
+    file is in the order of the rows again.
     """
     from dspy_actors.cli import run as command
 
+    if options["resume"] and options["overwrite"]:
+        msg = "--resume goes on with --out and --overwrite begins it anew: give one of them"
+        raise click.UsageError(msg)
     lm = lm_of(options)
     plan = command.RunPlan(program=program, data=data, out=out, lm=lm, as_json=as_json, **options)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -15,7 +15,7 @@ from dspy_actors.errors import DataError, DspyActorsError
 def check_out(out: Path, *inputs: Path | None) -> None:
     """Raise `DataError` where `out` cannot be written, or is one of the job's own `inputs`."""
     for path in inputs:
-        if path is not None and out.exists() and path.exists() and out.samefile(path):
+        if path is not None and _is_same(out, path):
             msg = f"--out {out} is the file {path} that is read; name another file"
             raise DataError(msg, path=str(out))
     if out.is_dir() or not out.parent.is_dir():
@@ -23,13 +23,25 @@ def check_out(out: Path, *inputs: Path | None) -> None:
         raise DataError(msg, path=str(out))
 
 
-class ResultFile:
-    """Writes results as they come. The file is made with the first of them, so a job that never begins leaves none."""
+def _is_same(out: Path, path: Path) -> bool:
+    if out.exists() and path.exists():
+        return out.samefile(path)
+    return out.resolve() == path.resolve()
 
-    def __init__(self, path: Path) -> None:
+
+class ResultFile:
+    """Writes results as they come. The file is made with the first of them, so a job that never begins leaves none.
+
+    With `keep` the file is there: its first `keep` bytes stay, and results are appended to them, after a line feed
+    where the last line `lacks_end`.
+    """
+
+    def __init__(self, path: Path, keep: int | None = None, lacks_end: bool = False) -> None:
         self._path = path
         self._file: BinaryIO | None = None
-        self._size = 0
+        self._keep = keep
+        self._lacks_end = lacks_end
+        self._size = keep or 0
         self.written = 0
         self.failed = 0
 
@@ -45,7 +57,7 @@ class ResultFile:
         line = as_line(mapped)
         try:
             if self._file is None:
-                self._file = self._path.open("wb", buffering=0)
+                self._file = self._open()
             self._append(self._file, line)
         except OSError as error:
             kept = f"; {self.written} results are kept in it" if self.written else ""
@@ -54,6 +66,16 @@ class ResultFile:
         self._size += len(line)
         self.written += 1
         self.failed += not mapped.outcome.ok
+
+    def _open(self) -> BinaryIO:
+        if self._keep is None:
+            return self._path.open("wb", buffering=0)
+        file = self._path.open("r+b", buffering=0)
+        file.truncate(self._keep)
+        file.seek(self._keep)
+        if self._lacks_end:
+            self._size += file.write(b"\n")
+        return file
 
     def _append(self, file: BinaryIO, line: bytes) -> None:
         left = memoryview(line)
@@ -68,7 +90,15 @@ class ResultFile:
 
 def as_line(mapped: Mapped) -> bytes:
     """One line of the file, its line feed included: always JSON, whatever the row and the outputs hold."""
-    record = as_record(mapped)
+    return _json_line(as_record(mapped))
+
+
+def read_back(row: Mapping[str, Any]) -> Any:
+    """A row as it is read from its line of the file."""
+    return json.loads(_json_line(dict(row)))
+
+
+def _json_line(record: dict[str, Any]) -> bytes:
     try:
         text = json.dumps(record, ensure_ascii=False, default=_plain, allow_nan=False)
     except (ValueError, TypeError):  # not-a-number, keys that are no strings

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import click
 
 from dspy_actors.batch import Mapped
 from dspy_actors.cli.bars import VanishingBar
+from dspy_actors.cli.earlier import Earlier, read_earlier, refuse_earlier
 from dspy_actors.cli.failures import is_down, is_hopeless, one_line
 from dspy_actors.cli.in_order import InOrder
 from dspy_actors.cli.programs import Inputs, inputs_of, open_program
 from dspy_actors.cli.results import ResultFile, check_out
-from dspy_actors.cli.rows import check_rows, read_rows
+from dspy_actors.cli.rows import Row, check_rows, read_rows
 from dspy_actors.cli.stopping import Hurry, Stopping
 from dspy_actors.errors import CircuitOpen, LMError
 from dspy_actors.lm.lm import LM
@@ -31,13 +33,16 @@ MAX_UNPROVEN = 1000
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What the command line asked for. `deadline` is in seconds a row."""
+    """What the command line asked for. `deadline` is in seconds a row; `cache` is a file that keeps answers."""
 
     program: str
     signature: str | None
     data: Path
     out: Path
     lm: LM
+    resume: bool
+    overwrite: bool
+    cache: Path | None
     limit: int | None
     concurrency: int
     deadline: float
@@ -53,20 +58,50 @@ def run(plan: RunPlan, stopping: Stopping) -> dict[str, Any]:
     """
     module = open_program(plan.program, plan.signature)
     inputs = inputs_of(module)
-    check_out(plan.out, plan.data, Path(plan.program))
+    check_out(plan.out, plan.data, Path(plan.program), plan.cache)
+    if not plan.resume and not plan.overwrite:
+        refuse_earlier(plan.out)
     total = check_rows(plan.data, inputs.needed, plan.limit)
-    with ResultFile(plan.out) as results, Runtime(lm=plan.lm, deadline=plan.deadline, priority="batch") as rt:
+    earlier = _earlier(plan, total)
+    with (
+        ResultFile(plan.out, *(() if earlier is None else (earlier.size, earlier.lacks_end))) as results,
+        Runtime(lm=plan.lm, deadline=plan.deadline, priority="batch", cache_path=plan.cache) as rt,
+    ):
         began = rt.system.clock.now()
-        _Work(plan, rt, results, stopping, total).do(module, inputs)
-        return _summary(plan, results, total, rt.numbers(), rt.system.clock.now() - began)
+        work = _Work(plan, rt, results, stopping, total, earlier)
+        work.do(module, inputs)
+        summary = work.summary(rt.numbers(), rt.system.clock.now() - began)
+    if earlier is not None:
+        Earlier(plan.out, plan.data, total).put_in_order()
+    return summary
+
+
+def _earlier(plan: RunPlan, total: int) -> Earlier | None:
+    """What to go on with, once it is known to belong to the data."""
+    earlier = read_earlier(plan.out, plan.data, total) if plan.resume else None
+    if earlier is not None:
+        earlier.check(read_rows(plan.data))
+    return earlier
 
 
 class _Work:
     """From rows to lines of the result file."""
 
-    def __init__(self, plan: RunPlan, rt: Runtime, results: ResultFile, stopping: Stopping, total: int) -> None:
+    def __init__(
+        self,
+        plan: RunPlan,
+        rt: Runtime,
+        results: ResultFile,
+        stopping: Stopping,
+        total: int,
+        earlier: Earlier | None,
+    ) -> None:
         self._plan = plan
         self._rt = rt
+        self._total = total
+        self._earlier = earlier
+        self._numbers: Sequence[int] = range(total) if earlier is None else earlier.left()
+        self._kept = total - len(self._numbers)
         self._results = results
         self._stopping = stopping
         self._bar = None if plan.as_json else VanishingBar("run", total)
@@ -74,7 +109,9 @@ class _Work:
 
     def do(self, module: Module, inputs: Inputs) -> None:
         plan = self._plan
-        rows = itertools.islice(read_rows(plan.data), plan.limit)
+        rows: Iterable[Row] = itertools.islice(read_rows(plan.data), self._total)
+        if self._earlier is not None:
+            rows = self._earlier.without_kept(rows)
         program = self._rt.start(module, name="run")
         in_order = InOrder(
             self._rt,
@@ -137,34 +174,37 @@ class _Work:
     def _write(self, more: Any) -> None:
         due, self._unproven = [*self._unproven, *more], []
         for one in due:
-            self._results.write(one)
+            self._results.write(replace(one, index=self._numbers[one.index]))
         if self._bar is not None:
             failed = self._results.failed
-            self._bar.at(self._results.written, f"{failed} errors" if failed else "")
+            self._bar.at(self._kept + self._results.written, f"{failed} errors" if failed else "")
 
-
-def _summary(plan: RunPlan, results: ResultFile, total: int, numbers: LMNumbers, seconds: float) -> dict[str, Any]:
-    return {
-        "rows": results.written,
-        "succeeded": results.written - results.failed,
-        "failed": results.failed,
-        "of": total,
-        "calls": numbers.calls,
-        "sent": numbers.sent,
-        "cache_hits": numbers.cache_hits,
-        "tokens": numbers.tokens,
-        "seconds": round(seconds, 3),
-        "out": str(plan.out) if results.written else None,
-    }
+    def summary(self, numbers: LMNumbers, seconds: float) -> dict[str, Any]:
+        """What came of the rows, those that an earlier run has answered included."""
+        rows = self._kept + self._results.written
+        return {
+            "rows": rows,
+            "succeeded": rows - self._results.failed,
+            "failed": self._results.failed,
+            "kept": self._kept,
+            "of": self._total,
+            "calls": numbers.calls,
+            "sent": numbers.sent,
+            "cache_hits": numbers.cache_hits,
+            "tokens": numbers.tokens,
+            "seconds": round(seconds, 3),
+            "out": str(self._plan.out) if rows else None,
+        }
 
 
 def summary_text(summary: dict[str, Any]) -> str:
     """The summary in one line."""
+    kept = f" ({summary['kept']} kept)" if summary["kept"] else ""
     where = f" -> {summary['out']}" if summary["out"] else ", nothing written"
     return (
-        f"{summary['rows']} of {summary['of']} rows in {summary['seconds']:.1f} s: {summary['succeeded']} succeeded, "
-        f"{summary['failed']} failed; {summary['sent']} requests sent, {summary['cache_hits']} cache hits, "
-        f"{summary['tokens']} tokens{where}"
+        f"{summary['rows']} of {summary['of']} rows in {summary['seconds']:.1f} s: "
+        f"{summary['succeeded']} succeeded{kept}, {summary['failed']} failed; {summary['sent']} requests sent, "
+        f"{summary['cache_hits']} cache hits, {summary['tokens']} tokens{where}"
     )
 
 

@@ -303,7 +303,7 @@ def test_a_full_disk_is_named(here: Path, run: Run) -> None:
 
 def test_an_earlier_result_file_survives_a_run_that_does_not_begin(here: Path, run: Run, nobody: str) -> None:
     (here / "out.jsonl").write_text("precious\n")
-    run("ticket -> category", "--lm", "openai/stub", "--base-url", nobody)
+    run("ticket -> category", "--overwrite", "--lm", "openai/stub", "--base-url", nobody)
     assert (here / "out.jsonl").read_text() == "precious\n"
 
 

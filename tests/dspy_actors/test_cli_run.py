@@ -316,7 +316,7 @@ def test_a_line_is_json_whatever_the_row_holds(here: Path) -> None:
 def test_memory_does_not_grow_with_the_rows(here: Path) -> None:
     def peak(count: int) -> int:
         write_rows(here / "many.jsonl", ({"ticket": f"{n} {'x' * 400}"} for n in range(count)))
-        arguments = ["run", "mine:Loud", "--data", "many.jsonl", "--out", "out.jsonl", "--json"]
+        arguments = ["run", "mine:Loud", "--data", "many.jsonl", "--out", "out.jsonl", "--overwrite", "--json"]
         command = [sys.executable, "-c", MEMORY, *arguments]
         ended = subprocess.run(command, cwd=here, env=environment(), capture_output=True, text=True, check=True)
         assert json.loads(ended.stdout)["succeeded"] == count

@@ -1,0 +1,283 @@
+"""`dspy-actors run` over a result file that is there: it goes on with it, begins it anew, or refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dspy_actors.command import Ended, beginning, dspy_actors, end_of, inside, results, tickets, write_rows
+from tests.server.client import StubServer
+
+Run = Callable[..., Ended]
+OLD = "answered before"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Path]:
+    """The working directory, with five rows in it."""
+    tickets(tmp_path / "rows.jsonl", 5)
+    with contextlib.chdir(tmp_path):
+        yield tmp_path
+
+
+@pytest.fixture
+def run(here: Path, capsys: pytest.CaptureFixture[str], stub: StubServer) -> Run:
+    """`dspy-actors run OPTIONS` over the rows at the test server; in this process, for speed."""
+    return lambda *options, **named: inside(capsys, *arguments(stub, *options, **named))
+
+
+def arguments(stub: StubServer, *options: object, data: str = "rows.jsonl") -> tuple[object, ...]:
+    where = ("--lm", "openai/stub", "--base-url", stub.base_url)
+    return ("run", "ticket -> category", "--data", data, "--out", "out.jsonl", "--json", *where, *options)
+
+
+def answered(index: int, **row: Any) -> str:
+    """A line of an earlier run."""
+    row = row or {"ticket": f"ticket number {index}", "id": index}
+    return json.dumps({"index": index, "row": row, "outputs": {"category": OLD}}) + "\n"
+
+
+def failed(index: int, **row: Any) -> str:
+    """A line of an earlier run for a row that it could not answer."""
+    row = row or {"ticket": f"ticket number {index}", "id": index}
+    return json.dumps({"index": index, "row": row, "error": {"kind": "lm_server", "message": "down"}}) + "\n"
+
+
+def left_by_an_earlier_run(here: Path, *lines: str) -> bytes:
+    (here / "out.jsonl").write_text("".join(lines))
+    return (here / "out.jsonl").read_bytes()
+
+
+def asked(stub: StubServer) -> list[int]:
+    """The numbers of the rows that reached the server."""
+    return sorted(int(str(seen["body"]).rpartition("ticket number ")[2].split("\\n")[0]) for seen in stub.bodies())
+
+
+def has_lines(path: Path, count: int) -> None:
+    """Return once the file has so many lines."""
+    for _ in range(2000):
+        if path.exists() and path.read_bytes().count(b"\n") >= count:
+            return
+        threading.Event().wait(0.01)
+    pytest.fail(f"{path} has no {count} lines")
+
+
+# -- going on --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_killed_goes_on_where_it_ended_and_asks_no_finished_row_again(
+    here: Path, stub: StubServer
+) -> None:
+    tickets(here / "rows.jsonl", 20)
+    stub.control(plan=[{"times": 6}, {"fault": "hang"}])
+    with beginning(*arguments(stub, "--concurrency", 1), cwd=here) as process:
+        has_lines(here / "out.jsonl", 6)
+        assert end_of(process, signal.SIGKILL).code == -signal.SIGKILL
+    stub.control()
+    ended = dspy_actors(*arguments(stub, "--resume"), cwd=here)
+    assert ended.code == 0
+    assert asked(stub) == list(range(6, 20))
+    assert stub.stats()["requests"] == 14
+    assert [(line["index"], line["row"]["id"]) for line in results(here / "out.jsonl")] == [(n, n) for n in range(20)]
+    assert (ended.summary["rows"], ended.summary["succeeded"], ended.summary["kept"]) == (20, 20, 6)
+
+
+def test_rows_that_failed_are_asked_again_and_the_file_is_in_order_afterwards(
+    here: Path, run: Run, stub: StubServer
+) -> None:
+    left_by_an_earlier_run(here, answered(0), failed(1), answered(3), failed(4))
+    ended = run("--resume")
+    assert ended.code == 0
+    assert asked(stub) == [1, 2, 4]
+    lines = results(here / "out.jsonl")
+    assert [line["index"] for line in lines] == [0, 1, 2, 3, 4]
+    assert [line["outputs"]["category"] == OLD for line in lines] == [True, False, False, True, False]
+
+
+def test_a_last_line_that_was_cut_off_is_dropped_and_its_row_asked_again(
+    here: Path, run: Run, stub: StubServer
+) -> None:
+    left_by_an_earlier_run(here, answered(0), answered(1), answered(2)[:-20])
+    assert run("--resume").code == 0
+    assert asked(stub) == [2, 3, 4]
+    assert [line["index"] for line in results(here / "out.jsonl")] == [0, 1, 2, 3, 4]
+
+
+def test_a_last_line_that_lacks_nothing_but_its_line_feed_is_kept(here: Path, run: Run, stub: StubServer) -> None:
+    left_by_an_earlier_run(here, answered(0), answered(1).rstrip())
+    assert run("--resume").code == 0
+    assert asked(stub) == [2, 3, 4]
+    assert [line["index"] for line in results(here / "out.jsonl")] == [0, 1, 2, 3, 4]
+
+
+def test_a_resumed_run_that_was_killed_too_has_lost_nothing(here: Path, run: Run, stub: StubServer) -> None:
+    left_by_an_earlier_run(here, answered(3), failed(1), answered(4), answered(1), failed(0), answered(0)[:30])
+    assert run("--resume").code == 0
+    assert asked(stub) == [0, 2]
+    assert [line["index"] for line in results(here / "out.jsonl")] == [0, 1, 2, 3, 4]
+
+
+def test_an_error_that_comes_behind_a_prediction_takes_nothing_from_it(here: Path, run: Run, stub: StubServer) -> None:
+    left_by_an_earlier_run(here, *(answered(n) for n in range(5)), failed(2))
+    assert run("--resume").code == 0
+    assert asked(stub) == []
+    assert [line["outputs"]["category"] for line in results(here / "out.jsonl")] == [OLD] * 5
+
+
+def test_a_row_that_fails_again_has_its_last_error_alone(here: Path, run: Run, stub: StubServer) -> None:
+    left_by_an_earlier_run(here, answered(0), failed(1), *(answered(n) for n in (2, 3, 4)))
+    stub.control(fault="status=400")
+    ended = run("--resume")
+    assert (ended.code, ended.summary["failed"], ended.summary["kept"]) == (0, 1, 4)
+    lines = results(here / "out.jsonl")
+    assert [line["index"] for line in lines] == [0, 1, 2, 3, 4]
+    assert lines[1]["error"]["kind"] == "lm_invalid_request"
+
+
+def test_where_every_row_has_its_prediction_nobody_is_asked_and_the_file_stays(
+    here: Path, run: Run, stub: StubServer
+) -> None:
+    before = left_by_an_earlier_run(here, *(answered(n) for n in range(5)))
+    ended = run("--resume")
+    assert (ended.code, ended.summary["rows"], ended.summary["out"]) == (0, 5, "out.jsonl")
+    assert stub.stats()["requests"] == 0
+    assert (here / "out.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("lines", [None, ()], ids=["no file", "an empty file"])
+def test_where_there_is_nothing_to_go_on_with_a_run_begins(
+    here: Path, run: Run, stub: StubServer, lines: tuple[str, ...] | None
+) -> None:
+    if lines is not None:
+        left_by_an_earlier_run(here, *lines)
+    assert run("--resume").code == 0
+    assert asked(stub) == [0, 1, 2, 3, 4]
+    assert len(results(here / "out.jsonl")) == 5
+
+
+def test_a_file_of_the_first_rows_is_gone_on_with_over_more_of_them(here: Path, run: Run, stub: StubServer) -> None:
+    assert run("--limit", 2).code == 0
+    assert run("--resume").code == 0
+    assert asked(stub) == [0, 1, 2, 3, 4]
+    assert [line["index"] for line in results(here / "out.jsonl")] == [0, 1, 2, 3, 4]
+
+
+def test_a_row_that_failed_may_have_been_mended_in_the_data(here: Path, run: Run, stub: StubServer) -> None:
+    left_by_an_earlier_run(here, *(answered(n) for n in range(4)), failed(4, ticket="", id=4))
+    assert run("--resume").code == 0
+    assert asked(stub) == [4]
+    assert results(here / "out.jsonl")[4]["row"]["ticket"] == "ticket number 4"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"ticket": "half a pair: \\ud800, a NUL: \\u0000, a line: \\u2028"}',
+        '{"ticket": "a", "n": 1e999}',
+        '{"ticket": "a", "n": 123456789012345678901234567890, "x": 0.1, "deep": [{"1": null}]}',
+    ],
+)
+def test_a_row_is_known_again_whatever_it_holds(here: Path, run: Run, stub: StubServer, text: str) -> None:
+    (here / "rows.jsonl").write_text(f"{text}\n")
+    assert run().code == 0
+    assert run("--resume").summary["kept"] == 1
+    assert stub.stats()["requests"] == 1
+
+
+def test_rows_of_a_csv_file_are_known_again(here: Path, run: Run, stub: StubServer) -> None:
+    (here / "rows.csv").write_text('ticket,id\n"two\nlines",1\nb,2\n')
+    assert run("--limit", 1, data="rows.csv").code == 0
+    assert run("--resume", data="rows.csv").summary["kept"] == 1
+    assert stub.stats()["requests"] == 2
+
+
+def test_putting_the_file_in_order_keeps_its_mode_and_leaves_nothing_beside_it(here: Path, run: Run) -> None:
+    left_by_an_earlier_run(here, answered(4), answered(2))
+    (here / "out.jsonl").chmod(0o640)
+    assert run("--resume").code == 0
+    assert (here / "out.jsonl").stat().st_mode & 0o777 == 0o640
+    assert sorted(os.listdir(here)) == ["out.jsonl", "rows.jsonl"]
+
+
+# -- what is refused, before anything is paid ------------------------------------------------------------------
+
+
+def test_a_result_file_that_is_there_is_refused_with_what_to_write(here: Path, run: Run, stub: StubServer) -> None:
+    before = left_by_an_earlier_run(here, answered(0))
+    complaint = run().complaint
+    assert "--out out.jsonl is there already" in complaint
+    assert "--resume" in complaint
+    assert "--overwrite" in complaint
+    assert stub.stats()["requests"] == 0
+    assert (here / "out.jsonl").read_bytes() == before
+
+
+def test_overwriting_begins_anew(here: Path, run: Run, stub: StubServer) -> None:
+    left_by_an_earlier_run(here, *(answered(n) for n in range(5)), "not ours\n")
+    ended = run("--overwrite")
+    assert (ended.code, ended.summary["kept"]) == (0, 0)
+    assert asked(stub) == [0, 1, 2, 3, 4]
+    assert all(line["outputs"]["category"] != OLD for line in results(here / "out.jsonl"))
+
+
+def test_going_on_and_beginning_anew_exclude_each_other(run: Run) -> None:
+    ended = run("--resume", "--overwrite")
+    assert ended.code == 2
+    assert "give one of them" in ended.err
+
+
+BAD_FILES = {
+    "another row": ((answered(0), answered(1, ticket="another", id=1)), (), "index 1 has the answer to another row"),
+    "another column": ((answered(0, ticket="ticket number 0", id=7),), (), "index 0 has the answer to another row"),
+    "more rows": ((answered(0), failed(5)), (), "line 2: index 5, and 5 rows are read of rows.jsonl"),
+    "a limit": ((answered(0), answered(3)), ("--limit", 3), "line 2: index 3, and 3 rows are read of rows.jsonl"),
+    "no result": (("precious\n", answered(0)), (), "line 1: no result of `dspy-actors run`"),
+    "no index": (('{"index": -1, "row": {}, "outputs": {}}\n',), (), "line 1: no result of `dspy-actors run`"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_file_that_does_not_fit_the_data_is_refused_before_anything_is_asked(
+    here: Path, run: Run, stub: StubServer, case: str
+) -> None:
+    lines, options, why = BAD_FILES[case]
+    before = left_by_an_earlier_run(here, *lines)
+    complaint = run("--resume", *options).complaint
+    assert why in complaint
+    assert "name another --out" in complaint
+    assert stub.stats()["requests"] == 0
+    assert (here / "out.jsonl").read_bytes() == before
+
+
+def test_a_run_that_goes_on_and_finds_no_model_leaves_the_file_as_it_was(
+    here: Path, run: Run, stub: StubServer
+) -> None:
+    before = left_by_an_earlier_run(here, answered(0), failed(1), answered(2)[:-9])
+    stub.control(fault="status=503")
+    assert run("--resume").code == 2
+    assert (here / "out.jsonl").read_bytes() == before
+
+
+# -- the cache -------------------------------------------------------------------------------------------------
+
+
+def test_a_cache_file_answers_what_an_earlier_run_has_paid_for(here: Path, run: Run, stub: StubServer) -> None:
+    write_rows(here / "rows.jsonl", [{"ticket": f"ticket number {n}"} for n in range(3)])
+    assert run("--cache", "answers.sqlite").summary["sent"] == 3
+    summary = run("--cache", "answers.sqlite", "--overwrite").summary
+    assert (summary["succeeded"], summary["sent"], summary["cache_hits"]) == (3, 0, 3)
+    assert stub.stats()["requests"] == 3
+
+
+def test_a_cache_file_that_is_something_else_is_refused(here: Path, run: Run, stub: StubServer) -> None:
+    assert "rows.jsonl is no cache" in run("--cache", "rows.jsonl").complaint
+    assert "name another file" in run("--cache", "out.jsonl").complaint
+    assert stub.stats()["requests"] == 0
