@@ -280,10 +280,8 @@ async def settle_in(frame: Frame, reply: Reply[T], phase: str) -> T:
         except asyncio.CancelledError:
             reply.cancel()
             raise
-        except (
-            GeneratorExit
-        ):  # dropped: nobody can take the answer; soon, as the collector comes in the middle of anything
-            frame.runner.soon(reply.cancel)
+        except GeneratorExit:  # dropped: nobody can take the answer
+            frame.runner.soon(reply.cancel)  # not now: the collector comes in the middle of anything
             raise
         finally:
             scope.leave(reply)
