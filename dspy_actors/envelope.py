@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import length_hint
 from typing import Literal, Protocol, TypeAlias
 
 from dspy_actors.messages import Usage
@@ -53,6 +54,11 @@ class Envelope:
     session: str = ""
     numbers: Iterator[int] = field(default_factory=_FROM_ONE.__iter__, compare=False, repr=False)
 
+    @property
+    def requests(self) -> int:
+        """How many requests were made for the call so far, failed ones and those of fallbacks and hedges too."""
+        return len(_FROM_ONE) - length_hint(self.numbers)
+
 
 class Cancellable(Protocol):
     """What a scope cancels: a reply that someone still waits for, or the scope of a call within the call."""
@@ -69,7 +75,8 @@ class Scope:
     tell it from a wrong answer even when the program wrapped it in an error of its own.
 
     A call made through a handle from inside of another call has that one's scope as its `parent`: it is cancelled with
-    it, and its costs and faults are the parent's too.
+    it, and its costs and faults are the parent's too. `attempts` counts the requests behind the answers, `inner` all
+    those of calls within the call that have ended.
     """
 
     __slots__ = (
@@ -79,6 +86,7 @@ class Scope:
         "cached",
         "cancelled",
         "fault",
+        "inner",
         "lm_calls",
         "model",
         "parent",
@@ -96,6 +104,7 @@ class Scope:
         self.fault: BaseException | None = None
         self.lm_calls = 0
         self.attempts = 0
+        self.inner = 0
         self.cached = 0
         self.usage: Usage | None = None
         self.model: str | None = None
@@ -104,10 +113,13 @@ class Scope:
         if parent is not None:
             parent.enter(self)
 
-    def close(self) -> None:
-        """The call has ended: its parent need not cancel it any more."""
-        if self.parent is not None:
-            self.parent.leave(self)
+    def close(self, requests: int) -> None:
+        """The call has ended, for which itself so many were made: its parent need not cancel it any more."""
+        parent = self.parent
+        if parent is not None:
+            parent.leave(self)
+            with _LOCK:
+                parent.inner += requests + self.inner
 
     def enter(self, reply: Cancellable) -> None:
         """Note what the call waits for; a scope that is cancelled already cancels it at once."""

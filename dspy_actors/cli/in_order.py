@@ -113,7 +113,7 @@ class InOrder:
             if is_answered(outcome):
                 self._is_proven = True
             if not self._comes_again(taken, outcome):
-                yield from self._ended(taken, outcome, attempts_of(outcome))
+                yield from self._ended(taken, outcome, outcome.attempts)
 
     def _ended(self, taken: _Taken, outcome: Outcome, attempts: int) -> Iterator[Mapped]:
         """Keep how a row ended, and hand on what is due."""
@@ -189,7 +189,7 @@ class InOrder:
             self._careful = max(0, self._careful - 1)
             return False
         taken.last = outcome
-        taken.attempts += attempts_of(outcome)
+        taken.attempts += outcome.attempts
         heapq.heappush(self._again, (self._clock.now() + wait, taken.index, taken))
         return True
 
@@ -225,10 +225,3 @@ def is_answered(outcome: Outcome) -> bool:
     """Whether a model, or the program without one, answered the row, with a refusal of this row perhaps."""
     refused = outcome.attempts > 0 and outcome.fault is None and not is_unreachable(outcome.error)
     return outcome.ok or refused
-
-
-def attempts_of(outcome: Outcome) -> int:
-    """How often a row was sent to a model, failed ones too."""
-    return (
-        max(outcome.attempts, outcome.error.attempts or 0) if isinstance(outcome.error, LMError) else outcome.attempts
-    )

@@ -20,7 +20,7 @@ from dspy_actors.cli.programs import Inputs, inputs_of, open_program
 from dspy_actors.cli.results import ResultFile, check_out
 from dspy_actors.cli.rows import Row, check_rows, read_rows
 from dspy_actors.cli.stopping import Hurry, Stopping
-from dspy_actors.errors import CircuitOpen, LMError
+from dspy_actors.errors import CircuitOpen, DeadlineExceeded, LMError
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.usage import LMNumbers
 from dspy_actors.modules.module import Module
@@ -153,8 +153,9 @@ class _Work:
         """Whether a first row tells nothing of the model; raises where it tells that no row will get an answer."""
         if is_hopeless(outcome.error):
             outcome.unwrap()
-        asked_no_model = outcome.attempts == 0 and not isinstance(outcome.error, LMError)
-        is_unproven = not outcome.ok and (asked_no_model or is_down(outcome.error))
+        heard_of_none = outcome.attempts == 0 or isinstance(outcome.error, DeadlineExceeded)
+        tells_nothing = heard_of_none and not isinstance(outcome.error, LMError)
+        is_unproven = not outcome.ok and (tells_nothing or is_down(outcome.error))
         return is_unproven and len(self._unproven) < MAX_UNPROVEN
 
     def _say_outage(self, refusal: CircuitOpen) -> None:

@@ -184,13 +184,11 @@ class Attempts:
         """One attempt, which has passed the gates: to the provider, and out again whatever came of it."""
         tries.sent += 1
         is_first = tries.sent == 1
-        passing.number = next(work.envelope.numbers)
         response: LMResponse | None = None
         failure: LMError | None = None
         work.phase = exchange.phase
-        name = f"{work.envelope.call_id}.{passing.number}"
         try:
-            response = await exchange.ask(work, self._attempt(work, passing, name), passing)
+            response = await exchange.ask(work, self._attempt(work, passing), passing)
             tries.answered = True
         except LMError as error:
             failure = error
@@ -239,7 +237,8 @@ class Attempts:
             )
         )
 
-    def _attempt(self, work: Work, passing: _Request, name: str) -> Attempt:
+    def _attempt(self, work: Work, passing: _Request) -> Attempt:
+        """What the provider is to know of the request, which has its number from here on."""
         left, allowed = self._left(work), work.lm.timeout
         if left == 0.0:
             msg = "the call's deadline passed before the request was sent"
@@ -247,7 +246,8 @@ class Attempts:
         if left is not None and (allowed is None or left < allowed) and not work.is_shared():
             allowed = left
         deadline = None if allowed is None else asyncio.get_running_loop().time() + allowed
-        return Attempt(name, passing.number, deadline, passing)
+        passing.number = next(work.envelope.numbers)
+        return Attempt(f"{work.envelope.call_id}.{passing.number}", passing.number, deadline, passing)
 
     def _left(self, work: Work) -> float | None:
         until = work.until()

@@ -21,7 +21,8 @@ class Outcome:
     `fault` is the infrastructure's failure behind the error, if there was one, also where the program wrapped it in
     an error of its own: such a call says nothing about the program. `met` is the last such failure on the way, also
     where the call got over it, by a fallback or by the program's own means: then its prediction is not kept. `seconds`
-    is wall time from admission on; `attempts` counts requests sent, `cached` answers that came from the cache.
+    is wall time from admission on; `attempts` counts requests, whatever came of them, `cached` answers that came
+    from the cache. `usage` is that of the answers.
     """
 
     call_id: str
@@ -49,10 +50,12 @@ class Outcome:
 
 def annotated(prediction: Prediction, frame: Frame, version: int) -> Prediction:
     """The prediction of the call of `frame`, with what it took."""
-    scope = frame.scope
+    scope, envelope = frame.scope, frame.envelope
     assert scope is not None
+    assert envelope is not None
     cost, cached = prediction.call_record.cost, scope.lm_calls > 0 and scope.cached == scope.lm_calls
-    return prediction.with_record(CallRecord(scope.usage, cost, scope.attempts, cached, scope.model, version))
+    sent = envelope.requests + scope.inner
+    return prediction.with_record(CallRecord(scope.usage, cost, sent, cached, scope.model, version))
 
 
 def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, error: Exception | None) -> Outcome:
@@ -63,7 +66,8 @@ def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, erro
     met = None if scope.fault is None else fault_of(scope.fault)
     fault = None if error is None else fault_of(error) or met
     # by place, as names would make a dict of each call
-    return Outcome(envelope.call_id, prediction, error, fault, seconds, scope.attempts, scope.cached, scope.usage, met)
+    sent = envelope.requests + scope.inner
+    return Outcome(envelope.call_id, prediction, error, fault, seconds, sent, scope.cached, scope.usage, met)
 
 
 def kind_of(error: BaseException) -> str:

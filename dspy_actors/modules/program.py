@@ -307,7 +307,8 @@ class Program:
 
     def _end(self, frame: Frame) -> None:
         assert frame.scope is not None
-        frame.scope.close()
+        assert frame.envelope is not None
+        frame.scope.close(frame.envelope.requests)
         self._host.end_call()
 
     # -- admission ----------------------------------------------------------------------------------------------
