@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dspy_actors import Evaluate, Module, Predict, Prediction
+from dspy_actors.adapters.chat_adapter import ChatAdapter
 from dspy_actors.adapters.json_adapter import JSONAdapter
 from dspy_actors.errors import (
     AdapterParseError,
@@ -219,11 +220,21 @@ def test_retries_within_a_call_count_once(sick: Sick, clock: ManualClock) -> Non
         assert kinds(program, "bad", 2) == ["parse", "quarantined"]
 
 
-def test_an_unreadable_answer_that_the_cache_repeats_counts_once(sick: Sick, clock: ManualClock) -> None:
+def test_an_unreadable_answer_is_asked_for_anew_in_spite_of_the_cache_and_counts(
+    sick: Sick, clock: ManualClock
+) -> None:
     sick.poison["bad"] = "no fields at all"
     with sick.runtime(clock, lm=LM("scripted/m")) as rt:
-        assert kinds(rt.start(qa()), "bad", 6) == ["parse"] * 6
-        assert rt.quarantine.stats().watched == 1
+        assert kinds(rt.start(qa()), "bad", 4) == ["parse"] * 3 + ["quarantined"]
+        assert sick.sent == 6
+
+
+def test_an_unreadable_answer_from_the_cache_does_not_count(sick: Sick, clock: ManualClock) -> None:
+    sick.poison["bad"] = "no fields at all"
+    with sick.runtime(clock, lm=LM("scripted/m"), parse_retries=0) as rt:
+        list(rt.stream(ChatAdapter().format(qa().signature, (), {"question": "bad"})))
+        assert kinds(rt.start(qa()), "bad", 5) == ["parse"] * 4 + ["quarantined"]
+        assert sick.sent == 4
 
 
 def test_a_refused_request_counts_for_each_call(clock: ManualClock) -> None:
