@@ -17,6 +17,7 @@ from dspy_actors.evaluation.job import Job
 from dspy_actors.example import Prediction
 from dspy_actors.lm.breaker_book import BreakerBook
 from dspy_actors.lm.layer import LMLayer
+from dspy_actors.lm.limiter_book import LimiterBook
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.work import Answer
@@ -71,6 +72,7 @@ class RuntimeHost:
         self._client = layer.client
         self.quarantine = QuarantineBook(layer.quarantine)
         self.breakers = BreakerBook(layer.gatehouse)
+        self.limiters = LimiterBook(layer.gatehouse)
         self._numbers = itertools.count(1)
         self._pid = os.getpid()
         self._lock = PublishedLock()

@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # what stands in the tree is loaded when a runtime starts
     from dspy_actors.hosting import RuntimeHost
     from dspy_actors.lm.breaker_book import BreakerBook
     from dspy_actors.lm.layer import LMLayer
+    from dspy_actors.lm.limiter_book import LimiterBook
     from dspy_actors.lm.usage_log import UsageTotals
     from dspy_actors.modules.quarantine_book import QuarantineBook
 
@@ -195,7 +196,7 @@ class Runtime:
         return host.close_door().wait(seconds, host.clock)
 
     def ready(self) -> bool:
-        """Whether a call would be sent now, as far as can be told: see the README. Asks nobody."""
+        """Whether a call would be sent within its deadline, as far as can be told: see the README. Asks nobody."""
         return self._tree.is_ready(self.settings.lm)
 
     def child_spec(self) -> ChildSpec:
@@ -363,6 +364,11 @@ class Runtime:
     def breakers(self) -> BreakerBook:
         """The breakers, to be read, opened and reset by name."""
         return self._running().breakers
+
+    @property
+    def limiters(self) -> LimiterBook:
+        """The rate limiters, to be read by name, and sent on after a pause."""
+        return self._running().limiters
 
     @property
     def system(self) -> System:

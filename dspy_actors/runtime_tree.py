@@ -52,11 +52,11 @@ class RuntimeTree:
         return ref
 
     def is_ready(self, lm: LM | None) -> bool:
-        """Whether a call to `lm` would be sent now, as far as can be told. Asks nobody."""
+        """Whether a call to `lm` would be sent within the deadline, as far as can be told. Asks nobody."""
         host, layer = self.host, self.layer
         if host is None or host.closing or not all(self.registry.whereis(name) for name in ("tasks", "modules")):
             return False
-        return layer is not None and layer.is_prompt() and layer.lets_through(lm)
+        return layer is not None and layer.is_prompt() and layer.lets_through(lm, self.settings.deadline)
 
     def _laid_out(self, kernel: Kernel) -> RuntimeHost:
         from dspy_actors.hosting import RuntimeHost

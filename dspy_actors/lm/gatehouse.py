@@ -129,6 +129,16 @@ class Gatehouse:
         found = (self.breakers.get(name) for name in _names(config))
         return tuple(breaker for breaker in found if breaker is not None)
 
+    def paused(self, config: LMConfig) -> float:
+        """Seconds for which the limiter of a call to `config` lets nobody through: the provider said so."""
+        line = self.limiters.get(_names(config)[1] + _key(config.api_key))
+        return 0.0 if line is None else line.paused(self._clock.now())
+
+    def limits(self) -> dict[str, dict[str, float | int | None]]:
+        """Every limiter now, by name."""
+        now = self._clock.now()
+        return {name: line.reading(now) for name, line in list(self.limiters.items())}
+
     def readings(self) -> dict[str, BreakerReading]:
         """Every breaker now, by name."""
         now = self._clock.now()

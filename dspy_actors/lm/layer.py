@@ -98,7 +98,6 @@ class LMLayer:
 
     def health(self, lm: LM | None = None) -> dict[str, object]:
         """Every number of the layer in one reading, as plain data; asks no actor. `keys` are those of `lm`."""
-        now = self._clock.now()
         gatehouse = self.gatehouse
         return {
             "loop_lag_seconds": self.pulse.lag(),
@@ -111,7 +110,7 @@ class LMLayer:
                 name: {**asdict(reading), "state": reading.state.value}
                 for name, reading in gatehouse.readings().items()
             },
-            "limiters": {name: line.reading(now) for name, line in list(gatehouse.limiters.items())},
+            "limiters": gatehouse.limits(),
             "latencies": {name: lane.reading() for name, lane in list(gatehouse.lanes.items())},
             "retry_budgets": {name: budget.left for name, budget in list(gatehouse.retry_budgets.items())},
             "budgets": self.book.readings(),
@@ -148,11 +147,14 @@ class LMLayer:
     def _key_state(self, lm: LM) -> KeyState:
         return key_state(lm.config, self.set_aside) if self._knows_keys else "unknown"
 
-    def lets_through(self, lm: LM | None) -> bool:
-        """Whether a call to `lm` or to a fallback would be sent now: it has a key, and its breakers are not open."""
-        if lm is None or any(self.lets_through(each.lm) for each in lm.fallbacks):
+    def lets_through(self, lm: LM | None, patience: float) -> bool:
+        """Whether a call to `lm` or to a fallback, which may take `patience` seconds, would be sent.
+
+        It has a key, its breakers are not open, and no pause of its rate limiter outlasts it.
+        """
+        if lm is None or any(self.lets_through(each.lm, patience) for each in lm.fallbacks):
             return True
-        if self._key_state(lm) in HOPELESS:
+        if self._key_state(lm) in HOPELESS or self.gatehouse.paused(lm.config) > patience:
             return False
         now = self._clock.now()  # a breaker that waits for its probe counts as closed: else nobody would send one
         return all(

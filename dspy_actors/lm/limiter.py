@@ -2,8 +2,8 @@
 
 It needs no configuration: without limits it lets everything through, and it learns the limits, and what is left of
 them, from the headers of the first answers. Where a server sends no such headers, a bound on requests under way is
-found out instead. A `429` pauses everybody until the provider said to come back; then one request goes ahead, and the
-others follow in growing numbers, so that those who waited together do not arrive together.
+found out instead. A `429` pauses everybody until the provider said to come back, `LONGEST_PAUSE` at most; then one
+request goes ahead, and the others follow in growing numbers, so that those who waited together do not arrive together.
 """
 
 from __future__ import annotations
@@ -280,6 +280,12 @@ class RateLimiter:
         pause = min(pause, LONGEST_PAUSE) * (1.0 + PAUSE_JITTER * self._random.random())
         self.paused_until = max(self.paused_until, now + pause)
         self._resumed_at = self.paused_until
+
+    def resume(self, now: float) -> None:
+        """End a pause: one request goes ahead now, and the others follow as after any pause."""
+        if now < self.paused_until:
+            self.paused_until = self._resumed_at = now
+            self._pauses = 0
 
     def is_at_rest(self, now: float) -> bool:
         """Whether nothing of the past counts any more: what was taken has come back, and no pause has an effect."""

@@ -175,6 +175,16 @@ class Line:
             if ending.refused:
                 self._dismiss()
 
+    def paused(self, now: float) -> float:
+        """Seconds for which nobody is let through, because the provider said so."""
+        return max(0.0, self._limiter.paused_until - now)
+
+    def resume(self) -> None:
+        """End a pause: the first of those who wait goes ahead, and the others follow."""
+        with self._lock:
+            self._limiter.resume(self._clock.now())
+        self._serve()
+
     def is_at_rest(self, now: float) -> bool:
         """Whether nobody waits and the limiter is at rest: a new one lets no more through than this one."""
         with self._lock:

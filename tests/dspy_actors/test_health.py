@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dspy_actors import LM, CircuitOpen, LMConfigurationError, Predict, Runtime
+from dspy_actors.errors import LMRateLimitError
 from dspy_actors.lm.breaker import State
 from dspy_actors.lm.guard_actors import BreakerManager
 from dspy_actors.lm.pulse import INTERVAL, Pulse
@@ -119,3 +120,52 @@ def test_breakers_outlive_the_actor_that_looks_after_them() -> None:
         assert again is not None
 
         assert again.call(BreakerManager.readings)["scripted/m"].state.value == "forced_open"
+
+
+def limited(seconds: float) -> Runtime:
+    """A model that is too fast for its provider once, and is told to come back after `seconds`."""
+    answers = iter([LMRateLimitError("too fast", status=429, retry_after=seconds)])
+    lm = LM("scripted/m", num_retries=0, cache=False)
+    provider = ScriptedProvider(lambda request: next(answers, None) or answer(request))
+    return Runtime(lm, deadline=60.0, open_provider=lambda config: provider)
+
+
+def test_a_runtime_whose_model_is_paused_for_longer_than_a_call_may_wait_is_not_ready() -> None:
+    with limited(3600.0) as rt:
+        ask = rt.start(Predict("question -> answer"))
+        wait_until(rt.ready)
+        for _ in range(2):
+            with pytest.raises(LMRateLimitError):
+                ask(question="q")
+
+        assert not rt.ready()
+
+
+def test_a_runtime_with_a_pause_that_its_calls_can_wait_out_is_ready() -> None:
+    with limited(20.0) as rt:
+        wait_until(rt.ready)
+        with pytest.raises(LMRateLimitError):
+            rt.start(Predict("question -> answer"))(question="q")
+
+        assert rt.limiters.readings()["scripted/m"]["paused_seconds"]
+        assert rt.ready()
+
+
+def test_a_pause_is_ended_by_hand_by_the_limiter_s_name() -> None:
+    with limited(3600.0) as rt:
+        ask = rt.start(Predict("question -> answer"))
+        with pytest.raises(LMRateLimitError):
+            ask(question="q")
+        rt.limiters.resume("scripted/m")
+        wait_until(rt.ready)
+
+        assert ask(question="q").answer == "yes"
+
+
+def test_a_limiter_that_there_is_not_is_refused_with_those_there_are() -> None:
+    with runtime() as rt:
+        with pytest.raises(LMConfigurationError, match="none, before the first call"):
+            rt.limiters.resume("nobody/here")
+        Predict("question -> answer")(question="q")
+        with pytest.raises(LMConfigurationError, match="'nobody/here'; there are: scripted/m"):
+            rt.limiters.resume("nobody/here")

@@ -309,6 +309,25 @@ def test_where_the_one_that_went_ahead_takes_long_the_number_doubles_each_second
     assert [len(takes(found, 1.0 + second)) for second in (0.0, 0.9, 1.0, 2.0, 3.0)] == [1, 0, 1, 2, 4]
 
 
+def test_after_a_pause_that_is_ended_by_hand_one_goes_ahead_too() -> None:
+    found = paused(600.0)
+    found.resume(5.0)
+    assert (len(takes(found, 5.0)), len(takes(found, 6.0))) == (1, 1)
+
+
+def test_after_a_pause_that_is_ended_by_hand_the_next_one_is_as_short_as_the_first() -> None:
+    found = paused(None)
+    found.resume(0.0)
+    found.refused(take(found), None, 0.0)
+    assert wait(found) == 1.0
+
+
+def test_where_there_is_no_pause_none_is_ended() -> None:
+    found = paused(1.0)
+    found.resume(9.0)
+    assert found.paused_until == 1.0
+
+
 def test_one_refused_again_starts_over() -> None:
     found = paused(1.0)
     (scout,) = takes(found, 1.0)

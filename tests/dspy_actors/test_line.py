@@ -372,6 +372,16 @@ def test_a_wait_that_is_sure_to_last_too_long_is_refused_at_once(clock: ManualCl
     assert (caught.value.retry_after, caught.value.phase) == (60.0, "limiter")
 
 
+def test_who_waits_for_the_end_of_a_pause_goes_on_when_it_is_ended_by_hand(clock: ManualClock) -> None:
+    found = line(clock)
+    found.settle(room(found), Ending(refused=True, retry_after=600.0))
+    first, second = waits(found), waits(found)
+    found.resume()
+    assert (up(first), up(second), found.paused(clock.now())) == (True, False, 0.0)
+    found.settle(first.take(), Ending(answered=True))
+    assert up(second)
+
+
 def test_a_pause_dismisses_those_who_cannot_outwait_it(clock: ManualClock) -> None:
     found = line(clock, max_in_flight=1)
     held = room(found)
