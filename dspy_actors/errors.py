@@ -75,28 +75,21 @@ class StateError(DspyActorsError, ValueError):
 
 
 class NoRuntime(DspyActorsError, RuntimeError):
-    """A program was called outside any `Runtime`."""
+    """A program was called outside any `Runtime`; the message says where to `write` the call."""
 
     kind = "no_runtime"
 
-    def __init__(self, name: str = "program", *, message: str | None = None) -> None:
-        super().__init__(
-            message
-            or f"{name} was called where no Runtime is. Write one of:\n"
-            f"    with Runtime(lm='openai/gpt-4o-mini'):\n        {name}(...)\n"
-            f"or, for services and other threads:\n"
-            f"    rt = Runtime(lm='openai/gpt-4o-mini').start_up()\n    program = rt.start({name})\n    program(...)"
-        )
+    def __init__(self, name: str = "program", write: str = "program(...)", *, message: str | None = None) -> None:
+        super().__init__(message or _no_runtime(name, write))
 
 
 class BlockingCall(DspyActorsError, RuntimeError):
-    """A blocking call from a thread whose event loop is running: it would stop the loop."""
+    """A blocking call from a thread whose event loop is running: it would stop the loop. It says what to write."""
 
     kind = "blocking_call"
 
-    def __init__(self, name: str = "program", instead: str | None = None) -> None:
-        write = instead or f"`await {name}.acall(...)`"
-        super().__init__(f"{name}(...) would block the running event loop; write {write} here")
+    def __init__(self, name: str = "program", instead: str = "`await program.acall(...)`") -> None:
+        super().__init__(f"{name}(...) would block the running event loop; write {instead} here")
 
 
 class Busy(DspyActorsError):
@@ -367,3 +360,16 @@ class LMContentFilterError(LMInvalidRequestError):
     """The provider's content policy refused the request or the answer."""
 
     kind = "content_filter"
+
+
+def _no_runtime(name: str, write: str) -> str:
+    made = "Runtime(lm='openai/gpt-4o-mini')"
+    block = "async with" if write.startswith("await ") else "with"
+    told = f"{name} was called where no Runtime is. Write\n    {block} {made}:\n        {write}"
+    if "program" not in write:
+        return told
+    started = write.replace("program", "started")
+    return (
+        f"{told}\nor, for services and other threads,\n    rt = {made}.start_up()\n    started = rt.start(program)\n"
+        f"    {started}\nwhere `program` is an object, as Predict('question -> answer')"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 from collections import OrderedDict
@@ -225,8 +226,7 @@ class RuntimeHost:
     ) -> Program:
         """Start an actor for `module`, of which it gets a private copy."""
         if not isinstance(module, Module):
-            msg = f"only a Module can be started, not {type(module).__name__}; subclass dspy_actors.Module"
-            raise TypeError(msg)
+            raise TypeError(_no_module(module))
         named("Runtime.start", "name", name)
         flag("Runtime.start", "cached", cached)
         flag("Runtime.start", "quarantine", quarantine)
@@ -331,6 +331,16 @@ def _has_failed(starting: Reply[Any]) -> bool:
     """Whether a program's actor was refused; one whose supervisor died meanwhile is started by the successor."""
     error = starting.exception()
     return error is not None and not isinstance(error, ActorDied)
+
+
+def _no_module(given: object) -> str:
+    if isinstance(given, type) and issubclass(given, Module):
+        names = list(inspect.signature(given).parameters)
+        inside = "" if not names else "'question -> answer'" if names[0] == "signature" else "..."
+        return f"an object can be started, not the class {given.__name__}; write rt.start({given.__name__}({inside}))"
+    if isinstance(given, Program):
+        return f"{given!r} is started already; call it, or start a copy by rt.start(program.module)"
+    return f"only a Module can be started, not {type(given).__name__}; subclass dspy_actors.Module"
 
 
 def _elsewhere(name: str) -> NoRuntime:

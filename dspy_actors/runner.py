@@ -202,15 +202,15 @@ def current_frame() -> Frame | None:
     return frame
 
 
-def require_frame(name: str) -> Frame:
-    """The frame of the code that asks; raises `NoRuntime` where there is none."""
+def require_frame(name: str, write: str = "program(...)") -> Frame:
+    """The frame of the code that asks; where there is none raises `NoRuntime`, which says where to `write` that."""
     frame = current_frame()
     if frame is None:
-        raise NoRuntime(name)
+        raise NoRuntime(name, write)
     return frame
 
 
-def refuse_on_loop(name: str, instead: str | None = None) -> None:
+def refuse_on_loop(name: str, instead: str = "`await program.acall(...)`") -> None:
     """Raise `BlockingCall` on a thread whose event loop is running; it says to write `instead`."""
     if asyncio._get_running_loop() is not None:
         raise BlockingCall(name, instead)

@@ -374,7 +374,8 @@ class Runtime:
     def system(self) -> System:
         """The actor system this runtime started for itself; raises `NoRuntime` where it hangs in another's tree."""
         if self._own.system is None:
-            raise NoRuntime("Runtime.system")
+            msg = "this runtime has no system of its own now: it has not started, or hangs in another's tree"
+            raise NoRuntime(message=msg)
         return self._own.system
 
     @property

@@ -114,7 +114,7 @@ class Evaluate:
         on_progress: Callable[[Progress], object] | None = None,
     ) -> EvaluationResult:
         """Evaluate, blocking. Ctrl-C stops taking rows, cancels those under way, and is raised on."""
-        refuse_on_loop("Evaluate")
+        refuse_on_loop("Evaluate", "`await evaluate.acall(program)`")
         run = self._begin(
             program,
             self.metric if metric is None else metric,

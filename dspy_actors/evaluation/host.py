@@ -34,17 +34,19 @@ class EvaluationHost(Host, Crew, Protocol):
         ...
 
 
-def host_of(program: Module | Program, name: str = "Evaluate") -> tuple[EvaluationHost, Settings]:
+def host_of(
+    program: Module | Program, name: str = "Evaluate", write: str = "evaluate(program)"
+) -> tuple[EvaluationHost, Settings]:
     """The runtime that `program` belongs to, or the one in force here, with its settings.
 
-    Raises `NoRuntime`, which calls the caller `name`, for a module outside every runtime, and `ShuttingDown` where the
-    runtime lets no more calls in.
+    Raises `NoRuntime`, which calls the caller `name` and says where to `write` the call, for a module outside every
+    runtime, and `ShuttingDown` where the runtime lets no more calls in.
     """
     if isinstance(program, Program):
         host: Any = program.host
         settings = program.in_force()
     else:
-        frame = require_frame(name)
+        frame = require_frame(name, write)
         host, settings = frame.runner, frame.settings
     host.check_open(name)
     return host, settings

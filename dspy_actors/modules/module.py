@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Never, Self
@@ -46,7 +47,7 @@ class Module:
     async def acall(self, *by_place: Never, **inputs: Any) -> Prediction:
         """Run the program from a coroutine, without blocking its loop."""
         inputs = by_name(self, by_place, inputs)
-        frame = require_frame(type(self).__name__)
+        frame = require_frame(type(self).__name__, "await program.acall(...)")
         if frame.envelope is None:
             return await frame.runner.arun(self, inputs, frame.settings)
         return await run_awaited(self, inputs, frame)
@@ -197,6 +198,10 @@ def as_prediction(value: Any, module: Module) -> Prediction:
     """What `forward` returned; anything but a `Prediction` is refused."""
     if isinstance(value, Prediction):
         return value
+    if inspect.iscoroutine(value):
+        value.close()
+        msg = f"{type(module).__name__}.forward returned a coroutine; an async one is called `async def aforward(...)`"
+        raise TypeError(msg)
     msg = f"{type(module).__name__}.forward returned {type(value).__name__}; return Prediction(field=value, ...)"
     raise TypeError(msg)
 

@@ -144,7 +144,7 @@ class Program:
         An input over which calls fail again and again is set aside: its outcome is `QuarantinedInput`, and nothing is
         sent.
         """
-        refuse_on_loop(self.name, f"`await {self.name}.asafe_call(...)`")
+        refuse_on_loop(self.name, "`await program.asafe_call(...)`")
         settings = self.in_force()
         try:
             given = by_name(self.module, by_place, inputs)  # before the call is counted: `_run` counts its end

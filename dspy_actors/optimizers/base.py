@@ -32,7 +32,7 @@ def searching(student: Module, name: str) -> Iterator[tuple[EvaluationHost, Sett
     another. Raises `NoRuntime`, which calls the caller `name`, outside every runtime, and `ShuttingDown` in one that
     lets no more calls in.
     """
-    host, found = host_of(student, name)
+    host, found = host_of(student, name, "optimizer.compile(student, trainset=...)")
     settings = found.of_class("optimizer")
     token = FRAME.set(replace(require_frame(name), settings=settings))
     try:

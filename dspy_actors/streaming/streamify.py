@@ -49,7 +49,7 @@ def streamify(
     def begin(inputs: dict[str, Any]) -> ProgramStream:
         if isinstance(program, Program):
             return program.open_stream(inputs, chosen, status_message_provider)
-        frame = require_frame("streamify")
+        frame = require_frame("streamify", "streamify(program)(...)")
 
         async def call(sink: Shows) -> Prediction:
             return await frame.runner.arun(program, inputs, frame.settings, sink=sink)
