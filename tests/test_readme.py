@@ -67,6 +67,27 @@ asyncio.run(ask())
     assert output_of(service + asking, tmp_path).strip() == block_after("JSONResponse(", "json").strip()
 
 
+@pytest.mark.parametrize(("block", "path"), [("JSONResponse(", "/triage"), ("StreamingResponse(", "/sort")])
+def test_an_input_that_the_provider_refuses_is_not_answered_as_an_outage(block: str, path: str, tmp_path: Path) -> None:
+    service = next(text for language, text in BLOCKS if language == "python" and block in text)
+    asking = """
+import asyncio, httpx
+from dspy_actors.testing.providers import ScriptedProvider
+Starting = Runtime
+def Runtime(lm, **options):
+    refusal = LMInvalidRequestError("the prompt cannot be read", status=400)
+    return Starting(lm="scripted/m", open_provider=lambda config: ScriptedProvider(lambda request: refusal), **options)
+async def ask():
+    async with lifespan(app):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            answer = await client.get(PATH + "?ticket=My+billing+address+changed")
+            print(answer.status_code, answer.text)
+asyncio.run(ask())
+""".replace("PATH", repr(path))
+
+    assert output_of(service + asking, tmp_path).strip() == '422 {"error":"lm_invalid_request"}'
+
+
 def test_the_streaming_web_service_sends_the_pieces_and_the_prediction(tmp_path: Path) -> None:
     service = next(text for language, text in BLOCKS if language == "python" and "StreamingResponse(" in text)
     asking = """
