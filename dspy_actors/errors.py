@@ -4,6 +4,7 @@
 DspyActorsError(kind)
   SignatureError                      a signature that does not parse or whose fields clash      (also ValueError)
   InputError(field)                   a missing, extra or ill-typed input of a program           (also ValueError)
+  ModuleError(module, attribute)      a module that cannot be copied, as each is that is started (also TypeError)
   StateError(path)                    a saved program that does not fit the one it is loaded into
   NoRuntime                           a program was called where no Runtime is
   BlockingCall                        a blocking call from a running event loop; names `acall`
@@ -63,6 +64,15 @@ class InputError(DspyActorsError, ValueError):
     kind = "input"
     fields = ("field",)
     field: str | None
+
+
+class ModuleError(DspyActorsError, TypeError):
+    """A module that cannot be copied, as each is that is started; `attribute` is what keeps it from that, if known."""
+
+    kind = "module"
+    fields = ("module", "attribute")
+    module: str
+    attribute: str | None
 
 
 class StateError(DspyActorsError, ValueError):

@@ -44,6 +44,9 @@ class Ref(pykka.ActorRef[A], Generic[A]):
     def __init__(self, cell: Cell) -> None:
         self.mailbox = cell
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self  # an address, compared by identity
+
     def __repr__(self) -> str:
         return f"<Ref of {self.mailbox.name}{'' if self.is_alive() else ', dead'}>"
 

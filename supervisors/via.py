@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
 
 from supervisors import calls
 from supervisors.errors import ActorDied, CallTimeout, check_seconds
@@ -62,6 +62,9 @@ class Via:
         self.key = key
         self._value = value
         self._seconds = seconds
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self  # an address
 
     def __repr__(self) -> str:
         return f"<Via {self.key!r}>"

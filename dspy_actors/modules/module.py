@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Never, Self
 
+from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
+from dspy_actors.modules.copying import uncopied
 from dspy_actors.modules.own_inputs import by_name, check_own_inputs
 from dspy_actors.runner import Frame, Shows, drive, refuse_on_loop, require_frame, settle_in
 from dspy_actors.state import PredictorState, dump, read_json, restore, write_json_atomic
@@ -108,8 +110,16 @@ class Module:
         return next(iter(found.values()))
 
     def deepcopy(self) -> Self:
-        """A copy that shares nothing that can change."""
-        return copy.deepcopy(self)
+        """A copy that shares nothing that can change, but addresses: handles of started programs, refs and names.
+
+        Raises `ModuleError` where something in it cannot be copied.
+        """
+        try:
+            return copy.deepcopy(self)
+        except DspyActorsError:
+            raise
+        except Exception as error:
+            raise uncopied(self, self.named_sub_modules(), error) from error
 
     def reset_copy(self) -> Self:
         """A copy whose predictors have no demos and no LM of their own."""

@@ -100,6 +100,9 @@ class Program:
         admission = self._plan.admission
         return {**self._plan.metrics.snapshot(), "inflight": len(admission.running), "queued": len(admission.waiting)}
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Program:
+        return self  # an address: copies of what holds it call the same program
+
     def __repr__(self) -> str:
         return f"Program({self.name!r}, version={self.version})"
 
