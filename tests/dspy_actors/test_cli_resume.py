@@ -118,6 +118,12 @@ def test_a_last_line_that_lacks_nothing_but_its_line_feed_is_kept(here: Path, ru
     assert [line["index"] for line in results(here / "out.jsonl")] == [0, 1, 2, 3, 4]
 
 
+def test_a_line_feed_that_lacks_is_added_although_no_row_is_left(here: Path, run: Run) -> None:
+    before = left_by_an_earlier_run(here, *(answered(n) for n in range(4)), answered(4).rstrip())
+    assert run("--resume").code == 0
+    assert (here / "out.jsonl").read_bytes() == before + b"\n"
+
+
 def test_a_resumed_run_that_was_killed_too_has_lost_nothing(here: Path, run: Run, stub: StubServer) -> None:
     left_by_an_earlier_run(here, answered(3), failed(1), answered(4), answered(1), failed(0), answered(0)[:30])
     assert run("--resume").code == 0
