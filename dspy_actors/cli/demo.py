@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from dspy_actors.cli.bars import VanishingBar
 from dspy_actors.cli.results import check_out
 from dspy_actors.cli.rows import read_rows
+from dspy_actors.cli.unreported import unreported
 from dspy_actors.demo.crash import StagedCrash
 from dspy_actors.demo.data import INSTRUCTIONS, read_tickets
 from dspy_actors.demo.job import DemoPlan, DemoReport, run_demo
@@ -68,7 +68,7 @@ def demo(lm: LM, data: Path | None, signature: str | None, out: Path, concurrenc
     stage = Silence() if as_json else Screen()
     if not as_json:
         stage.text(_opening(lm, table, data))
-    with _staged_crash_unreported():
+    with unreported(_is_staged):
         report = run_demo(DemoPlan(lm, table, out, concurrency), stage)
     if as_json:
         print(json.dumps(report.as_json()))  # noqa: T201
@@ -77,24 +77,9 @@ def demo(lm: LM, data: Path | None, signature: str | None, out: Path, concurrenc
     return 1 if report.incomplete or report.lost else 0
 
 
-@contextmanager
-def _staged_crash_unreported() -> Iterator[None]:
-    """The staged crash is shown by the job itself; its report would come in between the bars. Others are written."""
-    import structlog
-
-    def drop(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if StagedCrash.__name__ in str(event.get("reason")):
-            raise structlog.DropEvent
-        return event
-
-    before = structlog.get_config()
-    structlog.configure(
-        processors=[drop, *before["processors"]], logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
-    try:
-        yield
-    finally:
-        structlog.reset_defaults()
+def _is_staged(event: Mapping[str, Any]) -> bool:
+    """Whether a line reports the staged crash, which the job shows itself: it would come in between the bars."""
+    return StagedCrash.__name__ in str(event.get("reason"))
 
 
 def _table(data: Path | None, signature: str | None) -> Table:

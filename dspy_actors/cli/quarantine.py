@@ -14,6 +14,7 @@ from dspy_actors.cli.failures import is_hopeless, is_unreachable, one_line
 from dspy_actors.cli.programs import open_program
 from dspy_actors.cli.results import check_out
 from dspy_actors.cli.rows import read_rows
+from dspy_actors.cli.unreported import is_outage, unreported
 from dspy_actors.errors import DataError, LMConfigurationError, QuarantineError
 from dspy_actors.lm.lm import LM
 from dspy_actors.quarantine.change import instant
@@ -106,7 +107,7 @@ def replay(plan: ReplayPlan) -> tuple[str, bool]:
             )
             raise LMConfigurationError(msg)
         inputs = _input_of(entry, plan.data)
-        with Runtime(lm=plan.lm, deadline=plan.deadline, tenant=entry.tenant) as rt:
+        with unreported(is_outage), Runtime(lm=plan.lm, deadline=plan.deadline, tenant=entry.tenant) as rt:
             outcome = rt.start(module, name=entry.program).safe_call(**inputs)
         if outcome.ok:
             filed.release([entry.id])

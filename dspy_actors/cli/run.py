@@ -20,6 +20,7 @@ from dspy_actors.cli.programs import Inputs, inputs_of, open_program
 from dspy_actors.cli.results import ResultFile, check_out
 from dspy_actors.cli.rows import Row, check_rows, read_rows
 from dspy_actors.cli.stopping import Hurry, Stopping
+from dspy_actors.cli.unreported import is_outage, unreported
 from dspy_actors.errors import CircuitOpen, DeadlineExceeded, LMError
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.usage import LMNumbers
@@ -64,6 +65,7 @@ def run(plan: RunPlan, stopping: Stopping) -> dict[str, Any]:
     total = check_rows(plan.data, inputs.needed, plan.limit)
     earlier = _earlier(plan, total)
     with (
+        unreported(is_outage),
         ResultFile(plan.out, *(() if earlier is None else (earlier.size, earlier.lacks_end))) as results,
         Runtime(lm=plan.lm, deadline=plan.deadline, priority="batch", cache_path=plan.cache) as rt,
     ):

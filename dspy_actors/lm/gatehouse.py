@@ -13,6 +13,7 @@ from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.hedge import Lane
 from dspy_actors.lm.limiter import RateLimiter
 from dspy_actors.lm.line import Line
+from dspy_actors.lm.outages import Outages
 from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.lm.retry_budget import RetryBudget
 from dspy_actors.secret import Secret
@@ -36,10 +37,11 @@ QUEUES_SILENTLY = "local"
 class Gatehouse:
     """Hands every worker its gates; equal workers, later incarnations too, share state. Safe from any thread."""
 
-    def __init__(self, guarding: Guarding, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(self, guarding: Guarding, clock: Clock, telemetry: Telemetry, outages: Outages | None = None) -> None:
         self.guarding = guarding
         self._clock = clock
         self._telemetry = telemetry
+        self._outages = outages or Outages()
         self._lock = PublishedLock()
         self._held: dict[Hashable, Gates] = {}
         self._keys: dict[str, KeySource] = {}  # of each limiter: a callable's identity names it while that is kept
@@ -154,9 +156,12 @@ class Gatehouse:
         settings = self.guarding.limits_of(config.provider, config.model)
         follows = config.provider == QUEUES_SILENTLY
         limiter = RateLimiter(settings, self._clock.now(), follow_latency=follows)
-        return Line(name, limiter, self._clock, self.guarding.fairness)
+        return Line(name, limiter, self._clock, self.guarding.fairness, self._outages.paused)
 
     def _changed(self, name: str, before: State, after: State) -> None:
+        breaker = self.breakers.get(name)
+        if breaker is not None:
+            self._outages.changed(breaker, before, after, self._clock.now())
         self._telemetry.execute(STATE_CHANGED, {}, {"name": name, "before": before.value, "after": after.value})
 
 

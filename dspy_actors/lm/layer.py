@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dspy_actors.alerts import waker
 from dspy_actors.cache.flight import SingleFlight
 from dspy_actors.cache.table import Table
 from dspy_actors.cache.tiers import AnswerCache
@@ -19,6 +20,8 @@ from dspy_actors.lm.guards import make_guards
 from dspy_actors.lm.in_turn import InTurn
 from dspy_actors.lm.layer_settings import LayerSettings
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.outage_reporter import OUTAGES, OutageReporter
+from dspy_actors.lm.outages import Outages
 from dspy_actors.lm.pools import PoolPlan
 from dspy_actors.lm.providers.key_state import HOPELESS, KeyState, key_state
 from dspy_actors.lm.pulse import Pulse
@@ -30,7 +33,7 @@ from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.worker import worker_class
 from dspy_actors.messages import LMResponse
 from dspy_actors.quarantine.entry import Entry
-from dspy_actors.quarantine.manager import QuarantinePlan, waker
+from dspy_actors.quarantine.manager import QUARANTINE, QuarantineManager, QuarantinePlan
 from dspy_actors.quarantine.settings import QuarantineSettings
 from dspy_actors.quarantine.state import Quarantine
 from supervisors.kernel import Kernel
@@ -72,7 +75,9 @@ class LMLayer:
         self.cache = AnswerCache(table, refusals, _disk(settings, kernel.telemetry), registry, kernel.telemetry)
         self.usage = UsageLog(settings.prices)
         self.book = BudgetBook(settings.budgets, settings.session_budgets, clock.now)
-        self.gatehouse = Gatehouse(settings.guarding, clock, kernel.telemetry)
+        self.outages = Outages(waker(registry, OUTAGES, OutageReporter.look))
+        self.set_aside.told = self.outages.set_aside
+        self.gatehouse = Gatehouse(settings.guarding, clock, kernel.telemetry, self.outages)
         guards = make_guards(self.cache, SingleFlight(), self.book, self.usage, counters)
         in_turn = InTurn(counters, kernel.telemetry)
         self.client = LMClient(WorkerFinder(registry, clock), guards, in_turn, counters, clock, settings.streaming)
@@ -92,9 +97,11 @@ class LMLayer:
         )
         self.pulse = Pulse()
         file, ask = _quarantine_file(settings.quarantine, registry)
-        self.quarantine = Quarantine(settings.quarantine, clock, wake=waker(registry), ask=ask)
+        self.quarantine = Quarantine(
+            settings.quarantine, clock, wake=waker(registry, QUARANTINE, QuarantineManager.look), ask=ask
+        )
         quarantine = QuarantinePlan(self.quarantine, kernel.telemetry, file)
-        self.plan = LMPlan(io_loop, self.pulse, pools, self.cache, self.beside, quarantine)
+        self.plan = LMPlan(io_loop, self.pulse, pools, self.cache, self.beside, self.outages, quarantine)
 
     def health(self, lm: LM | None = None) -> dict[str, object]:
         """Every number of the layer in one reading, as plain data; asks no actor. `keys` are those of `lm`."""

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeAlias
 
 from dspy_actors.envelope import CLASSES, Priority
 from dspy_actors.errors import DeadlineExceeded, LMRateLimitError
@@ -51,8 +52,15 @@ class Ending:
     limits: RateReading = SILENT
 
 
+Told: TypeAlias = Callable[[str, float, float, float | None], object]
+
+
 class Line:
-    """Gives out a limiter's reservations in order. Safe from any thread; the lock is held for microseconds."""
+    """Gives out a limiter's reservations in order. Safe from any thread; the lock is held for microseconds.
+
+    `told(name, before, seconds, retry_after)` is called, outside the lock, for each refusal: for how long everybody
+    pauses now, and would have before it. It must not block.
+    """
 
     __slots__ = (
         "_clock",
@@ -67,12 +75,21 @@ class Line:
         "_places",
         "_queue",
         "_serving",
+        "_told",
         "_waiting",
         "name",
     )
 
-    def __init__(self, name: str, limiter: RateLimiter, clock: Clock, fairness: Fairness | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        limiter: RateLimiter,
+        clock: Clock,
+        fairness: Fairness | None = None,
+        told: Told | None = None,
+    ) -> None:
         self.name = name
+        self._told = told
         self._limiter = limiter
         self._clock = clock
         self._lock = PublishedLock()
@@ -160,6 +177,7 @@ class Line:
         """A request has ended. Those who waited for it get their turn; a second settlement is ignored."""
         now = self._clock.now()
         limiter = self._limiter
+        paused: float | None = None
         with self._lock:
             if reservation.settled:
                 return
@@ -168,8 +186,11 @@ class Line:
             if ending.answered:
                 limiter.answered(reservation, ending.seconds)
             elif ending.refused:
+                paused = self.paused(now)
                 limiter.refused(reservation, ending.retry_after, now)
             limiter.settle(reservation, ending.used, now, sent=ending.sent)
+        if paused is not None and self._told is not None:
+            self._told(self.name, paused, self.paused(now), ending.retry_after)
         if self._length:
             self._serve()
             if ending.refused:

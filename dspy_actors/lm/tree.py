@@ -11,6 +11,8 @@ from dspy_actors.cache.table import Table
 from dspy_actors.cache.tiers import DISK_WRITER, AnswerCache
 from dspy_actors.lm.guard_actors import BreakerManager, BudgetManager, LimiterManager, UsageStore
 from dspy_actors.lm.io_loop import IOLoop, end_loop
+from dspy_actors.lm.outage_reporter import OUTAGES, OutageReporter
+from dspy_actors.lm.outages import Outages
 from dspy_actors.lm.pools import POOLS, LMPools, PoolPlan
 from dspy_actors.lm.pulse import Pulse
 from dspy_actors.quarantine.manager import QUARANTINE, QuarantineManager, QuarantinePlan
@@ -32,6 +34,7 @@ class LMPlan:
     pools: PoolPlan
     cache: AnswerCache
     beside: Sequence[Table[Any, Any]]
+    outages: Outages
     quarantine: QuarantinePlan
 
 
@@ -71,6 +74,13 @@ class GuardSupervisor(Supervisor):
                 ChildSpec("budgets", BudgetManager, args=(plan.pools.book,), name=via("budgets")),
                 ChildSpec("limiters", LimiterManager, args=(plan.pools.gatehouse,), name=via("limiters")),
                 ChildSpec("breakers", BreakerManager, args=(plan.pools.gatehouse,), name=via("breakers")),
+                ChildSpec(
+                    "outages",
+                    OutageReporter,
+                    args=(plan.outages, plan.quarantine.telemetry),
+                    name=via(OUTAGES),
+                    shutdown=10.0,
+                ),
                 ChildSpec(
                     "quarantine",
                     _manager(plan.quarantine),

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextvars import Context
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dspy_actors.alerts import write_log
 from dspy_actors.quarantine.change import Change, instant
 from dspy_actors.quarantine.state import Quarantine
 from supervisors.actor import Actor
-from supervisors.errors import SupervisorsError
-from supervisors.registry import Registry
-from supervisors.reports import logger
 from supervisors.telemetry import Telemetry
 
 if TYPE_CHECKING:  # SQLite is loaded with the first runtime that names a file
@@ -88,24 +85,6 @@ def announce(change: Change, telemetry: Telemetry) -> None:
         warn(telemetry, "quarantine.entered", about)
 
 
-def waker(registry: Registry) -> Callable[[], object]:
-    """What tells the manager that something has changed: a message, from whatever thread, in nobody's name."""
-
-    def wake() -> None:
-        manager = registry.whereis(QUARANTINE)
-        if manager is None:  # it is being restarted, and looks when it comes
-            return
-        try:
-            Context().run(manager.cast, QuarantineManager.look)
-        except SupervisorsError:  # the system has ended
-            return
-
-    return wake
-
-
 def warn(telemetry: Telemetry, event: str, fields: Mapping[str, object]) -> None:
     """One warning in the log; a log that fails is told of by the event `("quarantine", "report", "failure")`."""
-    try:
-        logger("dspy_actors").warning(event, **fields)
-    except Exception as error:  # the log's processors are the application's code
-        telemetry.execute((QUARANTINE, "report", "failure"), {}, {"event": event, "error": error, "fields": fields})
+    write_log(telemetry, (QUARANTINE, "report", "failure"), "warning", event, fields)

@@ -25,21 +25,26 @@ class SetAsideKey:
 class SetAside:
     """Which keys are set aside, published for every provider of a runtime and whoever wants to look.
 
-    It outlives providers and workers. Safe from any thread; `now` is a monotonic clock in seconds.
+    It outlives providers and workers. Safe from any thread; `now` is a monotonic clock in seconds. `told` is called
+    for each key that was in use until now, in the thread that sets it aside; it must not block.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic, seconds: float = SECONDS) -> None:
         self._now = now
         self._seconds = seconds
+        self.told: Callable[[SetAsideKey], object] | None = None
         self._keys: dict[tuple[str, str], SetAsideKey] = {}
 
     def add(self, endpoint: str, key_id: str, error: LMError) -> None:
         """Set a key aside because of `error`, from now on."""
         now = self._now()
+        was_in_use = self.find(endpoint, key_id) is None
         for name, old in list(self._keys.items()):
             if old.until <= now:
                 self._keys.pop(name, None)
-        self._keys[endpoint, key_id] = SetAsideKey(endpoint, key_id, _copy(error), now + self._seconds)
+        self._keys[endpoint, key_id] = key = SetAsideKey(endpoint, key_id, _copy(error), now + self._seconds)
+        if was_in_use and self.told is not None:
+            self.told(key)
 
     @property
     def empty(self) -> bool:

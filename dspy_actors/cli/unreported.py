@@ -1,0 +1,35 @@
+"""`unreported`: log lines that a command leaves out, because it shows or says itself what they tell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+from dspy_actors.lm.outages import EVENTS
+
+
+@contextmanager
+def unreported(is_known: Callable[[Mapping[str, Any]], bool]) -> Iterator[None]:
+    """Leave out the lines of which `is_known` says so; the others are written to standard error."""
+    import structlog
+
+    def drop(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if is_known(event):
+            raise structlog.DropEvent
+        return event
+
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[drop, *before["processors"]], logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
+
+
+def is_outage(event: Mapping[str, Any]) -> bool:
+    """Whether the line tells of a provider's bad day, of which a job's summary or its complaint tells."""
+    return event.get("event") in EVENTS

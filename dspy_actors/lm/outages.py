@@ -1,0 +1,89 @@
+"""`Outages`: what is to be written in the log of a provider's bad day, once a change and never once a call. Pure.
+
+Published, and filled in the threads in which it happens; `OutageReporter` writes it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dspy_actors.alerts import Level
+from dspy_actors.lm.breaker import Breaker, State
+from dspy_actors.lm.providers.set_aside import SECONDS, SetAsideKey
+
+EVENTS = frozenset({"breaker.opened", "breaker.closed", "key.set_aside", "limiter.paused"})
+"""What the lines are called."""
+
+LONG_PAUSE = 10.0
+"""Seconds from which a limiter's pause is worth a line."""
+
+MOST = 1000
+"""So many lines wait for a log that is slow; of more, the oldest are lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the log, which holds no secret."""
+
+    level: Level
+    event: str
+    fields: dict[str, object]
+
+
+class Outages:
+    """The lines that are not written yet. `wake` is called after each; it must not block. Safe from any thread."""
+
+    def __init__(self, wake: Callable[[], object] = lambda: None) -> None:
+        self._wake = wake
+        self._lines: deque[Line] = deque(maxlen=MOST)
+
+    def changed(self, breaker: Breaker, before: State, after: State, now: float) -> None:
+        """A breaker has changed: told when it opens and when it is closed again, and of no probe in between."""
+        if after is State.CLOSED:
+            self._add("info", "breaker.closed", name=breaker.name)
+        elif after is State.FORCED_OPEN:
+            self._add("warning", "breaker.opened", name=breaker.name, reason="by hand")
+        elif before is State.CLOSED:
+            reading = breaker.reading(now)
+            why, seconds = reading.last_failure or "it failed too often", _short(reading.retry_after)
+            self._add("warning", "breaker.opened", name=breaker.name, reason=why, seconds=seconds)
+
+    def paused(self, name: str, before: float, pause: float, retry_after: float | None) -> None:
+        """A 429 makes the limiter `name` pause for `pause` seconds, no longer for `before`: told if it is long now.
+
+        Those refused together add little to a pause that was told of, and so are not.
+        """
+        if before < LONG_PAUSE <= pause:
+            asked = "" if retry_after is None else f", come back in {_short(retry_after):g} s"
+            self._add("warning", "limiter.paused", name=name, reason=f"429{asked}", seconds=_short(pause))
+
+    def set_aside(self, key: SetAsideKey) -> None:
+        """A key is used no more for a while."""
+        error = key.error
+        said = " ".join(str(word) for word in (error.status, error.provider_code) if word is not None)
+        self._add(
+            "warning",
+            "key.set_aside",
+            name=key.endpoint,
+            reason=f"{error.kind}{f': {said}' if said else ''}",
+            key=key.key_id,
+            model=error.model,
+            seconds=SECONDS,
+        )
+
+    def take(self) -> Line | None:
+        """The next line to be written, if there is one."""
+        try:
+            return self._lines.popleft()
+        except IndexError:
+            return None
+
+    def _add(self, level: Level, event: str, **fields: object) -> None:
+        self._lines.append(Line(level, event, fields))
+        self._wake()
+
+
+def _short(seconds: float) -> float:
+    return round(seconds, 1)
