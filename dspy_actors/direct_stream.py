@@ -48,14 +48,14 @@ def stream_prompt(
     try:
         stream = host.stream(model, request, envelope)
     except BaseException:
-        scope.close(envelope.requests)
+        scope.close(envelope)
         host.end_call()
         raise
     scope.enter(stream.flow)
 
     def over(reply: Reply[Answer]) -> None:
         _book(scope, model, reply)
-        scope.close(envelope.requests)
+        scope.close(envelope)
         host.end_call()
 
     stream.add_done_callback(over)

@@ -24,6 +24,8 @@ _NUMBERS = itertools.count(1)
 _FROM_ONE = range(1, sys.maxsize)
 """1, 2, 3, …: an iterator of it is nothing that the garbage collector has to visit, as each `itertools.count` is."""
 
+_ALL = len(_FROM_ONE)
+
 _LOCK = PublishedLock()
 """One for all scopes, as it is held for a moment and there are thousands of them at once."""
 
@@ -57,7 +59,7 @@ class Envelope:
     @property
     def requests(self) -> int:
         """How many requests were made for the call so far, failed ones and those of fallbacks and hedges too."""
-        return len(_FROM_ONE) - length_hint(self.numbers)
+        return _ALL - length_hint(self.numbers)
 
 
 class Cancellable(Protocol):
@@ -113,13 +115,13 @@ class Scope:
         if parent is not None:
             parent.enter(self)
 
-    def close(self, requests: int) -> None:
-        """The call has ended, for which itself so many were made: its parent need not cancel it any more."""
+    def close(self, envelope: Envelope) -> None:
+        """The call of `envelope` has ended: its parent need not cancel it any more."""
         parent = self.parent
         if parent is not None:
             parent.leave(self)
             with _LOCK:
-                parent.inner += requests + self.inner
+                parent.inner += envelope.requests + self.inner
 
     def enter(self, reply: Cancellable) -> None:
         """Note what the call waits for; a scope that is cancelled already cancels it at once."""

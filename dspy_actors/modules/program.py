@@ -311,7 +311,7 @@ class Program:
     def _end(self, frame: Frame) -> None:
         assert frame.scope is not None
         assert frame.envelope is not None
-        frame.scope.close(frame.envelope.requests)
+        frame.scope.close(frame.envelope)
         self._host.end_call()
 
     # -- admission ----------------------------------------------------------------------------------------------
