@@ -134,6 +134,14 @@ def test_a_later_answer_to_the_same_question_stays() -> None:
 # -- on disk -------------------------------------------------------------------------------------------------------
 
 
+def settled(rt: Runtime) -> None:
+    """The writer has opened the file and written what waited: who reads meanwhile may find it busy, which is a miss."""
+    writer = rt.registry.whereis(DISK_WRITER)
+    assert writer is not None
+    writer.call(DiskWriter.sweep)
+    writer.call(DiskWriter.flush)
+
+
 def test_a_resumed_job_asks_again_for_what_could_not_be_read(tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite"
     first, night = scripted(TEAPOT, TEAPOT, cache_path=path)
@@ -153,6 +161,7 @@ def test_what_an_earlier_release_has_left_on_disk_is_forgotten_as_well(tmp_path:
             pass
     provider, morning = scripted(YES, cache_path=path, parse_retries=0)
     with morning:
+        settled(morning)
         ends = kinds(morning.start(qa()), 2)
     assert (ends, len(provider.requests)) == (["AdapterParseError", "yes"], 1)
 
@@ -164,6 +173,7 @@ def test_the_answer_after_the_one_that_was_forgotten_is_kept_on_disk(tmp_path: P
         assert kinds(night.start(qa()), 2) == ["AdapterParseError", "yes"]
     provider, morning = scripted(cache_path=path)
     with morning:
+        settled(morning)
         ends = kinds(morning.start(qa()), 1)
     assert (ends, len(provider.requests)) == (["yes"], 0)
 
@@ -226,9 +236,7 @@ def test_a_row_is_gone_from_the_file_when_the_writer_has_come_to_it(tmp_path: Pa
     _, rt = scripted(TEAPOT, cache_path=tmp_path / "a.sqlite", parse_retries=0)
     with rt:
         kinds(rt.start(qa()), 1)
-        writer = rt.registry.whereis(DISK_WRITER)
-        assert writer is not None
-        writer.call(DiskWriter.flush)
+        settled(rt)
         disk = rt._layer.cache.disk
         assert disk is not None
         connection = disk.connect()
