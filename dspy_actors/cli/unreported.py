@@ -12,7 +12,10 @@ from dspy_actors.lm.outages import EVENTS
 
 @contextmanager
 def unreported(is_known: Callable[[Mapping[str, Any]], bool]) -> Iterator[None]:
-    """Leave out the lines of which `is_known` says so; the others are written to standard error."""
+    """Leave out the lines of which `is_known` says so.
+
+    The others go where the application sends its log, or to standard error where it has set up none.
+    """
     import structlog
 
     def drop(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -20,14 +23,17 @@ def unreported(is_known: Callable[[Mapping[str, Any]], bool]) -> Iterator[None]:
             raise structlog.DropEvent
         return event
 
-    before = structlog.get_config()
-    structlog.configure(
-        processors=[drop, *before["processors"]], logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )
+    is_set_up, before = structlog.is_configured(), structlog.get_config()
+    structlog.configure(processors=[drop, *before["processors"]])
+    if not is_set_up:
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         yield
     finally:
-        structlog.reset_defaults()
+        if is_set_up:
+            structlog.configure(**before)
+        else:
+            structlog.reset_defaults()
 
 
 def is_outage(event: Mapping[str, Any]) -> bool:
