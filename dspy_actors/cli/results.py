@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from dspy_actors.batch import Mapped
+from dspy_actors.cli.sole_writer import keep_from_others
 from dspy_actors.errors import DataError, DspyActorsError
 
 
@@ -33,14 +34,15 @@ class ResultFile:
     """Writes results as they come. The file is made with the first of them, so a job that never begins leaves none.
 
     With `keep` the file is there: its first `keep` bytes stay, and results are appended to them, after a line feed
-    where the last line `lacks_end`.
+    where the last line `lacks_end`. One that is not `is_ours` already, by `sole_writer`, is kept from other runs too.
     """
 
-    def __init__(self, path: Path, keep: int | None = None, lacks_end: bool = False) -> None:
+    def __init__(self, path: Path, keep: int | None = None, lacks_end: bool = False, is_ours: bool = False) -> None:
         self._path = path
         self._file: BinaryIO | None = None
         self._keep = keep
         self._lacks_end = lacks_end
+        self._is_ours = is_ours
         self._size = keep or 0
         self.written = 0
         self.failed = 0
@@ -69,12 +71,21 @@ class ResultFile:
 
     def _open(self) -> BinaryIO:
         if self._keep is None:
-            return self._path.open("wb", buffering=0)
+            return self._begin()
         file = self._path.open("r+b", buffering=0)
         file.truncate(self._keep)
         file.seek(self._keep)
         if self._lacks_end:
             self._size += file.write(b"\n")
+        return file
+
+    def _begin(self) -> BinaryIO:
+        if not self._is_ours and self._path.is_file():
+            msg = f"--out {self._path} was made by another run meanwhile; name another file"
+            raise DataError(msg, path=str(self._path))
+        file = self._path.open("wb", buffering=0)
+        if not self._is_ours:
+            keep_from_others(file, self._path)
         return file
 
     def _append(self, file: BinaryIO, line: bytes) -> None:

@@ -19,6 +19,7 @@ from dspy_actors.cli.in_order import InOrder
 from dspy_actors.cli.programs import Inputs, inputs_of, open_program
 from dspy_actors.cli.results import ResultFile, check_out
 from dspy_actors.cli.rows import Row, check_rows, read_rows
+from dspy_actors.cli.sole_writer import sole_writer
 from dspy_actors.cli.stopping import Hurry, Stopping
 from dspy_actors.cli.unreported import is_outage, unreported
 from dspy_actors.errors import CircuitOpen, DeadlineExceeded, LMError
@@ -63,10 +64,18 @@ def run(plan: RunPlan, stopping: Stopping) -> dict[str, Any]:
     if not plan.resume and not plan.overwrite:
         refuse_earlier(plan.out)
     total = check_rows(plan.data, inputs.needed, plan.limit)
+    with sole_writer(plan.out) as is_ours:
+        return _run(plan, stopping, module, inputs, total, is_ours)
+
+
+def _run(
+    plan: RunPlan, stopping: Stopping, module: Module, inputs: Inputs, total: int, is_ours: bool
+) -> dict[str, Any]:
     earlier = _earlier(plan, total)
+    keep, lacks_end = (None, False) if earlier is None else (earlier.size, earlier.lacks_end)
     with (
         unreported(is_outage),
-        ResultFile(plan.out, *(() if earlier is None else (earlier.size, earlier.lacks_end))) as results,
+        ResultFile(plan.out, keep, lacks_end, is_ours) as results,
         Runtime(lm=plan.lm, deadline=plan.deadline, priority="batch", cache_path=plan.cache) as rt,
     ):
         began = rt.system.clock.now()

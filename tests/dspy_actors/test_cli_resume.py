@@ -13,6 +13,12 @@ from typing import Any
 
 import pytest
 
+from dspy_actors.batch import Mapped
+from dspy_actors.cli.results import ResultFile
+from dspy_actors.cli.sole_writer import sole_writer
+from dspy_actors.errors import DataError
+from dspy_actors.example import Prediction
+from dspy_actors.modules.outcome import Outcome
 from tests.dspy_actors.command import Ended, beginning, dspy_actors, end_of, inside, results, tickets, write_rows
 from tests.server.client import StubServer
 
@@ -260,6 +266,34 @@ def test_a_file_that_does_not_fit_the_data_is_refused_before_anything_is_asked(
     assert why in complaint
     assert "name another --out" in complaint
     assert stub.stats()["requests"] == 0
+    assert (here / "out.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--resume", "--overwrite"])
+def test_a_file_that_a_run_still_writes_is_refused_before_anything_is_asked(
+    here: Path, run: Run, stub: StubServer, option: str
+) -> None:
+    before = left_by_an_earlier_run(here, answered(0), failed(1))
+    with sole_writer(Path("out.jsonl")):
+        complaint = run(option).complaint
+    assert "--out out.jsonl is being written by another run" in complaint
+    assert stub.stats()["requests"] == 0
+    assert (here / "out.jsonl").read_bytes() == before
+    assert run(option).code == 0
+
+
+def test_a_run_keeps_the_file_that_it_makes_from_others(here: Path, run: Run) -> None:
+    with ResultFile(Path("out.jsonl")) as first:
+        first.write(Mapped(0, {"ticket": "ticket number 0", "id": 0}, Outcome("", Prediction(category=OLD))))
+        assert "is being written by another run" in run("--resume").complaint
+    assert run("--resume").summary["kept"] == 1
+
+
+def test_a_file_that_another_run_has_made_meanwhile_stays(here: Path) -> None:
+    with ResultFile(Path("out.jsonl")) as late:
+        before = left_by_an_earlier_run(here, answered(0))
+        with pytest.raises(DataError, match="made by another run meanwhile"):
+            late.write(Mapped(0, {}, Outcome("", Prediction(category="new"))))
     assert (here / "out.jsonl").read_bytes() == before
 
 
