@@ -84,8 +84,12 @@ class ResultFile:
             msg = f"--out {self._path} was made by another run meanwhile; name another file"
             raise DataError(msg, path=str(self._path))
         file = self._path.open("wb", buffering=0)
-        if not self._is_ours:
-            keep_from_others(file, self._path)
+        try:
+            if not self._is_ours:
+                keep_from_others(file, self._path)
+        except BaseException:
+            file.close()
+            raise
         return file
 
     def _append(self, file: BinaryIO, line: bytes) -> None:

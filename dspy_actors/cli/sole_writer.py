@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -29,9 +30,10 @@ def sole_writer(out: Path) -> Iterator[bool]:
 def keep_from_others(file: IO[bytes], out: Path) -> None:
     """Keep `out` from every other run until `file`, which it is, is closed or this process ends, in whatever way.
 
-    Raises `DataError` as above. Does nothing where files cannot be locked (Windows, some networks' disks).
+    Raises `DataError` as above. Does nothing for what is no regular file (a pipe, `/dev/null`), and where files cannot
+    be locked (Windows, some networks' disks).
     """
-    if os.name != "posix":
+    if os.name != "posix" or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return
     import fcntl
 

@@ -289,6 +289,14 @@ def test_a_run_keeps_the_file_that_it_makes_from_others(here: Path, run: Run) ->
     assert run("--resume").summary["kept"] == 1
 
 
+def test_several_runs_at_once_may_write_what_is_no_file(here: Path) -> None:
+    mapped = Mapped(0, {}, Outcome("", Prediction(category="new")))
+    with ResultFile(Path(os.devnull)) as first, ResultFile(Path(os.devnull)) as second:
+        first.write(mapped)
+        second.write(mapped)
+        assert (first.written, second.written) == (1, 1)
+
+
 def test_a_file_that_another_run_has_made_meanwhile_stays(here: Path) -> None:
     with ResultFile(Path("out.jsonl")) as late:
         before = left_by_an_earlier_run(here, answered(0))
