@@ -175,9 +175,9 @@ class DiskCache:
             connection.executemany("DELETE FROM answers WHERE key = ?", gone)
         self._written += len(rows)
         with self._lock:
-            for key, entry in latest.items():  # of one that was forgotten again meanwhile more is to come
-                if entry.mark is not None and self._forgotten.get(key) == entry.mark:
-                    del self._forgotten[key]
+            for entry in entries:  # of one that was forgotten again meanwhile more is to come
+                if entry.mark is not None and self._forgotten.get(entry.key) == entry.mark:
+                    del self._forgotten[entry.key]
 
     def connect(self) -> sqlite3.Connection:
         """A connection for the writer, with the tables in place. Raises what SQLite raises."""

@@ -232,6 +232,12 @@ def test_the_last_word_on_a_key_holds_in_one_commit(disk: DiskCache) -> None:
     assert rows == (0,)
 
 
+def test_an_answer_that_was_sent_to_the_writer_beside_a_deletion_and_comes_after_it_is_read(disk: DiskCache) -> None:
+    disk.forget(None, b"key")
+    write(disk, Entry(b"key", None, mark=1), Entry(b"key", OTHER))
+    assert disk.get(b"key") == OTHER
+
+
 def test_a_row_is_gone_from_the_file_when_the_writer_has_come_to_it(tmp_path: Path) -> None:
     _, rt = scripted(TEAPOT, cache_path=tmp_path / "a.sqlite", parse_retries=0)
     with rt:
