@@ -34,6 +34,7 @@ class EndpointBreaker(Breaker):
         """A call to `model` was answered, after `seconds`; as `answered` has it."""
         if seconds > self.settings.slow_seconds:
             if not self._is_of_all(model, now):
+                self._answered = now
                 self.report(permit, NOTHING, now)
                 return
         elif self._failing:

@@ -80,6 +80,12 @@ def test_one_slow_model_says_nothing_of_its_endpoint() -> None:
     assert endpoint.numbers == (State.CLOSED, 0, 0, 0)
 
 
+def test_a_slow_answer_is_one_in_its_reading() -> None:
+    endpoint = Endpoint()
+    endpoint.answers("slow", seconds=60.0)
+    assert endpoint.breaker.reading(5.0).since_answer == 5.0
+
+
 def test_two_slow_models_open_it() -> None:
     endpoint = Endpoint()
     endpoint.answers("slow", seconds=11.0)
