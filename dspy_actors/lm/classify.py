@@ -40,6 +40,9 @@ _BY_STATUS: Mapping[int, type[LMError]] = {
     429: LMRateLimitError,
 }
 
+LONGEST_CODE = 100
+"""Characters that are read of an error's code or type, which stands in messages and in the log."""
+
 _CONTEXT = re.compile(
     r"context.?(length|window|size)|maximum context|prompt is too long|too many (input )?tokens|"
     r"input (is )?too long|exceeds? the (model'?s )?(maximum )?(context|number of tokens)",
@@ -256,7 +259,7 @@ def _advice(found: type[LMError], status: int, headers: Mapping[str, str]) -> st
 def _word(value: object) -> str:
     if isinstance(value, bool):
         return ""
-    return str(value) if isinstance(value, (str, int)) else ""
+    return " ".join(str(value)[:LONGEST_CODE].split()) if isinstance(value, (str, int)) else ""
 
 
 def _number(raw: str | None) -> float | None:

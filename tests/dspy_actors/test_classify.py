@@ -309,6 +309,13 @@ def test_a_long_message_is_cut() -> None:
     assert len(str(openai(400, None, "", "x" * 10_000))) < 700
 
 
+def test_a_code_is_one_short_line() -> None:
+    error = openai(500, "over\nloaded" + "x" * 5000)
+    assert error.provider_code is not None
+    assert error.provider_code.startswith("over loadedx")
+    assert max(len(error.provider_code), len(error.message) - 100) <= 100
+
+
 @given(st.integers(100, 599), st.binary(max_size=200))
 def test_every_status_and_every_body_is_some_error(status: int, body: bytes) -> None:
     assert isinstance(classify(status, {}, body), LMError)
