@@ -47,7 +47,7 @@ class EvaluationActor(Actor):
         return False
 
     def leave(self) -> None:
-        """See `Slots.leave`."""
+        """See `SlotOwner.leave`."""
         self.busy -= 1
         if self.busy == 0 and self.job.feed.ended:
             self.reply.set(None)

@@ -77,7 +77,7 @@ class Hand:
             return rows
 
 
-class Slots(Taker, Protocol):
+class SlotOwner(Taker, Protocol):
     """Whose slots work on a job."""
 
     def leave(self) -> None:
@@ -104,12 +104,12 @@ class Job:
     _between: dict[Row, list[Timer]] = field(default_factory=dict)
     """The rows between two tries, each with the timer of the next. Whoever takes one out decides what becomes of it."""
 
-    async def work(self, hand: Hand, slots: Slots) -> None:
+    async def work(self, hand: Hand, owner: SlotOwner) -> None:
         """Take rows until there are none, then leave: what one slot of an evaluation actor does.
 
         `hand` shows which rows it works on, to whoever has to give them back if the actor dies.
         """
-        while (row := self.feed.take(slots)) is not None:
+        while (row := self.feed.take(owner)) is not None:
             if not hand.hold(row):
                 self.feed.put_back(row)
                 break
@@ -123,7 +123,7 @@ class Job:
             except BaseException:  # this row is what brings the actor down, not its neighbours in other slots
                 row.crashes += 1
                 raise
-        slots.leave()
+        owner.leave()
 
     def _settings_for(self, row: Row) -> Settings:
         if row.until is None:

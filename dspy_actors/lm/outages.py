@@ -13,7 +13,11 @@ from dspy_actors.alerts import Level
 from dspy_actors.lm.breaker import Breaker, State
 from dspy_actors.lm.providers.set_aside import SECONDS, SetAsideKey
 
-EVENTS = frozenset({"breaker.opened", "breaker.closed", "key.set_aside", "limiter.paused"})
+OPENED = "breaker.opened"
+CLOSED = "breaker.closed"
+SET_ASIDE = "key.set_aside"
+PAUSED = "limiter.paused"
+EVENTS = frozenset({OPENED, CLOSED, SET_ASIDE, PAUSED})
 """What the lines are called."""
 
 LONG_PAUSE = 10.0
@@ -24,7 +28,7 @@ MOST = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LogLine:
     """One line of the log, which holds no secret."""
 
     level: Level
@@ -37,18 +41,18 @@ class Outages:
 
     def __init__(self, wake: Callable[[], object] = lambda: None) -> None:
         self._wake = wake
-        self._lines: deque[Line] = deque(maxlen=MOST)
+        self._lines: deque[LogLine] = deque(maxlen=MOST)
 
     def changed(self, breaker: Breaker, before: State, after: State, now: float) -> None:
         """A breaker has changed: told when it opens and when it is closed again, and of no probe in between."""
         if after is State.CLOSED:
-            self._add("info", "breaker.closed", name=breaker.name)
+            self._add("info", CLOSED, name=breaker.name)
         elif after is State.FORCED_OPEN:
-            self._add("warning", "breaker.opened", name=breaker.name, reason="by hand")
+            self._add("warning", OPENED, name=breaker.name, reason="by hand")
         elif before is State.CLOSED:
             reading = breaker.reading(now)
             why, seconds = reading.last_failure or "it failed too often", _short(reading.retry_after)
-            self._add("warning", "breaker.opened", name=breaker.name, reason=why, seconds=seconds)
+            self._add("warning", OPENED, name=breaker.name, reason=why, seconds=seconds)
 
     def paused(self, name: str, before: float, pause: float, retry_after: float | None) -> None:
         """A 429 makes the limiter `name` pause for `pause` seconds, no longer for `before`: told if it is long now.
@@ -57,7 +61,7 @@ class Outages:
         """
         if before < LONG_PAUSE <= pause:
             asked = "" if retry_after is None else f", come back in {_short(retry_after):g} s"
-            self._add("warning", "limiter.paused", name=name, reason=f"429{asked}", seconds=_short(pause))
+            self._add("warning", PAUSED, name=name, reason=f"429{asked}", seconds=_short(pause))
 
     def set_aside(self, key: SetAsideKey) -> None:
         """A key is used no more for a while."""
@@ -65,7 +69,7 @@ class Outages:
         said = " ".join(str(word) for word in (error.status, error.provider_code) if word is not None)
         self._add(
             "warning",
-            "key.set_aside",
+            SET_ASIDE,
             name=key.endpoint,
             reason=f"{error.kind}{f': {said}' if said else ''}",
             key=key.key_id,
@@ -73,7 +77,7 @@ class Outages:
             seconds=SECONDS,
         )
 
-    def take(self) -> Line | None:
+    def take(self) -> LogLine | None:
         """The next line to be written, if there is one."""
         try:
             return self._lines.popleft()
@@ -81,7 +85,7 @@ class Outages:
             return None
 
     def _add(self, level: Level, event: str, **fields: object) -> None:
-        self._lines.append(Line(level, event, fields))
+        self._lines.append(LogLine(level, event, fields))
         self._wake()
 
 
