@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dspy_actors.cli.made_by import is_by_another
 from dspy_actors.cli.results import read_back
 from dspy_actors.cli.rows import Row
 from dspy_actors.errors import DataError
@@ -20,18 +21,21 @@ class Earlier:
     """The result file of an earlier run over `total` rows of `data`, as far as its lines are whole.
 
     A row is known by its place in the data. Where it has several lines the last prediction counts, else the last
-    error: a run that goes on appends, so that one that is killed has lost nothing. Holds 9 bytes a row, no lines.
+    error: a run that goes on appends, so that one that is killed has lost nothing. Holds 10 bytes a row, no lines.
+    `made` is what the lines of the run that goes on say of who made them.
 
     Raises `DataError` for a line that is no result, but for a last one that was cut off, and for a row that the data
     do not have; `OSError` for a file that cannot be read and written.
     """
 
-    def __init__(self, path: Path, data: Path, total: int) -> None:
+    def __init__(self, path: Path, data: Path, total: int, made: Mapping[str, str]) -> None:
         self._path = path
+        self._made = made
         self._data = data
         self._total = total
         self._begins = array("q", [-1]) * total
         self._kept = bytearray(total)
+        self._is_anothers = bytearray(total)
         self._last = -1
         self._is_tidy = True
         self.size = 0
@@ -46,6 +50,11 @@ class Earlier:
     def count(self) -> int:
         """How many rows have a prediction."""
         return sum(self._kept)
+
+    @property
+    def count_by_another(self) -> int:
+        """How many of them were made by another program or model."""
+        return sum(self._is_anothers)
 
     def left(self) -> array[int]:
         """The numbers of the rows that have none."""
@@ -95,6 +104,7 @@ class Earlier:
         if "outputs" in record or not self._kept[index]:
             self._begins[index] = self.size
             self._kept[index] = "outputs" in record
+            self._is_anothers[index] = "outputs" in record and is_by_another(record, self._made)
         self.lacks_end = not line.endswith(b"\n")
         self._is_tidy = self._is_tidy and index > self._last and not self.lacks_end
         self._last = index
@@ -108,9 +118,9 @@ def refuse_earlier(out: Path) -> None:
         raise DataError(msg, path=str(out))
 
 
-def read_earlier(out: Path, data: Path, total: int) -> Earlier | None:
+def read_earlier(out: Path, data: Path, total: int, made: Mapping[str, str]) -> Earlier | None:
     """What an earlier run left in `out`, `None` where there is nothing. Raises as `Earlier` does."""
-    return Earlier(out, data, total) if out.is_file() and out.stat().st_size else None
+    return Earlier(out, data, total, made) if out.is_file() and out.stat().st_size else None
 
 
 def _result(line: bytes) -> dict[str, Any] | None:

@@ -79,8 +79,8 @@ def run(program: str, data: Path, out: Path, as_json: bool, **options: Any) -> i
 
     An --out that is there already is refused without --resume or --overwrite. --resume goes on after an end of any
     kind, the process's being killed included: rows that failed and rows without a line are asked, in the file a row is
-    known by its place in --data, and data that do not fit it are refused. While it runs it appends; at its end the
-    file is in the order of the rows again.
+    known by its place in --data, and data that do not fit it are refused. Predictions of another program, model or
+    options are kept and counted. While it runs it appends; at its end the file is in the order of the rows again.
     """
     from dspy_actors.cli import run as command
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Self
 
 from dspy_actors.batch import Mapped
@@ -35,10 +35,19 @@ class ResultFile:
 
     With `keep` the file is there: its first `keep` bytes stay, and results are appended to them, after a line feed
     where the last line `lacks_end`. One that is not `is_ours` already, by `sole_writer`, is kept from other runs too.
+    Each line says who made it, as `made` does.
     """
 
-    def __init__(self, path: Path, keep: int | None = None, lacks_end: bool = False, is_ours: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        keep: int | None = None,
+        lacks_end: bool = False,
+        is_ours: bool = False,
+        made: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._path = path
+        self._made = made
         self._file: BinaryIO | None = None
         self._keep = keep
         self._lacks_end = lacks_end
@@ -56,7 +65,7 @@ class ResultFile:
 
     def write(self, mapped: Mapped) -> None:
         """Append one row's result or typed error. Raises `DataError` where the disk refuses; whole lines stay."""
-        line = as_line(mapped)
+        line = as_line(mapped, self._made)
         try:
             if self._file is None:
                 self._file = self._open()
@@ -103,9 +112,9 @@ class ResultFile:
             raise
 
 
-def as_line(mapped: Mapped) -> bytes:
+def as_line(mapped: Mapped, made: Mapping[str, str]) -> bytes:
     """One line of the file, its line feed included: always JSON, whatever the row and the outputs hold."""
-    return _json_line(as_record(mapped))
+    return _json_line({**as_record(mapped), **made})
 
 
 def read_back(row: Mapping[str, Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dspy_actors.cli.bars import VanishingBar
 from dspy_actors.cli.earlier import Earlier, read_earlier, refuse_earlier
 from dspy_actors.cli.failures import is_down, is_hopeless, one_line
 from dspy_actors.cli.in_order import InOrder
+from dspy_actors.cli.made_by import made_by
 from dspy_actors.cli.programs import Inputs, inputs_of, open_program
 from dspy_actors.cli.results import ResultFile, check_out
 from dspy_actors.cli.rows import Row, check_rows, read_rows
@@ -71,11 +72,12 @@ def run(plan: RunPlan, stopping: Stopping) -> dict[str, Any]:
 def _run(
     plan: RunPlan, stopping: Stopping, module: Module, inputs: Inputs, total: int, is_ours: bool
 ) -> dict[str, Any]:
-    earlier = _earlier(plan, total)
+    made = made_by(module, plan.lm)
+    earlier = _earlier(plan, total, made)
     keep, lacks_end = (None, False) if earlier is None else (earlier.size, earlier.lacks_end)
     with (
         unreported(is_outage),
-        ResultFile(plan.out, keep, lacks_end, is_ours) as results,
+        ResultFile(plan.out, keep, lacks_end, is_ours, made) as results,
         Runtime(lm=plan.lm, deadline=plan.deadline, priority="batch", cache_path=plan.cache) as rt,
     ):
         began = rt.system.clock.now()
@@ -83,15 +85,21 @@ def _run(
         work.do(module, inputs)
         summary = work.summary(rt.numbers(), rt.system.clock.now() - began)
     if earlier is not None:
-        Earlier(plan.out, plan.data, total).put_in_order()
+        Earlier(plan.out, plan.data, total, made).put_in_order()
     return summary
 
 
-def _earlier(plan: RunPlan, total: int) -> Earlier | None:
-    """What to go on with, once it is known to belong to the data."""
-    earlier = read_earlier(plan.out, plan.data, total) if plan.resume else None
+def _earlier(plan: RunPlan, total: int, made: Mapping[str, str]) -> Earlier | None:
+    """What to go on with, once it is known to belong to the data; says where another program or model made some."""
+    earlier = read_earlier(plan.out, plan.data, total, made) if plan.resume else None
     if earlier is not None:
         earlier.check(read_rows(plan.data))
+        if earlier.count_by_another:
+            text = (
+                f"dspy-actors: {earlier.count_by_another} of the {earlier.count} predictions kept in {plan.out} were "
+                "made by another program, model or options than this run's; --overwrite asks all rows anew"
+            )
+            click.echo(text, err=True)
     return earlier
 
 
@@ -199,6 +207,7 @@ class _Work:
             "succeeded": rows - self._results.failed,
             "failed": self._results.failed,
             "kept": self._kept,
+            "kept_by_another": 0 if self._earlier is None else self._earlier.count_by_another,
             "of": self._total,
             "calls": numbers.calls,
             "sent": numbers.sent,

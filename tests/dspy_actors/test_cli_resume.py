@@ -14,11 +14,15 @@ from typing import Any
 import pytest
 
 from dspy_actors.batch import Mapped
+from dspy_actors.cli.made_by import made_by
 from dspy_actors.cli.results import ResultFile
 from dspy_actors.cli.sole_writer import sole_writer
 from dspy_actors.errors import DataError
 from dspy_actors.example import Prediction
+from dspy_actors.lm.lm import LM
+from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome
+from dspy_actors.modules.predict import Predict
 from tests.dspy_actors.command import Ended, beginning, dspy_actors, end_of, inside, results, tickets, write_rows
 from tests.server.client import StubServer
 
@@ -329,3 +333,64 @@ def test_a_cache_file_that_is_something_else_is_refused(here: Path, run: Run, st
     assert "rows.jsonl is no cache" in run("--cache", "rows.jsonl").complaint
     assert "name another file" in run("--cache", "out.jsonl").complaint
     assert stub.stats()["requests"] == 0
+
+
+# -- who made what is kept ---------------------------------------------------------------------------------------
+
+
+def test_each_line_says_which_program_and_model_made_it(here: Path, run: Run, stub: StubServer) -> None:
+    run()
+    said = [(line["model"], len(line["program"])) for line in results(here / "out.jsonl")]
+    assert said == [("openai/stub", 12)] * 5
+
+
+def test_a_run_that_keeps_what_it_has_made_itself_says_nothing_of_others(
+    here: Path, run: Run, stub: StubServer
+) -> None:
+    run("--limit", 3)
+    ended = run("--resume")
+    assert (ended.summary["kept"], ended.summary["kept_by_another"], ended.err) == (3, 0, "")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [("--lm", "openai/other"), ("--temperature", 0.7)],
+    ids=["another model", "other options"],
+)
+def test_predictions_that_were_made_otherwise_are_kept_and_told(
+    here: Path, run: Run, stub: StubServer, changed: tuple[object, ...]
+) -> None:
+    run("--limit", 3)
+    ended = run("--resume", *changed)
+    assert ended.summary["kept_by_another"] == 3
+    assert "3 of the 3 predictions kept in out.jsonl were made by another program, model or options" in ended.err
+
+
+def test_an_earlier_line_that_does_not_say_who_made_it_is_nobody_elses(here: Path, run: Run, stub: StubServer) -> None:
+    left_by_an_earlier_run(here, answered(0), answered(1))
+    assert run("--resume").summary["kept_by_another"] == 0
+
+
+def test_the_same_program_and_model_are_known_again_in_another_process(here: Path, run: Run, stub: StubServer) -> None:
+    run("--limit", 3)
+    ended = dspy_actors(*arguments(stub, "--resume"), cwd=here, OPENAI_API_KEY="k", PYTHONHASHSEED="77")
+    assert (ended.summary["kept"], ended.summary["kept_by_another"]) == (3, 0)
+
+
+def test_a_programs_mark_changes_with_its_instructions_and_not_with_the_models_address() -> None:
+    lm, elsewhere = LM("openai/m", base_url="http://one/v1"), LM("openai/m", base_url="http://two/v1")
+    plain, told = Predict("ticket -> category"), Predict("ticket -> category", instructions="Be strict.")
+    assert made_by(plain, lm) == made_by(plain.deepcopy(), elsewhere)
+    assert made_by(plain, lm)["program"] != made_by(told, lm)["program"]
+
+
+def test_a_program_that_cannot_be_named_says_its_model_alone() -> None:
+    class Holding(Module):
+        def __init__(self) -> None:
+            self.ask = Predict("ticket -> category")
+            self.ask.config = {"stop": object()}
+
+        def forward(self, ticket: str) -> Prediction:
+            return self.ask(ticket=ticket)
+
+    assert made_by(Holding(), LM("openai/m")) == {"model": "openai/m"}
