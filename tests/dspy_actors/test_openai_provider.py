@@ -225,6 +225,12 @@ def test_the_deadline_ends_the_attempt(stub: StubServer) -> None:
         ),
         (b'{"choices":[{"message":{"tool_calls":[{}]}}]}', LMUnexpectedError, None),
         (b'{"choices":[{"message":{"tool_calls":"f"}}]}', LMUnexpectedError, None),
+        (
+            b'{"choices":[{"message":{"tool_calls":[{"function":{"name":"f","arguments":[1]}}]}}]}',
+            LMUnexpectedError,
+            None,
+        ),
+        (b'{"choices":[{"message":{"content":{"answer":"ok"}}}]}', LMUnexpectedError, None),
         (b'{"choices":[{}]}', LMUnexpectedError, None),
         (b'{"choices":["a"]}', LMUnexpectedError, None),
         (b"[1]", LMUnexpectedError, None),

@@ -292,3 +292,27 @@ def test_the_last_count_of_each_kind_of_token_counts() -> None:
         3,
         9,
     )
+
+
+def test_arguments_that_a_server_sends_as_an_object_are_kept() -> None:
+    """As Hugging Face's server does."""
+    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": {"a": 1}}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    answer = CHAT.read({"choices": [{"message": message, "finish_reason": "tool_calls"}]}, REQUEST, None)
+    assert answer.tool_calls == ((ToolCall("c", "f", '{"a": 1}'),),)
+    found, pieces, text = read(CHAT, {"choices": [{"delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]})
+    assert isinstance(found, LMResponse)
+    assert found.tool_calls == answer.tool_calls
+    check_pieces(found, pieces, text)
+
+
+def test_content_that_is_no_text_is_no_empty_answer() -> None:
+    with pytest.raises(LMUnexpectedError, match="neither text nor"):
+        read(CHAT, {"choices": [{"delta": {"content": {"answer": "ok"}}, "finish_reason": "stop"}]})
+
+
+@pytest.mark.parametrize("dialect", [CHAT, RESPONSES, MESSAGES], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("sign", [b"data:\n\n", b"data: \n\n", b"event: heartbeat\ndata: \n\n"])
+def test_an_event_without_data_is_a_sign_of_life(dialect: Dialect, sign: bytes) -> None:
+    found, pieces, _ = joined(dialect, [sign, sign])
+    assert (pieces, found[0] if isinstance(found, tuple) else found) == ([], LMStreamAssemblyError)

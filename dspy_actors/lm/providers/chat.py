@@ -164,6 +164,8 @@ def _text(message: Mapping[str, object], reason: str, calls: tuple[ToolCall, ...
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict))
         content = "".join(part for part in parts if isinstance(part, str))
+    elif content is not None and not isinstance(content, str):
+        raise unexpected("a message whose content is neither text nor a list of parts")
     if isinstance(content, str) and content:
         return content
     if calls:

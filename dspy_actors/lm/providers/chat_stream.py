@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from dspy_actors.errors import LMStreamAssemblyError
-from dspy_actors.lm.providers.dialect import Read, count, event_data, objects, refusal_in, unexpected
+from dspy_actors.lm.providers.dialect import (
+    Read,
+    arguments_text,
+    count,
+    event_data,
+    objects,
+    refusal_in,
+    unexpected,
+)
 from dspy_actors.lm.sse import Event
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.pieces import Piece, ToolCallPiece, text_piece
@@ -169,7 +177,7 @@ def _take_calls(choice: _Choice, index: int, data: object, pieces: list[Piece]) 
             call.id = call.id or str(one["id"])
         if isinstance(name, str):
             call.name = call.name or name
-        said = arguments if isinstance(arguments, str) else ""
+        said = arguments_text(arguments)
         if said:
             size += len(said)
             call.arguments.append(said)
@@ -213,5 +221,8 @@ def _message(choice: _Choice) -> dict[str, object]:
 
 def _text_of(content: object) -> str:
     """The text of content that comes in parts; thinking among them is none."""
-    parts = (part.get("text") for part in objects(content) or ())
+    found = objects(content)
+    if found is None:
+        raise unexpected("a chunk whose content is neither text nor a list of parts")
+    parts = (part.get("text") for part in found)
     return "".join(part for part in parts if isinstance(part, str))

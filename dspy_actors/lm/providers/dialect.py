@@ -135,11 +135,14 @@ def withheld(what: str, code: str) -> LMContentFilterError:
 
 
 def event_data(event: Event) -> dict[str, object]:
-    """The JSON object that an event holds. Raises `LMUnexpectedError` for anything else."""
+    """The JSON object that an event holds; one without data, a sign of life of some relays, is an empty one.
+
+    Raises `LMUnexpectedError` for anything else.
+    """
     try:
         data = parsed(event.data)
     except (ValueError, RecursionError):
-        data = None
+        data = None if event.data.strip() else {}
     if not isinstance(data, dict):
         raise unexpected("an event that is no JSON object")
     return data
@@ -183,8 +186,18 @@ def tool_call(call_id: object, name: object, arguments: object) -> ToolCall:
     """A call as the server sent it. Raises `LMUnexpectedError` where it names no tool; some servers send no id."""
     if not isinstance(name, str) or not name:
         raise unexpected("a tool call that names no tool")
-    written = arguments if isinstance(arguments, str) else ""
-    return ToolCall(call_id if isinstance(call_id, str) else "", name, written or "{}")
+    return ToolCall(call_id if isinstance(call_id, str) else "", name, arguments_text(arguments) or "{}")
+
+
+def arguments_text(arguments: object) -> str:
+    """The arguments of a call as JSON text, also of servers that send the object itself; empty where there are none."""
+    if isinstance(arguments, str):
+        return arguments
+    if arguments is None:
+        return ""
+    if not isinstance(arguments, dict):
+        raise unexpected("a tool call whose arguments are no object")
+    return dumps(arguments, ensure_ascii=False)
 
 
 def schema_of(response_format: object) -> Mapping[str, object] | None:
