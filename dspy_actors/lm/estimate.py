@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dspy_actors.lm.limiter import Need
-from dspy_actors.messages import LMRequest, TextPart, Usage
+from dspy_actors.messages import LMRequest, LMResponse, TextPart, Usage
 
 BYTES_A_TOKEN = 4.0
 ANSWER_TOKENS = 256
@@ -21,6 +21,16 @@ def prompt_tokens(request: LMRequest) -> int:
             if type(part) is TextPart:
                 size += len(part.text)
     return int(size / BYTES_A_TOKEN) + 1
+
+
+def said_tokens(request: LMRequest, response: LMResponse) -> int:
+    """Tokens of an answer that nobody has counted: its characters over four. Vectors are none."""
+    if request.options.get("model_type") == "embeddings":
+        return 0
+    size = sum(map(len, response.texts))
+    for choice in response.tool_calls:
+        size += sum(len(call.name) + len(call.arguments) for call in choice)
+    return -int(-size // BYTES_A_TOKEN)
 
 
 def answer_bound(request: LMRequest) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from dspy_actors.errors import LMError
-from dspy_actors.lm.estimate import prompt_tokens
+from dspy_actors.lm.estimate import prompt_tokens, said_tokens
 from dspy_actors.lm.gates import Passing
 from dspy_actors.lm.providers.base import Attempt, Provider
 from dspy_actors.lm.work import Work
@@ -56,5 +56,6 @@ class Whole:
         """See `Exchange.usage`."""
         usage = None if response is None else response.usage
         if usage is None and failure is None:  # answered without a count, or given up: the provider has read the prompt
-            usage = Usage(prompt_tokens(work.request), estimated=True)
+            said = 0 if response is None else said_tokens(work.request, response)
+            usage = Usage(prompt_tokens(work.request), said, estimated=True)
         return usage

@@ -116,6 +116,17 @@ def test_a_server_that_counts_no_tokens_gives_no_usage(stub: StubServer) -> None
     assert ask(stub.at("no_usage")).usage is None
 
 
+@pytest.mark.parametrize("usage", ["{}", '{"prompt_tokens":0,"completion_tokens":0}', '{"prompt_tokens":"many"}'])
+def test_a_count_of_nothing_is_no_count(usage: str) -> None:
+    """No prompt has 0 tokens: what it took is estimated, or no budget would ever bound it."""
+    assert said(f'{{"choices":[{{"message":{{"content":"ok"}}}}],"usage":{usage}}}'.encode()).usage is None
+
+
+def test_a_count_may_be_written_as_a_float() -> None:
+    body = b'{"choices":[{"message":{"content":"ok"}}],"usage":{"prompt_tokens":9.0,"completion_tokens":5.0}}'
+    assert said(body).usage == Usage(9, 5)
+
+
 def test_text_in_parts_is_joined() -> None:
     assert said(b'{"choices":[{"message":{"content":[{"type":"text","text":"a"},{"text":"b"}]}}]}').texts == ("ab",)
 

@@ -52,6 +52,16 @@ def test_a_request_over_a_connection_that_the_server_had_dropped_is_booked_too(
         assert budgets["tenant (none)"]["requests"] == {"bound": 9, "spent": 3, "reserved": 0}
 
 
+def test_an_answer_that_nobody_counted_is_booked_by_its_length(stub: StubServer) -> None:
+    stub.control(fault="no_usage")
+    with guarded(stub) as rt:
+        answer = qa()(question="what does it cost?").answer
+        (row,) = rows(rt)
+        assert row.usage is not None
+        assert row.usage.estimated
+        assert row.usage.completion_tokens >= len(answer) / 4 > 0
+
+
 @TRANSPORT
 def test_a_stream_over_a_connection_that_the_server_had_dropped_is_booked_too(stub: StubServer, transport: Any) -> None:
     stub.control(plan=[{"times": 1}, {"times": 1, "fault": "drop"}])

@@ -21,6 +21,7 @@ from dspy_actors.lm.providers.dialect import (
     chosen_tool,
     count,
     count_in,
+    counted,
     function_of,
     objects,
     options_of,
@@ -189,11 +190,13 @@ def read_usage(data: object) -> Usage | None:
     if not isinstance(data, dict):
         return None
     cached = count(data.get("cache_read_input_tokens"))
-    return Usage(
-        prompt_tokens=count(data.get("input_tokens")) + count(data.get("cache_creation_input_tokens")) + cached,
-        completion_tokens=count(data.get("output_tokens")),
-        cached_tokens=cached,
-        reasoning_tokens=count_in(data.get("output_tokens_details"), "thinking_tokens"),
+    return counted(
+        Usage(
+            prompt_tokens=count(data.get("input_tokens")) + count(data.get("cache_creation_input_tokens")) + cached,
+            completion_tokens=count(data.get("output_tokens")),
+            cached_tokens=cached,
+            reasoning_tokens=count_in(data.get("output_tokens_details"), "thinking_tokens"),
+        )
     )
 
 

@@ -15,6 +15,7 @@ from dspy_actors.lm.providers.dialect import (
     JSONObject,
     count,
     count_in,
+    counted,
     objects,
     options_of,
     text_or,
@@ -133,11 +134,13 @@ def read_usage(data: object) -> Usage | None:
     """Token counts as the server sent them; `None` where it sent none. Counts that are no numbers read as 0."""
     if not isinstance(data, dict):
         return None
-    return Usage(
-        count(data.get("prompt_tokens")),
-        count(data.get("completion_tokens")),
-        count_in(data.get("prompt_tokens_details"), "cached_tokens"),
-        count_in(data.get("completion_tokens_details"), "reasoning_tokens"),
+    return counted(
+        Usage(
+            count(data.get("prompt_tokens")),
+            count(data.get("completion_tokens")),
+            count_in(data.get("prompt_tokens_details"), "cached_tokens"),
+            count_in(data.get("completion_tokens_details"), "reasoning_tokens"),
+        )
     )
 
 

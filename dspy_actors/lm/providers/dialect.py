@@ -169,7 +169,14 @@ _NO_COUNT = 10**10
 
 def count(value: object) -> int:
     """A count of tokens; what is none reads as 0, also one that no model writes in a year."""
+    if type(value) is float and value.is_integer():  # as some gateways write whole numbers
+        value = int(value)
     return value if type(value) is int and 0 <= value < _NO_COUNT else 0
+
+
+def counted(usage: Usage) -> Usage | None:
+    """The usage, where the server has counted: no prompt has 0 tokens, and such a one would be free of any budget."""
+    return usage if usage.prompt_tokens or usage.completion_tokens else None
 
 
 def count_in(value: object, name: str) -> int:

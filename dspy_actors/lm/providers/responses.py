@@ -14,6 +14,7 @@ from dspy_actors.lm.providers.dialect import (
     chosen_tool,
     count,
     count_in,
+    counted,
     function_of,
     objects,
     options_of,
@@ -113,11 +114,13 @@ def read_usage(data: object) -> Usage | None:
     """Token counts as the responses API names them; `None` where there are none."""
     if not isinstance(data, dict):
         return None
-    return Usage(
-        prompt_tokens=count(data.get("input_tokens")),
-        completion_tokens=count(data.get("output_tokens")),
-        cached_tokens=count_in(data.get("input_tokens_details"), "cached_tokens"),
-        reasoning_tokens=count_in(data.get("output_tokens_details"), "reasoning_tokens"),
+    return counted(
+        Usage(
+            prompt_tokens=count(data.get("input_tokens")),
+            completion_tokens=count(data.get("output_tokens")),
+            cached_tokens=count_in(data.get("input_tokens_details"), "cached_tokens"),
+            reasoning_tokens=count_in(data.get("output_tokens_details"), "reasoning_tokens"),
+        )
     )
 
 

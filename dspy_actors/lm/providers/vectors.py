@@ -12,7 +12,16 @@ import struct
 from collections.abc import Mapping
 
 from dspy_actors.errors import LMConfigurationError, LMUnsupportedFeatureError
-from dspy_actors.lm.providers.dialect import Assembler, JSONObject, count, objects, options_of, text_or, unexpected
+from dspy_actors.lm.providers.dialect import (
+    Assembler,
+    JSONObject,
+    count,
+    counted,
+    objects,
+    options_of,
+    text_or,
+    unexpected,
+)
 from dspy_actors.lm.vector_text import MAX_TEXTS, unpack
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 
@@ -49,7 +58,7 @@ class Embeddings:
         return LMResponse(
             tuple(placed),
             text_or(data.get("model"), request.model),
-            Usage(prompt_tokens=count(usage.get("prompt_tokens"))) if isinstance(usage, dict) else None,
+            counted(Usage(prompt_tokens=count(usage.get("prompt_tokens")))) if isinstance(usage, dict) else None,
             request_id=request_id,
         )
 
