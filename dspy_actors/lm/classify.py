@@ -98,8 +98,8 @@ def classify(
     `retry_after` in seconds. `endpoint`, which holds no key, stands in the message.
     """
     refusal = read_refusal(body)
-    if status == 200:
-        status = _meant(refusal)
+    if is_answer(status):
+        status = _meant(refusal, status)
     found = _class_of(status, refusal)
     code = refusal.code or refusal.type or None
     if status == 503 and _NOT_READY.search(refusal.message):
@@ -186,16 +186,21 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return waited if waited >= 0 else None
 
 
-def _meant(refusal: Refusal) -> int:
-    """The status that an error inside a 200 stands for; 200 where it does not say."""
+def is_answer(status: int) -> bool:
+    """Whether a body that came with `status` is read as an answer: some gateways give 201 to whatever is posted."""
+    return 200 <= status < 300
+
+
+def _meant(refusal: Refusal, status: int) -> int:
+    """The status that an error inside an answer stands for; the answer's own where it does not say."""
     for word in (refusal.code, refusal.type):
         if len(word) == 3 and word.isascii() and word.isdecimal() and "400" <= word < "600":
             return int(word)
         if word in STATUSES:
             return STATUSES[word]
         if word in BY_CODE:
-            return 200  # it says what it is, and the word after it is less exact
-    return 200
+            return status  # it says what it is, and the word after it is less exact
+    return status
 
 
 def _class_of(status: int, refusal: Refusal) -> type[LMError]:

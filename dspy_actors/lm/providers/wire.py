@@ -16,7 +16,7 @@ from dspy_actors.errors import (
     LMTransportError,
     LMUnexpectedError,
 )
-from dspy_actors.lm.classify import classify
+from dspy_actors.lm.classify import classify, is_answer
 from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.providers.dialect import Dialect, JSONObject
 from dspy_actors.lm.providers.json_text import is_json, is_plain, parsed, written
@@ -107,7 +107,7 @@ class Wire:
             tries -= 1
             key = await self.keys.current()
             incoming = await self._open(dialect.path, body, attempt, request.model, key)
-            if incoming.status == 200:
+            if is_answer(incoming.status):
                 refused = partial(self.keys.refused, key)
                 own_id = attempt.request_id
                 return WireStream(self, dialect, request, incoming, request_id=own_id, key=key, refused=refused)
@@ -163,12 +163,14 @@ class Wire:
         return HTTPRequest("POST", url, {**self._for_key, "x-request-id": attempt.request_id, **more}, body)
 
     async def _refused(self, incoming: Incoming, attempt: Attempt, model: str, key: Secret | None) -> LMError:
-        """What a stream was refused with; the body of the refusal is read to its end."""
+        """What a stream was refused with; the body of the refusal is read to its end, if it can be read."""
         try:
             body = await whole_body(incoming)
         except (LMTransportError, LMTimeoutError) as error:
-            error.provider, error.model, error.request_id = self.name, model, attempt.request_id
-            raise
+            if error.provider_code != "encoding":
+                error.provider, error.model, error.request_id = self.name, model, attempt.request_id
+                raise
+            body = b""
         return self.refusal(HTTPResponse(incoming.status, incoming.headers, body), None, model, key)
 
     def refusal(self, answer: HTTPResponse, data: object, model: str, key: Secret | None) -> LMError:
@@ -176,7 +178,7 @@ class Wire:
         status = answer.status
         if key is not None:  # some servers repeat the key they refuse
             answer = _blotted(answer, key.reveal())
-        if status == 200 and not isinstance(data, dict):
+        if is_answer(status) and not isinstance(data, dict):
             return self.placed(LMUnexpectedError("something that is no JSON object"), model, answer)
         return classify(status, answer.headers, answer.body, provider=self.name, model=model, endpoint=self.endpoint)
 
@@ -212,8 +214,8 @@ def _blotted(answer: HTTPResponse, key: str) -> HTTPResponse:
 
 
 def _loads(answer: HTTPResponse) -> object:
-    """What the body of a 200 holds, `None` for what is no JSON; the others are read where they are classified."""
-    if answer.status != 200:
+    """What the body of an answer holds, `None` for what is no JSON; a refusal is read where it is classified."""
+    if not is_answer(answer.status):
         return None
     try:
         return parsed(answer.body)

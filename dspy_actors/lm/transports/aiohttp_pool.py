@@ -40,6 +40,9 @@ _UNTIMED = TimerNoop()
 _NO_LIMITS = aiohttp.ClientTimeout(total=None, sock_connect=None)
 """`Trip` times all phases."""
 
+_FIELD = 64 * 1024
+"""Bytes that one header of an answer may have, as the other transports have it; aiohttp takes 8190."""
+
 _UNTRACED: list[Any] = []
 
 
@@ -233,7 +236,11 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
         trip.fresh, protocol.fresh = protocol.fresh, False
         protocol.set_response_params(
-            timer=_UNTIMED, skip_payload=asked.method == "HEAD", read_until_eof=True, auto_decompress=False
+            timer=_UNTIMED,
+            skip_payload=asked.method == "HEAD",
+            read_until_eof=True,
+            auto_decompress=False,
+            max_field_size=_FIELD,
         )
         if asked.method != "HEAD":
             protocol.expect()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from dspy_actors.errors import LMError
+from dspy_actors.errors import LMError, LMTransportError
 from dspy_actors.lm.transports.arriving import Arriving, Source
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
@@ -115,7 +115,10 @@ class SlottedTransport:
         raise NotImplementedError
 
     async def _body(self, head: Head, trip: Trip) -> bytes:
-        """The whole body, decompressed. The connection is kept only where its end was read."""
+        """The whole body, decompressed. The connection is kept only where its end was read.
+
+        The body of a refusal that cannot be read is empty: what it is says its status, which must not be lost.
+        """
         source, bound = head.source, self._settings.max_body
         pieces: list[bytes] = []
         size = 0
@@ -132,7 +135,12 @@ class SlottedTransport:
         finally:
             await source.release(clean)
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return decoded(body, head.headers.get("content-encoding", "").strip().lower(), bound, trip.url)
+        try:
+            return decoded(body, head.headers.get("content-encoding", "").strip().lower(), bound, trip.url)
+        except LMTransportError:
+            if head.status < 400:
+                raise
+            return b""
 
     def _arrives(self, head: Head, trip: Trip, deadline: float | None, idle: float | None) -> Arriving:
         trip.phase = "body"

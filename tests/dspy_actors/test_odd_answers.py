@@ -1,0 +1,97 @@
+"""Answers of gateways that are odd, though HTTP: what they say counts, over every transport and in a stream too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from dspy_actors.errors import LMAuthError, LMError, LMRateLimitError, LMUnexpectedError
+from dspy_actors.lm.providers.base import Attempt
+from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, TransportFactory, TransportSettings
+from dspy_actors.lm.transports.choose import choose
+from dspy_actors.messages import LMRequest
+from dspy_actors.testing.peer import Peer, Reaction, reply
+from tests.dspy_actors.providing import TURNS, opened
+from tests.dspy_actors.streaming import read_stream
+
+ANSWER = json.dumps({"choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}]}).encode()
+REQUEST = LMRequest("m", TURNS)
+
+
+@pytest.fixture(params=["httpx", "aiohttp", "h11"])
+def factory(request: pytest.FixtureRequest) -> TransportFactory:
+    return choose(request.param)
+
+
+def fetched(factory: TransportFactory, reaction: Reaction) -> HTTPResponse:
+    async def once() -> HTTPResponse:
+        async with Peer(reaction) as peer:
+            transport = factory(peer.url, TransportSettings())
+            try:
+                return await transport.send(HTTPRequest("POST", peer.url, {}, b"{}"))
+            finally:
+                await transport.aclose()
+
+    return asyncio.run(once())
+
+
+def asked(reaction: Reaction, how: str) -> Any:
+    """The answer to a request, or its error; `how` is `whole` or `stream`."""
+
+    async def once() -> Any:
+        async with Peer(reaction) as peer:
+            provider = opened("openai", peer.url)
+            try:
+                if how == "stream":
+                    went = await read_stream(provider, REQUEST, Attempt("c.1"))
+                    return went.error or went.answer
+                return await provider.complete(REQUEST, Attempt("c.1"))
+            except LMError as error:
+                return error
+            finally:
+                await provider.aclose()
+
+    return asyncio.run(once())
+
+
+WAYS = pytest.mark.parametrize("how", ["whole", "stream"])
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip"])
+def test_a_refusal_whose_body_cannot_be_read_keeps_its_status(factory: TransportFactory, encoding: str) -> None:
+    answer = fetched(factory, reply(429, b"no such thing", f"Content-Encoding: {encoding}", "Retry-After: 3"))
+    assert (answer.status, answer.headers["retry-after"], answer.body) == (429, "3", b"")
+
+
+@WAYS
+@pytest.mark.parametrize(("status", "error"), [(401, LMAuthError), (429, LMRateLimitError)])
+def test_a_refusal_that_came_packed_is_the_refusal(how: str, status: int, error: type[LMError]) -> None:
+    """It was taken for a broken connection: asked again at once, and the key never set aside."""
+    found = asked(reply(status, b"no such thing", "Content-Encoding: br", "Retry-After: 3"), how)
+    assert (type(found), found.status, found.retry_after) == (error, status, 3.0)
+
+
+def test_a_long_header_is_read(factory: TransportFactory) -> None:
+    answer = fetched(factory, reply(200, b"ok", f"X-Policy: {'a' * 30_000}"))
+    assert (answer.body, len(answer.headers["x-policy"])) == (b"ok", 30_000)
+
+
+@WAYS
+def test_an_answer_may_come_with_another_2xx(how: str) -> None:
+    """Some gateways answer 201 to whatever is posted."""
+    assert asked(reply(201, ANSWER), how).texts == ("ok",)
+
+
+@WAYS
+def test_no_content_is_no_answer(how: str) -> None:
+    found = asked(Reaction(b"HTTP/1.1 204 Said\r\n\r\n"), how)
+    assert (type(found), found.status) == (LMUnexpectedError, 204)
+
+
+@WAYS
+def test_an_error_inside_a_201_is_the_error(how: str) -> None:
+    found = asked(reply(201, b'{"error":{"code":"rate_limit_exceeded","message":"slow down"}}'), how)
+    assert (type(found), found.status) == (LMRateLimitError, 429)
