@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dspy_actors.messages import Usage
+from dspy_actors.messages import Truncation, Usage
 from dspy_actors.quick_init import quick_init
 
 
 @quick_init
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """What a call was: tokens, cost in US dollars, HTTP attempts, and which model and parameters answered."""
+    """What a call was: tokens, cost in US dollars, HTTP attempts, and which model and parameters answered.
+
+    `truncated` says what cut an answer off that the outputs were read from, if one was: at least one of them may end in
+    the middle.
+    """
 
     usage: Usage | None = None
     cost: float | None = None
@@ -19,3 +23,4 @@ class CallRecord:
     cached: bool = False
     model: str | None = None
     version: int | None = None
+    truncated: Truncation | None = None

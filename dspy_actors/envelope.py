@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from operator import length_hint
 from typing import Literal, Protocol, TypeAlias
 
-from dspy_actors.messages import Usage
+from dspy_actors.messages import Truncation, Usage
 from supervisors.published_lock import PublishedLock
 
 Priority: TypeAlias = Literal["interactive", "batch", "optimizer"]
@@ -74,7 +74,8 @@ class Scope:
     Shared by everything that works for the call, on whatever thread; every method is safe from any thread.
 
     `fault` remembers the last failure of the infrastructure (an outage, a rate limit), so that an evaluation can
-    tell it from a wrong answer even when the program wrapped it in an error of its own.
+    tell it from a wrong answer even when the program wrapped it in an error of its own. `truncated` remembers what cut
+    off the first answer that was cut off and that no whole one has taken the place of.
 
     A call made through a handle from inside of another call has that one's scope as its `parent`: it is cancelled with
     it, and its costs and faults are the parent's too. `attempts` counts the requests behind the answers, `inner` all
@@ -93,6 +94,7 @@ class Scope:
         "model",
         "parent",
         "trace",
+        "truncated",
         "usage",
     )
 
@@ -110,6 +112,7 @@ class Scope:
         self.cached = 0
         self.usage: Usage | None = None
         self.model: str | None = None
+        self.truncated: Truncation | None = None
         self.trace = trace
         self.parent = parent
         if parent is not None:
@@ -164,6 +167,12 @@ class Scope:
         self.fault = fault
         if self.parent is not None:
             self.parent.met(fault)
+
+    def note_truncated(self, reason: Truncation) -> None:
+        """Remember that an answer was cut off, if it is the first."""
+        self.truncated = self.truncated or reason
+        if self.parent is not None:
+            self.parent.note_truncated(reason)
 
     def book(self, model: str, *, attempts: int, cached: bool, usage: Usage | None) -> None:
         """Add one LM call to what the whole call has cost."""

@@ -20,7 +20,8 @@ DspyActorsError(kind)
   QuarantinedInput(entry, until)      the input is set aside: calls with it failed too often; nothing was sent
   QuarantineError(entry)              no such entry, inputs that are not its own, a file that is none  (also ValueError)
   AdapterError
-    AdapterParseError(field, text)    the model's answer does not hold the outputs asked for
+    AdapterParseError(field, text, truncated, limit)
+                                      the model's answer does not hold the outputs asked for
   LMError(model, provider, status, provider_code, request_id, retry_after)
     LMTransportError                  no answer arrived: refused, reset, cut, DNS, TLS
     LMConfigurationError              the LM as written cannot work
@@ -206,13 +207,19 @@ class AdapterError(DspyActorsError):
 
 
 class AdapterParseError(AdapterError):
-    """The model's answer does not hold the outputs asked for: `field` is the first one missing or ill-typed."""
+    """The model's answer does not hold the outputs asked for: `field` is the first one missing or ill-typed.
+
+    `truncated` says what cut the answer off, `length` or `content_filter`, where it is not whole; `limit` is how many
+    tokens the request allowed it, if it said so.
+    """
 
     kind = "parse"
-    fields = ("field", "text", "adapter")
+    fields = ("field", "text", "adapter", "truncated", "limit")
     field: str | None
     text: str | None
     adapter: str | None
+    truncated: str | None
+    limit: int | None
 
 
 class LMError(DspyActorsError):

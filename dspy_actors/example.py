@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Self, TypeAlias
 
 from dspy_actors.call_record import CallRecord
-from dspy_actors.messages import Usage
+from dspy_actors.messages import Truncation, Usage
 
 _SLOTS = frozenset({"_store", "_input_keys", "_call", "_completions"})
 _set = object.__setattr__
@@ -161,9 +161,9 @@ _CALL_NAMES = frozenset(CallRecord.__slots__)
 
 
 class Prediction(Example):
-    """The outputs of a program, plus what the call was: `usage`, `cost`, `attempts`, `cached`, `model`, `version`.
+    """The outputs of a program, plus what the call was, by the names of `CallRecord`: `usage`, `model`, `truncated`, …
 
-    Keywords are fields. The six names of the call are no fields: they are set by `of` and `with_call`, read as
+    Keywords are fields. The seven names of the call are no fields: they are set by `of` and `with_call`, read as
     attributes, and left out of items, equality and files. Where a program has an output field of the same name, the
     attribute is the field, and `call_record` still has the other. `completions` holds all samples where several were
     asked for. `float`, comparisons, `+` and `/` act on the field `score` (`ValueError` without one).
@@ -179,6 +179,7 @@ class Prediction(Example):
     cached: bool
     model: str | None
     version: int | None
+    truncated: Truncation | None
 
     def __init__(self, base: Mapping[str, Any] | Example | None = None, **fields: Any) -> None:
         super().__init__(base, **fields)
@@ -304,12 +305,17 @@ Number: TypeAlias = float | Prediction
 class Completions:
     """Several samples of one call: `completions[0]` is a `Prediction`, `completions.answer` a list.
 
-    Made of a list of samples or of a mapping from field to list; raises `ValueError` where the lists differ in length.
+    Made of a list of samples or of a mapping from field to list, and of what cut each sample off, if anything did;
+    raises `ValueError` where the lists differ in length.
     """
 
-    __slots__ = ("_columns",)
+    __slots__ = ("_columns", "_truncated")
 
-    def __init__(self, samples: Sequence[Mapping[str, Any]] | Mapping[str, list[Any]]) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Mapping[str, Any]] | Mapping[str, list[Any]],
+        truncated: Sequence[Truncation | None] = (),
+    ) -> None:
         columns: dict[str, list[Any]] = {}
         if isinstance(samples, Mapping):
             columns.update({name: list(values) for name, values in samples.items()})
@@ -321,6 +327,7 @@ class Completions:
             msg = "each sample must have the same fields: " + ", ".join(f"{k} x {len(v)}" for k, v in columns.items())
             raise ValueError(msg)
         self._columns = columns
+        self._truncated = tuple(truncated)
 
     def items(self) -> Iterable[tuple[str, list[Any]]]:
         """Pairs of field and its values over the samples."""
@@ -336,7 +343,8 @@ class Completions:
         return (self._row(index) for index in range(len(self)))
 
     def _row(self, index: int) -> Prediction:
-        return Prediction({name: values[index] for name, values in self._columns.items()})
+        call = CallRecord(truncated=self._truncated[index]) if self._truncated else None
+        return Prediction.of({name: values[index] for name, values in self._columns.items()}, call=call)
 
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str):
@@ -358,7 +366,7 @@ class Completions:
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Completions, (self._columns,))
+        return (Completions, (self._columns, self._truncated))
 
     def __repr__(self) -> str:
         return f"Completions({len(self)} x {', '.join(self._columns)})"

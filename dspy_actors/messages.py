@@ -143,6 +143,10 @@ class Usage:
         )
 
 
+Truncation: TypeAlias = Literal["length", "content_filter"]
+"""What cut an answer off before its end: a limit of tokens, or the provider's content filter. OpenAI's words."""
+
+
 @quick_init
 @dataclass(frozen=True, slots=True)
 class LMResponse:
@@ -159,6 +163,21 @@ class LMResponse:
     finish_reasons: tuple[str, ...] = ()
     request_id: str | None = None
     tool_calls: tuple[tuple[ToolCall, ...], ...] = ()
+
+    @property
+    def truncated(self) -> Truncation | None:
+        """What cut a choice off, a limit of tokens before all else; `None` where every choice is whole."""
+        reasons = self.finish_reasons
+        if "length" in reasons:
+            return "length"
+        return "content_filter" if "content_filter" in reasons else None
+
+    def truncation(self, choice: int) -> Truncation | None:
+        """What cut this choice off; `None` where it is whole."""
+        reason = self.finish_reasons[choice] if choice < len(self.finish_reasons) else ""
+        if reason == "length":
+            return "length"
+        return "content_filter" if reason == "content_filter" else None
 
     def turn(self, choice: int = 0) -> Message:
         """The choice as the assistant's turn, to go on with the conversation after it."""

@@ -163,5 +163,5 @@ def size_of(response: LMResponse) -> int:
 
 
 def is_cacheable(response: LMResponse) -> bool:
-    """Whether the answer is whole: one that was cut (`length`) or filtered is not what the model would say again."""
-    return "length" not in response.finish_reasons and "content_filter" not in response.finish_reasons
+    """Whether the answer is whole: one that was cut off is not what the model would say again."""
+    return response.truncated is None

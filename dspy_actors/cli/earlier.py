@@ -21,7 +21,7 @@ class Earlier:
     """The result file of an earlier run over `total` rows of `data`, as far as its lines are whole.
 
     A row is known by its place in the data. Where it has several lines the last prediction counts, else the last
-    error: a run that goes on appends, so that one that is killed has lost nothing. Holds 10 bytes a row, no lines.
+    error: a run that goes on appends, so that one that is killed has lost nothing. Holds 11 bytes a row, no lines.
     `made` is what the lines of the run that goes on say of who made them.
 
     Raises `DataError` for a line that is no result, but for a last one that was cut off, and for a row that the data
@@ -36,6 +36,7 @@ class Earlier:
         self._begins = array("q", [-1]) * total
         self._kept = bytearray(total)
         self._is_anothers = bytearray(total)
+        self._is_truncated = bytearray(total)
         self._last = -1
         self._is_tidy = True
         self.size = 0
@@ -55,6 +56,11 @@ class Earlier:
     def count_by_another(self) -> int:
         """How many of them were made by another program or model."""
         return sum(self._is_anothers)
+
+    @property
+    def count_truncated(self) -> int:
+        """Of how many of them the line says that an answer was cut off."""
+        return sum(self._is_truncated)
 
     def left(self) -> array[int]:
         """The numbers of the rows that have none."""
@@ -105,6 +111,7 @@ class Earlier:
             self._begins[index] = self.size
             self._kept[index] = "outputs" in record
             self._is_anothers[index] = "outputs" in record and is_by_another(record, self._made)
+            self._is_truncated[index] = "outputs" in record and "truncated" in record
         self.lacks_end = not line.endswith(b"\n")
         self._is_tidy = self._is_tidy and index > self._last and not self.lacks_end
         self._last = index

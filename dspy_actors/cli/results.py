@@ -55,6 +55,7 @@ class ResultFile:
         self._size = keep or 0
         self.written = 0
         self.failed = 0
+        self.truncated = 0
 
     def __enter__(self) -> Self:
         return self
@@ -77,6 +78,7 @@ class ResultFile:
         self._size += len(line)
         self.written += 1
         self.failed += not mapped.outcome.ok
+        self.truncated += mapped.outcome.truncated is not None
 
     def _open(self) -> BinaryIO:
         if self._keep is None:
@@ -141,6 +143,8 @@ def as_record(mapped: Mapped) -> dict[str, Any]:
         record["outputs"] = dict(outcome.prediction.items())
     else:
         record["error"] = error_record(outcome.error)
+    if outcome.truncated is not None:
+        record["truncated"] = outcome.truncated
     record["attempts"] = outcome.attempts
     record["cached"] = outcome.cached
     record["seconds"] = round(outcome.seconds, 4)

@@ -201,13 +201,14 @@ class _Work:
 
     def summary(self, numbers: LMNumbers, seconds: float) -> dict[str, Any]:
         """What came of the rows, those that an earlier run has answered included."""
-        rows = self._kept + self._results.written
+        rows, earlier = self._kept + self._results.written, self._earlier
         return {
             "rows": rows,
             "succeeded": rows - self._results.failed,
             "failed": self._results.failed,
+            "truncated": self._results.truncated + (0 if earlier is None else earlier.count_truncated),
             "kept": self._kept,
-            "kept_by_another": 0 if self._earlier is None else self._earlier.count_by_another,
+            "kept_by_another": 0 if earlier is None else earlier.count_by_another,
             "of": self._total,
             "calls": numbers.calls,
             "sent": numbers.sent,
@@ -221,10 +222,11 @@ class _Work:
 def summary_text(summary: dict[str, Any]) -> str:
     """The summary in one line."""
     kept = f" ({summary['kept']} kept)" if summary["kept"] else ""
+    cut = f", {summary['truncated']} truncated" if summary["truncated"] else ""
     where = f" -> {summary['out']}" if summary["out"] else ", nothing written"
     return (
         f"{summary['rows']} of {summary['of']} rows in {summary['seconds']:.1f} s: "
-        f"{summary['succeeded']} succeeded{kept}, {summary['failed']} failed; {summary['sent']} requests sent, "
+        f"{summary['succeeded']} succeeded{kept}, {summary['failed']} failed{cut}; {summary['sent']} requests sent, "
         f"{summary['cache_hits']} cache hits, {summary['tokens']} tokens{where}"
     )
 

@@ -207,7 +207,7 @@ class _Run:
         except ProgramError as error:
             return partial(self._keep, Scored(row.index, row.source, "unscored", None, outcome, error))
         key = self.keys.get(row.index)
-        if key is not None and outcome.met is None:
+        if key is not None and outcome.met is None and outcome.truncated is None:
             self.host.results.keep_score(key, outcome.prediction, score)
         return partial(self._keep, Scored(row.index, row.source, "scored", score, outcome))
 

@@ -78,6 +78,11 @@ class EvaluationResult:
         """The rows that say nothing about the program."""
         return [row for row in self.rows if row.verdict == "unscored"]
 
+    @property
+    def truncated(self) -> list[Scored]:
+        """The rows for which an answer was cut off (see `Outcome.truncated`), scored or failed."""
+        return [row for row in self.rows if row.outcome.truncated is not None]
+
     def kinds(self) -> dict[str, int]:
         """How many rows ended in each kind of error."""
         return dict(Counter(row.kind for row in self.errors if row.kind is not None))
@@ -96,6 +101,9 @@ class EvaluationResult:
         if kinds:
             told = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
             text = f"{text}, {kinds.total()} failed ({told})"
+        if cuts := Counter(row.outcome.truncated for row in self.truncated):
+            told = ", ".join(f"{count} x {reason}" for reason, count in cuts.most_common())
+            text = f"{text}, {cuts.total()} truncated ({told})"
         return f"{text}, INCOMPLETE: {self.incomplete}" if self.incomplete else text
 
     def __repr__(self) -> str:
@@ -104,12 +112,18 @@ class EvaluationResult:
     # -- the table ----------------------------------------------------------------------------------------------
 
     def table(self) -> Iterator[dict[str, Any]]:
-        """The rows as flat records: the example's fields, `pred_*` for the outputs, `score`, `verdict`, `error`."""
+        """The rows as flat records: the example's fields, `pred_*` for the outputs, `score`, `verdict`, `error`.
+
+        Those for which an answer was cut off also say so, as `truncated`.
+        """
         for row in self.rows:
             record: dict[str, Any] = dict(row.example.items())
             record.update({f"pred_{name}": value for name, value in row.prediction.items()})
             message = row.error.message if isinstance(row.error, DspyActorsError) else row.error and str(row.error)
-            yield {**record, "score": row.score, "verdict": row.verdict, "error": row.kind, "message": message}
+            record |= {"score": row.score, "verdict": row.verdict, "error": row.kind, "message": message}
+            if row.outcome.truncated is not None:
+                record["truncated"] = row.outcome.truncated
+            yield record
 
     def save_csv(self, path: str | Path) -> None:
         """Write the table as CSV; a column for every name that occurs."""

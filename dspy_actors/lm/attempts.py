@@ -9,7 +9,7 @@ from typing import Any
 
 from dspy_actors.envelope import Priority
 from dspy_actors.errors import BudgetExceeded, DeadlineExceeded, DspyActorsError, LMError
-from dspy_actors.lm.estimate import prompt_tokens
+from dspy_actors.lm.estimate import answer_bound, prompt_tokens
 from dspy_actors.lm.exchange import Exchange
 from dspy_actors.lm.gates import Gates, Passing
 from dspy_actors.lm.hedge import Hedge
@@ -86,6 +86,7 @@ class Attempts:
                         raise
                 await self._back_off(work, tries.sent - tries.hedges, last)
             usage = response.usage  # in here: a provider of one's own may give what is no response
+            is_whole = response.truncated is None
         except DspyActorsError as error:
             counters.end(stream=stream, failed=True)
             tries.reply.fail(error)
@@ -94,7 +95,16 @@ class Attempts:
             raise
         else:
             counters.end(usage, stream=stream)
-            tries.reply.set(Answer(response, "model", tries.sent))
+            answer = Answer(response, "model", tries.sent)
+            if not is_whole:
+                self._note_truncated(work, answer)
+            tries.reply.set(answer)
+
+    def _note_truncated(self, work: Work, answer: Answer) -> None:
+        """The answer was cut off: count it, and tell of it."""
+        self.counters.add("truncated")
+        answer.limit = answer_bound(work.request)
+        self.gates.note_truncated(self._name, work.envelope.call_id, answer.response, answer.limit)
 
     def _maybe_hedged(
         self, work: Work, exchange: Exchange, tries: Tries, passing: _Request, hedge: Hedge

@@ -34,8 +34,9 @@ def said_tokens(request: LMRequest, response: LMResponse) -> int:
 
 
 def answer_bound(request: LMRequest) -> int | None:
-    """Tokens the answer may have at most, where the request says so."""
-    most = request.options.get("max_tokens") or request.options.get("max_completion_tokens")
+    """Tokens the answer may have at most, where the request says so, by whichever name."""
+    options = request.options
+    most = options.get("max_tokens") or options.get("max_completion_tokens") or options.get("max_output_tokens")
     return most if isinstance(most, int) and not isinstance(most, bool) else None
 
 

@@ -16,6 +16,7 @@ from dspy_actors.lm.line import Line
 from dspy_actors.lm.outages import Outages
 from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.lm.retry_budget import RetryBudget
+from dspy_actors.lm.truncations import Truncations
 from dspy_actors.secret import Secret
 from supervisors.clock import Clock
 from supervisors.published_lock import PublishedLock
@@ -42,6 +43,7 @@ class Gatehouse:
         self._clock = clock
         self._telemetry = telemetry
         self._outages = outages or Outages()
+        self._truncations = Truncations(telemetry, self._outages.truncated, clock.now)
         self._lock = PublishedLock()
         self._held: dict[Hashable, Gates] = {}
         self._keys: dict[str, KeySource] = {}  # of each limiter: a callable's identity names it while that is kept
@@ -74,6 +76,7 @@ class Gatehouse:
                 _once(self.lanes, model, Lane),
                 self._clock,
                 self._telemetry,
+                self._truncations,
             )
             self._keys[limited] = config.api_key
             predecessor = self._held.get((limited, worker))

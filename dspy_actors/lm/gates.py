@@ -21,6 +21,7 @@ from dspy_actors.lm.limiter import Need, Reservation
 from dspy_actors.lm.line import Ending, Line
 from dspy_actors.lm.rate_headers import SILENT, read_rate_headers
 from dspy_actors.lm.retry_budget import RetryBudget
+from dspy_actors.lm.truncations import Truncations
 from dspy_actors.lm.verdicts import is_provider_failure
 from dspy_actors.messages import LMResponse
 from supervisors.clock import Clock
@@ -98,7 +99,7 @@ class Gates:
     Lives on the io loop with its worker; what it guards by is published and outlives both.
     """
 
-    __slots__ = ("_clock", "_open", "_telemetry", "breakers", "estimator", "lane", "line", "retries")
+    __slots__ = ("_clock", "_open", "_telemetry", "breakers", "estimator", "lane", "line", "retries", "truncations")
 
     def __init__(
         self,
@@ -109,6 +110,7 @@ class Gates:
         lane: Lane,
         clock: Clock,
         telemetry: Telemetry,
+        truncations: Truncations,
     ) -> None:
         self.line = line
         self.breakers = breakers
@@ -117,6 +119,7 @@ class Gates:
         self.lane = lane
         self._clock = clock
         self._telemetry = telemetry
+        self.truncations = truncations
         self._open: dict[Passing, None] = {}
 
     def enter(self, passing: Passing) -> Coroutine[Any, Any, None] | None:
@@ -233,6 +236,10 @@ class Gates:
     def note_hedge(self, model: str, call_id: str) -> None:
         """A second request is sent beside a slow one."""
         self._telemetry.execute(HEDGED, {}, {"model": model, "call_id": call_id})
+
+    def note_truncated(self, model: str, call_id: str, response: LMResponse, limit: int | None) -> None:
+        """An answer of `model`, which was allowed `limit` tokens, was cut off."""
+        self.truncations.note(self.breakers[1].name, model, call_id, response, limit)
 
     def _ending(
         self, passing: Passing, response: LMResponse | None, error: BaseException | None, took: float

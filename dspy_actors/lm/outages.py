@@ -1,5 +1,7 @@
 """`Outages`: what is to be written in the log of a provider's bad day, once a change and never once a call. Pure.
 
+Answers that were cut off are told of in the same way, as often as `Truncations` says.
+
 Published, and filled in the threads in which it happens; `OutageReporter` writes it.
 """
 
@@ -18,7 +20,10 @@ CLOSED = "breaker.closed"
 SET_ASIDE = "key.set_aside"
 PAUSED = "limiter.paused"
 EVENTS = frozenset({OPENED, CLOSED, SET_ASIDE, PAUSED})
-"""What the lines are called."""
+"""What the lines of a bad day are called."""
+
+TRUNCATED = "answer.truncated"
+"""What the line of an answer that was cut off is called."""
 
 LONG_PAUSE = 10.0
 """Seconds from which a limiter's pause is worth a line."""
@@ -76,6 +81,10 @@ class Outages:
             model=error.model,
             seconds=SECONDS,
         )
+
+    def truncated(self, name: str, reason: str, limit: int | None, count: int) -> None:
+        """The model `name` has given `count` answers that were cut off, the last of them for that `reason`."""
+        self._add("warning", TRUNCATED, name=name, reason=reason, limit=limit, count=count)
 
     def take(self) -> LogLine | None:
         """The next line to be written, if there is one."""

@@ -17,8 +17,8 @@ class LMNumbers:
     what the provider's own log shows. `retries` were sent again after a failure, `resubmits` after a worker's death;
     `fallbacks` counts how often a call went on to another model, `hedges` the requests beside a slow one. `unanswered`
     attempts were given up (their worker died, their caller left, another was quicker) before an answer was seen: the
-    provider may have worked for them. `open` is how many calls workers hold now, `open_streams` how many of them are
-    streams.
+    provider may have worked for them. `truncated` answers were cut off, by a limit of tokens or a content filter.
+    `open` is how many calls workers hold now, `open_streams` how many of them are streams.
     """
 
     calls: int = 0
@@ -33,6 +33,7 @@ class LMNumbers:
     hedges: int = 0
     unanswered: int = 0
     failures: int = 0
+    truncated: int = 0
     open: int = 0
     open_streams: int = 0
     prompt_tokens: int = 0

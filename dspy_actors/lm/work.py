@@ -111,7 +111,7 @@ class Answer:
     `attempts` is how many requests were sent for it: 0 from the cache, and for those who joined an equal call; those
     to models that failed before it are counted. `model` names who gave it, where the LM asked has fallbacks, and `met`
     is the infrastructure's failure for which another model was asked, if there was one. `key` is its name in the cache,
-    where that was asked for it.
+    where that was asked for it. `limit` is how many tokens its request allowed it, of an answer that was cut off.
     """
 
     response: LMResponse
@@ -120,6 +120,7 @@ class Answer:
     model: str | None = None
     met: LMError | None = None
     key: bytes | None = None
+    limit: int | None = None
 
 
 def credited(answer: Answer, lm: LM, attempts: int, errors: Sequence[LMError]) -> Answer:

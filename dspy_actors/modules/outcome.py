@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dspy_actors.call_record import CallRecord
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
-from dspy_actors.messages import Usage
+from dspy_actors.messages import Truncation, Usage
 from dspy_actors.quick_init import quick_init
 from dspy_actors.runner import Frame, fault_of
 from supervisors.errors import fresh
@@ -22,7 +22,8 @@ class Outcome:
     an error of its own: such a call says nothing about the program. `met` is the last such failure on the way, also
     where the call got over it, by a fallback or by the program's own means: then its prediction is not kept. `seconds`
     is wall time from admission on; `attempts` counts requests, whatever came of them, `cached` answers that came
-    from the cache. `usage` is that of the answers.
+    from the cache. `usage` is that of the answers. `truncated` says what cut an answer off, if one was and no whole one
+    took its place: what was read from it may end in the middle, or could not be read.
     """
 
     call_id: str
@@ -34,6 +35,7 @@ class Outcome:
     cached: int = 0
     usage: Usage | None = None
     met: DspyActorsError | None = None
+    truncated: Truncation | None = None
 
     @property
     def ok(self) -> bool:
@@ -55,7 +57,7 @@ def annotated(prediction: Prediction, frame: Frame, version: int) -> Prediction:
     assert envelope is not None
     cost, cached = prediction.call_record.cost, scope.lm_calls > 0 and scope.cached == scope.lm_calls
     sent = envelope.requests + scope.inner
-    return prediction.with_record(CallRecord(scope.usage, cost, sent, cached, scope.model, version))
+    return prediction.with_record(CallRecord(scope.usage, cost, sent, cached, scope.model, version, scope.truncated))
 
 
 def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, error: Exception | None) -> Outcome:
@@ -67,7 +69,8 @@ def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, erro
     fault = None if error is None else fault_of(error) or met
     # by place, as names would make a dict of each call
     sent = envelope.requests + scope.inner
-    return Outcome(envelope.call_id, prediction, error, fault, seconds, sent, scope.cached, scope.usage, met)
+    usage, cached, cut = scope.usage, scope.cached, scope.truncated
+    return Outcome(envelope.call_id, prediction, error, fault, seconds, sent, cached, usage, met, cut)
 
 
 def kind_of(error: BaseException) -> str:

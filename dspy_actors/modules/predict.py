@@ -24,6 +24,7 @@ from dspy_actors.messages import LMRequest, LMResponse, Message
 from dspy_actors.modules.asking import asked
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.sink import Voice
+from dspy_actors.modules.truncated_answer import read_truncated
 from dspy_actors.runner import Frame, checkpoint, require_frame
 from dspy_actors.signature.inputs import validate_inputs
 from dspy_actors.signature.signature import Signature, ensure_signature
@@ -45,6 +46,12 @@ class Predict(Module):
     An answer that does not hold the outputs is asked for again, with what was wrong, as often as the runtime's
     `parse_retries` says (once) and the budgets allow; then `AdapterParseError` is raised. A stream that has shown
     some of an answer asks no second time. What could not be read is no answer to an equal call: the cache forgets it.
+
+    An answer that the provider cut off, at its limit of tokens or by its content filter, is read as far as it goes, and
+    the prediction's `truncated` says so. Where an output is missing or broken it is not asked for again: the limit
+    stands and so does the filter, the question would be longer by the cut answer, and two answers would be paid for
+    where DSPy, which asks by another adapter, mostly gets a second cut one. The `AdapterParseError` says at which limit
+    it was cut off; `max_tokens` is what to raise.
     """
 
     native: ClassVar[bool] = True
@@ -103,14 +110,13 @@ class Predict(Module):
         answer = await asked(lm, request, frame, voice)
         unread: AdapterParseError | None = None
         try:
-            outputs = self._read(answer, lm, frame)
+            prediction = self._read(answer, lm, frame)
         except AdapterParseError as error:
             unread = error
         if unread is not None:
-            outputs = await self._corrected(lm, request, frame, voice, answer, unread)
+            prediction = await self._corrected(lm, request, frame, voice, answer, unread)
         if voice is not None:
-            await voice.tell_rest(outputs[0])
-        prediction = _prediction(outputs)
+            await voice.tell_rest(prediction)
         scope = frame.scope
         if scope is not None and scope.trace is not None:
             scope.trace.append((self, values, prediction))
@@ -118,7 +124,7 @@ class Predict(Module):
 
     async def _corrected(
         self, lm: LM, request: LMRequest, frame: Frame, voice: Voice | None, answer: Answer, unread: AdapterParseError
-    ) -> list[dict[str, Any]]:
+    ) -> Prediction:
         """The outputs of the first answer after `answer` that can be read. Raises what the last one ended with.
 
         Then the cache forgets what could not be read. Before a correction that was read it is kept: an equal call
@@ -128,6 +134,8 @@ class Predict(Module):
         try:
             for _ in range(frame.settings.parse_retries):
                 if voice is not None and voice.spoke:  # what was shown cannot be taken back
+                    break
+                if unread.truncated is not None:  # what cut this one off would cut off the next
                     break
                 request = _with_correction(request, answer.response, unread)
                 checkpoint(frame)
@@ -163,7 +171,7 @@ class Predict(Module):
 
         return lm.for_call({**self.config, **frame.settings.options}, asked)
 
-    def _read(self, answer: Answer, lm: LM, frame: Frame) -> list[dict[str, Any]]:
+    def _read(self, answer: Answer, lm: LM, frame: Frame) -> Prediction:
         """The outputs of every choice; what the answer has cost is the call's, whether it can be read or not."""
         scope = frame.scope
         assert scope is not None
@@ -171,7 +179,10 @@ class Predict(Module):
             scope.met(answer.met)
         usage = answer.response.usage if answer.source == "model" else None
         scope.book(answer.model or lm.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
-        return [frame.settings.adapter.parse(self.signature, text) for text in answer.response.texts]
+        adapter, response = frame.settings.adapter, answer.response
+        if response.truncated is not None:
+            return read_truncated(adapter, self.signature, answer, scope)
+        return _prediction([adapter.parse(self.signature, text) for text in response.texts])
 
     # -- state --------------------------------------------------------------------------------------------------
 

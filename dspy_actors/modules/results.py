@@ -104,10 +104,11 @@ def call_key(record: Record, inputs: Mapping[str, Any], settings: Settings) -> b
 def keep(results: Results, key: bytes | None, prediction: Prediction, frame: Frame) -> None:
     """Keep `prediction` of the call of `frame`.
 
-    What came of a call that met an outage, by a fallback or as the program's way out, is not: it would outlast it.
+    What came of a call that met an outage, by a fallback or as the program's way out, is not: it would outlast it. Nor
+    is what came of an answer that was cut off.
     """
     assert frame.scope is not None
-    if frame.scope.fault is None:
+    if frame.scope.fault is None and frame.scope.truncated is None:
         results.keep_prediction(key, prediction)
 
 

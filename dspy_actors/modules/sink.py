@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from dspy_actors.adapters.base import Adapter
@@ -130,7 +130,7 @@ class Voice:
         assert self._listener is not None
         await self._show(self._listener.end())
 
-    async def tell_rest(self, outputs: Mapping[str, Any]) -> None:
+    async def tell_rest(self, outputs: Prediction) -> None:
         """The answer was read: show what could not be followed while it was written, each output in one chunk."""
         fields = self._predictor.signature.output_fields
         rest = [name for name in outputs if name in self._wanted and name not in self._ended]

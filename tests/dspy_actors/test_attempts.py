@@ -42,7 +42,8 @@ class Hurried(Gates):
 def test_an_attempt_of_a_call_that_became_urgent_as_it_began_to_wait_waits_as_an_urgent_one() -> None:
     lm, clock = LM("scripted/m"), ManualClock()
     house = Gatehouse(Guarding(limiter=LimiterSettings(max_in_flight=1)), clock, Telemetry()).gates(lm.config)
-    gates = Hurried(house.line, house.breakers, house.retries, house.estimator, house.lane, clock, Telemetry())
+    parts = (house.line, house.breakers, house.retries, house.estimator, house.lane)
+    gates = Hurried(*parts, clock, Telemetry(), house.truncations)
     gates.work = Work(lm, LMRequest("m", (Message.of("user", "hi"),)), Envelope("c", priority="batch"))
     attempts = Attempts(lm.config, gates, LMCounters(), UsageLog({}), clock)
     reply: Reply[Answer] = Reply()
