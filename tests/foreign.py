@@ -1,19 +1,24 @@
-"""Ask a server that was not written here, in every dialect: plain, options, tools, images, schemas, streams, errors.
+"""Ask a server that was not written here, in every dialect and over every transport: plain, options, tools, images,
+schemas, streams, errors.
 
     python -m tests.foreign http://127.0.0.1:8000/v1 --dialects chat responses
     python -m tests.foreign http://127.0.0.1:8000/anthropic/v1 --dialects messages --faults http://127.0.0.1:8000
 
 Any server will do that checks what it is sent and answers by itself; nothing of ours is tested on the other side.
-Those that this was last run against, each installed apart from the project:
+Those that this was last run against, each installed apart from the project, and all that they had not:
 
 - `llmock` (PyPI, 0.2.2): `llmock serve`; chat and responses at `/v1`, messages at `/anthropic/v1`. It also judges how a
   client takes faults: `--faults` names its root, and its verdict must have no finding. Its responses take any body, and
-  its messages know structured output by the name of an older beta only.
+  its messages know structured output by the name of an older beta only: `--skip "responses: a request that is refused"
+  "messages: structured output"`.
 - `@copilotkit/aimock` (npm, 1.43): `AIMOCK_API_KEYS=sk-foreign llmock --strict -f tests/foreign_aimock.json -p 4010`;
-  everything at `/v1`, with `--refuses-keys`; `--chunk-size 3` for streams of several pieces. It takes any option.
-- the proxy of `litellm` (PyPI) before `llmock`: all three dialects at `/v1`.
-- `llm-mock-api` (PyPI, 0.1.2; all dialects) and `openai-mock-api` (npm, 0.4; chat, `--refuses-keys`), with rules for
-  the questions below.
+  everything at `/v1`, with `--refuses-keys`; `--chunk-size 3` for streams of several pieces. It takes any option, and
+  answers 503 where no fixture fits: `--skip "a request that is refused"`.
+- the proxy of `litellm` (PyPI, 1.108) before `llmock`: all three dialects at `/v1`. It puts messages to OpenAI's models
+  as responses, and so takes any body in both.
+- `llm-mock-api` (PyPI, 0.1.2; all dialects; it takes any body) and `openai-mock-api` (npm, 0.4; chat,
+  `--refuses-keys`), with rules for the questions below: the first gives its replies to one question in turn, so that
+  the call of a tool and what follows it are there as often as they are asked for.
 
 Exit code 1 when something differs. `--skip` leaves out what a server does not have, by the words of the output.
 """
@@ -22,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import sys
 import traceback
@@ -58,6 +64,7 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "sum", "schema": SUM, "
 PNG = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 )
+TRANSPORTS = ("httpx", "aiohttp", "h11")
 REASONS = {"stop", "length", "tool_calls", "content_filter"}
 
 
@@ -67,21 +74,27 @@ class Server:
 
     base_url: str
     dialect: str
+    transport: str
     model: str
     key: str
     refuses_keys: bool
 
+    def __str__(self) -> str:
+        return f"{self.dialect} over {self.transport}"
+
     def ask(self, turns: tuple[Message, ...], **options: Any) -> LMResponse:
         key = options.pop("key", self.key)
-        return ask_in(self.dialect, self.base_url, turns, key=lambda: key, model=self.model, **options)
+        return ask_in(
+            self.dialect, self.base_url, turns, key=lambda: key, transport=self.transport, model=self.model, **options
+        )
 
-    def stream(self, turns: tuple[Message, ...], transport: str, **options: Any) -> Streamed:
+    def stream(self, turns: tuple[Message, ...], **options: Any) -> Streamed:
         went = stream_in(
             self.dialect,
             self.base_url,
             turns=turns,
             key=lambda: self.key,
-            transport=transport,
+            transport=self.transport,
             model=self.model,
             limits={"deadline": 30.0},
             **options,
@@ -132,28 +145,26 @@ def structured_output(server: Server) -> None:
 
 
 def a_stream(server: Server) -> None:
-    """In pieces, over every transport, and the same as in one."""
+    """In pieces, and the same as in one."""
     whole = server.ask(PLAIN)
-    for transport in ("httpx", "aiohttp", "h11"):
-        went = server.stream(PLAIN, transport)
-        assert went.answer is not None
-        assert went.text == went.answer.texts[0] == whole.texts[0], (transport, went, whole)
-        assert went.answer.finish_reasons == whole.finish_reasons, (transport, went.answer, whole)
-        print(f"       {server.dialect} over {transport}: {len(went.pieces)} pieces, {went.usage}")
+    went = server.stream(PLAIN)
+    assert went.answer is not None
+    assert went.text == went.answer.texts[0] == whole.texts[0], (went, whole)
+    assert went.answer.finish_reasons == whole.finish_reasons, (went.answer, whole)
+    print(f"       {len(went.pieces)} pieces, {went.usage}")
 
 
 def a_stream_of_a_tool_call(server: Server) -> None:
     question = Message.of("user", "what is the weather in Paris")
-    for transport in ("httpx", "aiohttp", "h11"):
-        went = server.stream((question,), transport, tools=[WEATHER], tool_choice="auto")
-        assert went.answer is not None
-        ((call,),) = went.answer.tool_calls
-        assert (call.name, list(call.read()), bool(call.id)) == ("get_weather", ["city"], True), call
-        pieces = [piece for piece in went.pieces if isinstance(piece, ToolCallPiece)]
-        assert (pieces[0].name, pieces[0].id) == (call.name, call.id), pieces
-        assert json.loads("".join(piece.arguments for piece in pieces)) == call.read(), pieces
-        turns = (question, went.answer.turn(), Message.results(ToolResult(call.id, "21 degrees")))
-        assert server.stream(turns, transport, tools=[WEATHER]).text.strip()
+    went = server.stream((question,), tools=[WEATHER], tool_choice="auto")
+    assert went.answer is not None
+    ((call,),) = went.answer.tool_calls
+    assert (call.name, list(call.read()), bool(call.id)) == ("get_weather", ["city"], True), call
+    pieces = [piece for piece in went.pieces if isinstance(piece, ToolCallPiece)]
+    assert (pieces[0].name, pieces[0].id) == (call.name, call.id), pieces
+    assert json.loads("".join(piece.arguments for piece in pieces)) == call.read(), pieces
+    turns = (question, went.answer.turn(), Message.results(ToolResult(call.id, "21 degrees")))
+    assert server.stream(turns, tools=[WEATHER]).text.strip()
 
 
 def a_stream_that_is_left(server: Server) -> None:
@@ -161,7 +172,7 @@ def a_stream_that_is_left(server: Server) -> None:
     name, choosing = DIALECTS[server.dialect]
 
     async def leave() -> None:
-        provider = opened(name, server.base_url, lambda: server.key)
+        provider = opened(name, server.base_url, lambda: server.key, server.transport)
         try:
             for _ in range(10):
                 stream = await provider.stream(LMRequest(server.model, PLAIN, choosing), Attempt("c.1"))
@@ -180,7 +191,7 @@ def a_request_that_is_refused(server: Server) -> None:
     assert refusals, "the server takes anything"
     assert all(isinstance(error, LMInvalidRequestError) for error in refusals), refusals
     assert {error.status for error in refusals} <= {400, 422}, refusals
-    streamed = _error(lambda: server.stream((), "aiohttp", max_tokens="many", temperature="warm"))
+    streamed = _error(lambda: server.stream((), max_tokens="many", temperature="warm"))
     assert isinstance(streamed, LMInvalidRequestError), repr(streamed)
 
 
@@ -254,7 +265,7 @@ def faults(server: Server, root: str) -> list[str]:
     for number, (name, behaviour, ends) in enumerate(FAULTS):
         _post(f"{root}/_llmock/reset", {})
         _post(f"{root}/_llmock/scenario", {"behaviors": [behaviour]})
-        with Runtime(server.lm(), adapter=Verbatim(), deadline=30) as rt:
+        with Runtime(server.lm(), adapter=Verbatim(), deadline=30, transport=server.transport) as rt:
             try:
                 rt.start(Predict("question -> answer"))(question=f"say hello ({number})")
                 end = "ok"
@@ -263,9 +274,28 @@ def faults(server: Server, root: str) -> list[str]:
         with urllib.request.urlopen(f"{root}/_llmock/verdict") as answer:
             verdict = json.load(answer)
         findings = verdict["findings"]
-        print(f"{'ok' if end in ends.split() and not findings else 'WRONG':6} {server.dialect}: {name} -> {end}")
+        print(f"{'ok' if end in ends.split() and not findings else 'WRONG':6} {server}: {name} -> {end}")
         if end not in ends.split() or findings:
-            wrong.append(f"{name}: {end}, {findings}")
+            wrong.append(f"{server}: {name}: {end}, {findings}")
+    return wrong
+
+
+def checked(server: Server, skip: Sequence[str]) -> list[str]:
+    """Every check that `skip` does not name, by its words or with the dialect before them; those that went wrong."""
+    wrong = []
+    for check in CHECKS:
+        words = check.__name__.replace("_", " ")
+        if words in skip or f"{server.dialect}: {words}" in skip:
+            continue
+        name = f"{server}: {words}"
+        try:
+            check(server)
+        except (AssertionError, LMError, ValueError) as error:
+            wrong.append(name)
+            print(f"WRONG  {name}: {type(error).__name__}: {error}")
+            traceback.print_exc(limit=-2)
+        else:
+            print(f"ok     {name}")
     return wrong
 
 
@@ -273,6 +303,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("base_url")
     arguments.add_argument("--dialects", nargs="+", choices=list(DIALECTS), default=["chat"])
+    arguments.add_argument("--transports", nargs="+", choices=TRANSPORTS, default=TRANSPORTS)
     arguments.add_argument("--model", default="gpt-4o-mini")
     arguments.add_argument("--key", default="sk-foreign")
     arguments.add_argument("--refuses-keys", action="store_true", help="the server refuses other keys")
@@ -280,20 +311,9 @@ def main() -> int:
     arguments.add_argument("--skip", nargs="*", default=[], metavar="CHECK")
     given = arguments.parse_args()
     wrong: list[str] = []
-    for dialect in given.dialects:
-        server = Server(given.base_url.rstrip("/"), dialect, given.model, given.key, given.refuses_keys)
-        for check in CHECKS:
-            name = check.__name__.replace("_", " ")
-            if name in given.skip:
-                continue
-            try:
-                check(server)
-            except (AssertionError, LMError, ValueError) as error:
-                wrong.append(f"{dialect}: {name}")
-                print(f"WRONG  {dialect}: {name}: {type(error).__name__}: {error}")
-                traceback.print_exc(limit=-2)
-            else:
-                print(f"ok     {dialect}: {name}")
+    for dialect, transport in itertools.product(given.dialects, given.transports):
+        server = Server(given.base_url.rstrip("/"), dialect, transport, given.model, given.key, given.refuses_keys)
+        wrong += checked(server, given.skip)
         if given.faults:
             wrong += faults(server, given.faults.rstrip("/"))
     print(*(wrong or ["all as expected"]), sep="\n")

@@ -59,12 +59,13 @@ def ask_in(
     base_url: str,
     turns: tuple[Message, ...] = TURNS,
     key: KeySource = None,
+    transport: str = "aiohttp",
     model: str = "m",
     **options: Any,
 ) -> LMResponse:
     """One answer, asked for in one of `DIALECTS`."""
     name, choosing = DIALECTS[dialect]
-    return ask(name, base_url, LMRequest(model, turns, {**choosing, **options}), api_key=key)
+    return ask(name, base_url, LMRequest(model, turns, {**choosing, **options}), api_key=key, transport=transport)
 
 
 def said_in(dialect: str, body: bytes, status: int = 200, **options: Any) -> LMResponse:
