@@ -161,14 +161,14 @@ def test_nobody_waits_without_end_for_a_flood_of_the_others(own: Priority, tenan
     for mine in [p for p in crowd.waiting if (p.priority, p.tenant) == (own, tenant)]:
         crowd.leave(mine)
     place = crowd.come(own, tenant, MOST)
+    peers = sum(MOST * (1 + weight / WEIGHTS[tenant]) for weight in WEIGHTS.values())
+    others = sum(weight / CLASSES[own] * (peers + MOST) + MOST for name, weight in CLASSES.items() if name != own)
     before = 0.0
     while (served := crowd.serve()) is not place:
         assert served is not None
         before += served.cost
+        assert before <= peers + others
         crowd.come(served.priority, served.tenant, next(cost))
-    peers = sum(MOST * (1 + weight / WEIGHTS[tenant]) for weight in WEIGHTS.values())
-    others = sum(weight / CLASSES[own] * (peers + MOST) + MOST for name, weight in CLASSES.items() if name != own)
-    assert before <= peers + others
 
 
 def shares(crowd: Crowd, calls: int, name: Any) -> dict[Any, int]:
