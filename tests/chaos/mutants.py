@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.conformance.mutants import copied
+from tests.conformance.mutants import broken, copied
 
 PATIENCE = 90.0
 
@@ -58,12 +58,13 @@ def complaint(folder: Path, tests: str) -> str:
 
 
 def tried(folder: Path, mutant: Mutant) -> str:
-    """`killed`, `SURVIVED`, or `does not fit`: its line is not there exactly once."""
+    """`killed`, `SURVIVED`, or `does not fit`: it is not to be had from the source as it is now."""
     path = folder / mutant.folder / f"{mutant.file}.py"
     source = path.read_text(encoding="utf-8")
-    if source.count(mutant.old) != 1:
+    made = broken(source, mutant.old, mutant.new)
+    if made is None:
         return "does not fit"
-    path.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+    path.write_text(made, encoding="utf-8")
     try:
         return "killed" if complaint(folder, mutant.tests) else "SURVIVED"
     finally:

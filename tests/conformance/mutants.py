@@ -64,13 +64,26 @@ def complaint(folder: Path, tests: str, seconds: float = PATIENCE) -> str:
     return done.stdout[-3000:] + done.stderr[-1000:] if done.returncode else ""
 
 
+def broken(source: str, old: str, new: str) -> str | None:
+    """`source` with `new` for `old`; None where `old` is not there exactly once, or what comes of it is no Python."""
+    if source.count(old) != 1:
+        return None
+    made = source.replace(old, new)
+    try:
+        compile(made, "<mutant>", "exec")
+    except SyntaxError:
+        return None
+    return made
+
+
 def tried(folder: Path, mutant: Mutant) -> str:
-    """`killed`, `SURVIVED`, or `does not fit`: its line is not there exactly once."""
+    """`killed`, `SURVIVED`, or `does not fit`: it is not to be had from the source as it is now."""
     path = folder / "supervisors" / f"{mutant.file}.py"
     source = path.read_text(encoding="utf-8")
-    if source.count(mutant.old) != 1:
+    made = broken(source, mutant.old, mutant.new)
+    if made is None:
         return "does not fit"
-    path.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+    path.write_text(made, encoding="utf-8")
     try:
         return "killed" if complaint(folder, mutant.tests) else "SURVIVED"
     finally:
