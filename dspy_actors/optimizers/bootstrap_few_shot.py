@@ -40,7 +40,8 @@ class BootstrapFewShot:
     """Lets a teacher solve training examples and keeps what it did, where the metric agrees, as demonstrations.
 
     The algorithm is DSPy 3.4.1's: examples in order, one after another, until `max_bootstrapped_demos` are solved;
-    the example itself is hidden from the teacher's demos; labelled examples fill up to `max_labeled_demos`.
+    the example itself is hidden from the teacher's demos; labelled examples fill up to `max_labeled_demos`. But what an
+    answer that was cut off has solved is no demonstration: it would teach to end in the middle.
 
     Args:
         metric: `metric(example, prediction, trace)` -> truthy for a success; without one everything counts.
@@ -160,6 +161,8 @@ class _Search:
                 raise outcome.error
             if outcome.prediction is None:
                 self._count(outcome.error)
+                continue
+            if outcome.truncated is not None:
                 continue
             try:
                 succeeded = self._succeeded(example, outcome.prediction, trace)

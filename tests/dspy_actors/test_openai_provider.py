@@ -127,6 +127,12 @@ def test_a_count_may_be_written_as_a_float() -> None:
     assert said(body).usage == Usage(9, 5)
 
 
+@pytest.mark.parametrize("reason", ["length", "model_length", "max_tokens"])
+def test_an_answer_that_was_cut_off_is_one_by_whatever_word(reason: str) -> None:
+    body = f'{{"choices":[{{"message":{{"content":"ok"}},"finish_reason":"{reason}"}}]}}'
+    assert said(body.encode()).truncated == "length"
+
+
 def test_text_in_parts_is_joined() -> None:
     assert said(b'{"choices":[{"message":{"content":[{"type":"text","text":"a"},{"text":"b"}]}}]}').texts == ("ab",)
 

@@ -10,7 +10,7 @@ import pytest
 
 from dspy_actors.errors import BlockingCall, EvaluationError, LMServerError, NoRuntime, ShuttingDown
 from dspy_actors.example import Example, Prediction
-from dspy_actors.messages import LMRequest
+from dspy_actors.messages import LMRequest, LMResponse
 from dspy_actors.modules.chain_of_thought import ChainOfThought
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.predict import Predict
@@ -109,6 +109,16 @@ def test_without_a_metric_every_answer_counts() -> None:
     with runtime():
         made = bootstrap(metric=None, max_bootstrapped_demos=3).compile(qa(), trainset=examples(6))
     assert augmented(made) == ["q0", "q1", "q2"]
+
+
+def test_what_was_cut_off_is_no_demo_and_no_failure_and_another_round_may_be_whole() -> None:
+    def model(request: LMRequest) -> LMResponse:
+        is_cut = asked(request) == "q1" or (asked(request) == "q2" and request.sample == 0)
+        return LMResponse((echo(request),), "m", None, ("length" if is_cut else "stop",))
+
+    with runtime(model):
+        made = bootstrap(max_rounds=2, max_errors=1).compile(qa(), trainset=examples(4))
+    assert augmented(made) == ["q0", "q2", "q3"]
 
 
 def test_a_threshold_decides_what_counts() -> None:

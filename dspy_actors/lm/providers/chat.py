@@ -34,6 +34,9 @@ from dspy_actors.messages import (
     Usage,
 )
 
+_REASONS = {"model_length": "length", "max_tokens": "length"}
+"""OpenAI's word for those that others have: Mistral where its context is full, gateways that hand Anthropic's on."""
+
 _REASONING = re.compile(r"^(?:.*/)?(?:o\d|gpt-5)", re.IGNORECASE)
 
 
@@ -71,7 +74,8 @@ class ChatCompletions:
             message = choice.get("message")
             if not isinstance(message, dict):
                 raise unexpected("a choice without a message")
-            reasons.append(text_or(choice.get("finish_reason"), ""))
+            reason = text_or(choice.get("finish_reason"), "")
+            reasons.append(_REASONS.get(reason, reason))
             asked = message.get("tool_calls")
             calls.append(_calls(asked) if asked else ())
             texts.append(_text(message, reasons[-1], calls[-1]))
