@@ -12,6 +12,8 @@ COMPRESS_ABOVE = 2048
 """Bytes from which an entry is compressed."""
 
 _PLAIN, _SQUEEZED = b"\x00", b"\x01"
+_ANY = "surrogatepass"
+"""Half a surrogate is what JSON leaves of an emoji that a server has cut in two."""
 
 
 class UnreadableEntry(ValueError):
@@ -19,7 +21,7 @@ class UnreadableEntry(ValueError):
 
 
 def encode(response: LMResponse) -> bytes:
-    """An answer as bytes."""
+    """An answer as bytes. Raises `ValueError`, `TypeError` or `OverflowError` for one that msgpack cannot hold."""
     usage = response.usage
     counted = None
     if usage is not None:
@@ -32,7 +34,7 @@ def encode(response: LMResponse) -> bytes:
         ]
     calls = [[[call.id, call.name, call.arguments] for call in one] for one in response.tool_calls]
     fields = [response.texts, response.model, counted, response.finish_reasons, response.request_id, calls]
-    packed = msgpack.packb(fields, use_bin_type=True)
+    packed = msgpack.packb(fields, use_bin_type=True, unicode_errors=_ANY)
     assert isinstance(packed, bytes)
     return _PLAIN + packed if len(packed) <= COMPRESS_ABOVE else _SQUEEZED + zlib.compress(packed, 1)
 
@@ -41,7 +43,7 @@ def decode(data: bytes) -> LMResponse:
     """The answer that `encode` wrote. Raises `UnreadableEntry`."""
     try:
         body = data[1:] if data[:1] == _PLAIN else zlib.decompress(data[1:])
-        texts, model, counted, reasons, request_id, calls = msgpack.unpackb(body, raw=False)
+        texts, model, counted, reasons, request_id, calls = msgpack.unpackb(body, raw=False, unicode_errors=_ANY)
         return LMResponse(
             texts=tuple(str(text) for text in texts),
             model=str(model),

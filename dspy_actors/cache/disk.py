@@ -165,10 +165,19 @@ class DiskCache:
         self._cast(writer, Entry(key, None, mark))
 
     def write(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-        """Commit entries in one transaction; called by the writer, in its thread. Raises what SQLite raises."""
+        """Commit entries in one transaction; called by the writer, in its thread. Raises what SQLite raises.
+
+        An answer that cannot be written down, of a provider of one's own, is dropped, and the others are kept.
+        """
         until = time.time() + self.seconds
         latest = {entry.key: entry for entry in entries}
-        rows = [(each.key, encode(each.response), until) for each in latest.values() if each.response is not None]
+        rows = []
+        for entry in latest.values():
+            if entry.response is not None:
+                try:
+                    rows.append((entry.key, encode(entry.response), until))
+                except (ValueError, TypeError, OverflowError):
+                    self.drop()
         gone = [(each.key,) for each in latest.values() if each.response is None]
         with connection:
             connection.executemany("INSERT OR REPLACE INTO answers (key, value, expires) VALUES (?, ?, ?)", rows)

@@ -37,7 +37,10 @@ def written(cache: DiskCache, key: bytes, response: LMResponse) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("response", [RESPONSE, LMResponse(("x" * 10_000,), "m"), LMResponse((), "m")])
+HALF = LMResponse(("an emoji cut in two: \ud83d",), "m", tool_calls=((ToolCall("c", "f", '{"a": "\udc00"}'),),))
+
+
+@pytest.mark.parametrize("response", [RESPONSE, LMResponse(("x" * 10_000,), "m"), LMResponse((), "m"), HALF])
 def test_an_answer_comes_back_as_it_went(response: LMResponse) -> None:
     assert decode(encode(response)) == response
 
@@ -57,6 +60,17 @@ def test_what_was_written_is_found(disk: DiskCache) -> None:
 
     assert disk.get(b"key") == RESPONSE
     assert disk.get(b"other") is None
+
+
+@pytest.mark.parametrize("wrong", [LMResponse(("ok",), "m", Usage(2**70)), LMResponse((object(),), "m")])  # type: ignore[arg-type]
+def test_an_answer_that_cannot_be_written_down_costs_only_itself(disk: DiskCache, wrong: LMResponse) -> None:
+    """It took the writer down, its guards after four of them, and with those every call under way."""
+    connection = disk.connect()
+    disk.write(connection, [Entry(b"wrong", wrong), Entry(b"key", RESPONSE)])
+    connection.close()
+
+    assert (disk.get(b"wrong"), disk.get(b"key")) == (None, RESPONSE)
+    assert (disk.stats().written, disk.stats().dropped) == (1, 1)
 
 
 def test_an_expired_answer_is_a_miss_and_swept(tmp_path: Path) -> None:
