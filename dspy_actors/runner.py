@@ -44,7 +44,7 @@ class Settings:
     """What holds for every call made through one handle. Frozen: `bind` gives another one.
 
     `deadline` is how many seconds a call may take. `options` are merged over the options of whichever LM is asked.
-    `parse_retries` is how often an answer that does not hold the outputs is asked for again, with what was wrong.
+    `parse_retries` is how often a whole answer that does not hold the outputs is asked for again, with what was wrong.
     `priority` is `None` where nobody named a class: then what runs says which it is of. `tenants` are those that there
     are, `None` where any name is one; nobody's calls (`""`) are always let in.
 

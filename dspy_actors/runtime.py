@@ -72,7 +72,7 @@ class Runtime:
         cache_path: a file that keeps answers across restarts, each for `cache_disk_seconds`; none if left out.
         max_inflight, max_queue: how many calls of one program run at once, and how many may wait.
         max_zombies: abandoned threads beyond which blocking programs are refused with `Busy`.
-        parse_retries: how often an unreadable answer is asked for again.
+        parse_retries: how often an answer that is unreadable, but whole, is asked for again.
         guarding: breakers, rate limits and the retry budget; `Guarding()` if left out.
         streaming: clocks and buffer of streams; `StreamSettings()` if left out.
         prices: what tokens cost, by `provider/model`; without one a cost is `None` and budgets of money refuse calls.
