@@ -11,6 +11,14 @@ from pathlib import Path
 _HEADER = b"SQLite format 3\x00"
 
 
+class OtherVersion(sqlite3.DatabaseError):
+    """The file was written by another release, which may be using it now.
+
+    Whoever has used the path before leaves such a file alone: else two releases that share it, while one takes the
+    other's place, would set each other's aside for ever.
+    """
+
+
 class SqliteFile:
     """One file: WAL, `schema` (statements that may run again), and a version in its header.
 
@@ -43,15 +51,15 @@ class SqliteFile:
     def connect(self, timeout: float = 1.0) -> sqlite3.Connection:
         """A connection that writes, with the schema in place. Waits `timeout` seconds for a lock.
 
-        Raises what SQLite raises: `OperationalError` where the file is locked or cannot be written, another
-        `DatabaseError` where it is broken or of another version.
+        Raises what SQLite raises: `OperationalError` where the file is locked or cannot be written, `OtherVersion`,
+        and another `DatabaseError` where it is broken.
         """
         connection = sqlite3.connect(self.path, timeout=timeout, check_same_thread=False)
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, self._version):
                 msg = f"it is of version {version}, this release writes {self._version}"
-                raise sqlite3.DatabaseError(msg)
+                raise OtherVersion(msg)
             if version == 0:  # before there is a log beside the file: `stranger` reads the file alone
                 connection.execute(f"PRAGMA application_id={self._mark}")
             connection.execute("PRAGMA journal_mode=WAL")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from dspy_actors.cache.codec import UnreadableEntry, decode, encode
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.messages import LMResponse
-from dspy_actors.sqlite_file import SqliteFile
+from dspy_actors.sqlite_file import OtherVersion, SqliteFile
 from supervisors.actor import Actor
 from supervisors.errors import Fenced, MailboxFull, SystemStopped
 from supervisors.exits import Exit
@@ -70,8 +70,8 @@ class DiskCache:
     """Answers by key in a SQLite file (WAL, msgpack), each until a wall-clock instant. Safe from any thread.
 
     Args:
-        path: the file; its directory must exist. One of another version, or a corrupt one, is renamed aside; one that
-            is deleted is made anew, one that is locked is looked at again.
+        path: the file; its directory must exist. A corrupt one, or at the start one of another version, is renamed
+            aside; one that is deleted is made anew; one that is locked, or another release's, is looked at later.
         seconds: how long an entry is good.
 
     Raises `LMConfigurationError` where the directory does not exist, the file is something else, or `seconds` is not
@@ -240,6 +240,11 @@ class DiskCache:
                 self._told = None
             except sqlite3.OperationalError as error:  # locked or not writable: not the file's fault
                 self._report(self.path, str(error))
+            except OtherVersion as error:
+                if self._read is None:
+                    self._set_aside(str(error))
+                    continue
+                self._report(self.path, str(error))
             except sqlite3.DatabaseError as error:
                 self._set_aside(str(error))
                 continue
@@ -253,6 +258,7 @@ class DiskCache:
         self._open_reader()
 
     def _forget_reader(self) -> None:
+        self._openings += 1  # the writer is to open it again too: else it would go on with a file set aside
         if self._reader is not None:
             self._reader.close()
             self._reader = None

@@ -12,6 +12,7 @@ from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.file import Filing, Row
 from dspy_actors.quarantine.held import LEASE_SECONDS
 from dspy_actors.quarantine.manager import QUARANTINE, QuarantineManager, QuarantinePlan, announce, warn
+from dspy_actors.sqlite_file import OtherVersion
 from supervisors.errors import SupervisorsError
 from supervisors.exits import Exit
 from supervisors.registry import Registry
@@ -195,7 +196,10 @@ class FilingManager(QuarantineManager):
         self.rests = True
         self.quarantine.unfiled = len(self.file.pending)
         about = {"path": str(self.file.path), "reason": str(error)}
-        if not isinstance(error, sqlite3.OperationalError):  # it is broken, not just locked, full or gone
+        is_ours_no_more = isinstance(error, OtherVersion) and self.opened is not None
+        if not (
+            isinstance(error, sqlite3.OperationalError) or is_ours_no_more
+        ):  # broken, not just locked, full or gone
             about["aside"] = str(self.file.set_aside())
         if self.trouble != about["reason"]:  # told once, not every two seconds
             self.trouble = about["reason"]

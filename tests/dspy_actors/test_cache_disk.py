@@ -226,6 +226,39 @@ def test_a_file_that_is_deleted_while_it_is_used_is_made_anew(tmp_path: Path) ->
         assert (ask("before").cached, ask("after").cached) == (False, True)
 
 
+def put_by_another_release(path: Path) -> None:
+    """As a release does that finds a file of an older one: that is set aside, a file of its own takes the place."""
+    for part in path.parent.glob(f"{path.name}*"):
+        part.rename(part.with_name(part.name.replace(path.name, "older")))
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version=99")
+    connection.execute("CREATE TABLE other (key)")
+    connection.close()
+
+
+def test_a_file_that_another_release_has_put_in_its_place_is_left_alone(tmp_path: Path) -> None:
+    """Each set the other's file aside with every write, for ever."""
+    path = tmp_path / "a.sqlite"
+    told: list[dict[str, Any]] = []
+    with asked(path, answering()) as rt:
+        rt.system.kernel.telemetry.attach("test", SET_ASIDE, lambda event, measured, said: told.append(dict(said)))
+        ask("before")
+        flushed(rt)
+        put_by_another_release(path)
+        ask("one")
+        flushed(rt)
+        ask("two")
+        assert flushed(rt)["dropped"] == 2
+        assert [said["reason"] for said in told] == ["it is of version 99, this release writes 1"]
+        assert not list(tmp_path.glob("*.broken-*"))
+        for part in tmp_path.glob("a.sqlite*"):
+            part.unlink()
+        ask("three")
+        flushed(rt)
+    with asked(path, answering()):
+        assert (ask("two").cached, ask("three").cached) == (False, True)
+
+
 @pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
 def test_a_file_that_is_locked_at_the_start_is_used_once_it_is_free(tmp_path: Path, lock: str) -> None:
     path = tmp_path / "a.sqlite"

@@ -389,6 +389,30 @@ def test_a_file_that_is_deleted_in_use_is_written_anew(sick: Sick, clock: Manual
         file_says(path, ("content_filter", True))
 
 
+def test_a_file_that_another_release_has_put_in_its_place_is_left_alone(
+    sick: Sick, clock: ManualClock, path: Path
+) -> None:
+    """Each set the other's file aside with every look, for ever."""
+    with sick.runtime(clock, path=path) as rt:
+        program = rt.start(qa())
+        kinds(program, "bad", 3)
+        file_says(path, ("content_filter", True))
+        for each in path.parent.glob("quarantine.sqlite*"):
+            each.rename(each.with_name(each.name.replace("quarantine", "older")))
+        other = sqlite3.connect(path)
+        other.execute("PRAGMA user_version=99")
+        other.execute("CREATE TABLE other (id)")
+        other.close()
+        kinds(program, "worse", 3)
+        for _ in range(3):
+            polled(rt)
+        assert kinds(program, "bad") == kinds(program, "worse") == ["quarantined"]
+        assert not list(path.parent.glob("*.broken-*"))
+        path.unlink()
+        polled(rt)
+        file_says(path, ("content_filter", True), ("content_filter", True))
+
+
 def test_a_file_that_is_replaced_in_use_is_read_and_written(
     sick: Sick, clock: ManualClock, path: Path, tmp_path: Path
 ) -> None:
