@@ -15,6 +15,7 @@ from dspy_actors.lm.hedge import BURST, Hedge, Lane
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.race import first_answer
 from dspy_actors.modules.predict import lm_from_state
+from tests.dspy_actors.programs import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -121,12 +122,12 @@ def test_few_hedges_are_saved_up() -> None:
 
 
 class Runner:
-    """One of two requests: answers, fails, or waits until it is told; says what became of it."""
+    """One of two requests: answers, fails, or waits until it is told; says what became of it. Takes a while to end."""
 
     def __init__(self) -> None:
         self.done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.begun = asyncio.Event()
-        self.cancelled = False
+        self.cancelled = self.over = False
 
     async def __call__(self) -> str:
         self.begun.set()
@@ -134,7 +135,11 @@ class Runner:
             return await asyncio.shield(self.done)
         except asyncio.CancelledError:
             self.cancelled = True
+            for _ in range(3):
+                await asyncio.sleep(0)
             raise
+        finally:
+            self.over = True
 
 
 async def _never() -> None:
@@ -147,7 +152,7 @@ async def _at_once() -> None:
 
 def raced(body: Callable[[Runner, Runner], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
-        await body(Runner(), Runner())
+        await asyncio.wait_for(body(Runner(), Runner()), PATIENCE)
 
     asyncio.run(main())
 
@@ -183,7 +188,7 @@ def test_whoever_answers_first_is_the_answer_and_the_other_is_cancelled(winner: 
         quick, slow = (one, other) if winner == 0 else (other, one)
         quick.done.set_result("quick")
         assert await race == "quick"
-        assert (quick.cancelled, slow.cancelled) == (False, True)
+        assert (quick.cancelled, slow.cancelled, slow.over) == (False, True, True)
 
     raced(body)
 
@@ -224,6 +229,7 @@ def test_an_error_that_is_none_of_a_model_s_ends_both() -> None:
         with pytest.raises(RuntimeError):
             await race
         assert other.cancelled
+        assert other.over
 
     raced(body)
 
@@ -236,5 +242,6 @@ def test_cancelling_the_race_cancels_both_and_waits_for_them() -> None:
         with pytest.raises(asyncio.CancelledError):
             await race
         assert (one.cancelled, other.cancelled) == (True, True)
+        assert (one.over, other.over) == (True, True)
 
     raced(body)
