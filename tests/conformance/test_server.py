@@ -414,7 +414,7 @@ def test_v21_a_server_is_looked_into_and_held_from_outside(still: Kernel, clock:
         "messages_in": counted["messages_in"],
         "suspended": "timeout",
         "still_answers_sys": seen,
-        "resumed": ref.call(Worker.hello),
+        "resumed": Background(ref.call, Worker.hello).value(),
     } == recorded("V21")
 
 

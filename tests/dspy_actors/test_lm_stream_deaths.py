@@ -151,7 +151,7 @@ def test_a_buried_worker_writes_nothing_more() -> None:
         await asyncio.sleep(0)
         assert flow.may_begin_anew()
         taps.all[0].say("late")
-        await asyncio.wait([asking])
+        await asyncio.wait([asking], timeout=PATIENCE)
         assert asking.cancelled()
         flow.next_turn().right.begin()
         flow.channel.put([TextPiece("from the successor")])

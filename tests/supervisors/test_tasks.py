@@ -353,7 +353,7 @@ def test_a_task_that_finishes_as_the_next_is_started_is_not_waited_for(tasks: Ta
     gate.set()
     wait_until(lambda: bool(window._finished))
     window.fill()
-    window.wait()
+    Background(window.wait).value()
     slot = window.pop()
     assert slot is not None
     assert slot.outcome == Ok(True, 1)
