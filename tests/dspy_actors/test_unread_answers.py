@@ -195,6 +195,14 @@ def write(disk: DiskCache, *entries: Entry) -> None:
     connection.close()
 
 
+def rows(disk: DiskCache) -> int:
+    """How many answers are in the file."""
+    connection = disk.connect()
+    (found,) = connection.execute("SELECT count(*) FROM answers").fetchone()
+    connection.close()
+    return int(found)
+
+
 def test_what_is_forgotten_is_not_read_though_no_writer_has_come_to_it(disk: DiskCache) -> None:
     write(disk, Entry(b"key", ROW))
     disk.forget(None, b"key")
@@ -226,10 +234,7 @@ def test_the_last_word_on_a_key_holds_in_one_commit(disk: DiskCache) -> None:
     disk.forget(None, b"key")
     write(disk, Entry(b"key", ROW), Entry(b"key", None, mark=1))
     assert disk.get(b"key") is None
-    connection = disk.connect()
-    rows = connection.execute("SELECT count(*) FROM answers").fetchone()
-    connection.close()
-    assert rows == (0,)
+    assert rows(disk) == 0
 
 
 def test_an_answer_that_was_sent_to_the_writer_beside_a_deletion_and_comes_after_it_is_read(disk: DiskCache) -> None:
@@ -239,13 +244,18 @@ def test_an_answer_that_was_sent_to_the_writer_beside_a_deletion_and_comes_after
 
 
 def test_a_row_is_gone_from_the_file_when_the_writer_has_come_to_it(tmp_path: Path) -> None:
-    _, rt = scripted(TEAPOT, cache_path=tmp_path / "a.sqlite", parse_retries=0)
-    with rt:
-        kinds(rt.start(qa()), 1)
-        settled(rt)
-        disk = rt._layer.cache.disk
+    path = tmp_path / "a.sqlite"
+    _, night = scripted(TEAPOT, cache_path=path)
+    with night:
+        for _ in night.stream(ChatAdapter().format(qa().signature, (), {"question": "x"})):  # read by no adapter
+            pass
+    _, morning = scripted(cache_path=path, parse_retries=0)
+    with morning:
+        disk = morning._layer.cache.disk
         assert disk is not None
-        connection = disk.connect()
-        rows = connection.execute("SELECT count(*) FROM answers").fetchone()
-        connection.close()
-    assert rows == (0,)
+        settled(morning)
+        before = rows(disk)
+        ends = kinds(morning.start(qa()), 1)
+        settled(morning)
+        after = rows(disk)
+    assert (before, ends, after) == (1, ["AdapterParseError"], 0)
