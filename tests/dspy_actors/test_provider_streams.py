@@ -227,7 +227,7 @@ def test_a_done_ends_a_stream_of_responses_at_once_and_completes_nothing() -> No
         async with Peer(Reaction(CHUNKED + b"%x\r\n%b\r\n" % (len(body), body), then=SILENCE)) as peer:
             provider = opened("openai", peer.url)
             request = LMRequest("m", TURNS, {"model_type": "responses"})
-            went = await read_stream(provider, request, Attempt("c.1", idle=60.0))
+            went = await read_stream(provider, request, Attempt("c.1", idle=10.0))
             await provider.aclose()
             return went
 

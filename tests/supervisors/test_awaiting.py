@@ -205,7 +205,7 @@ def test_a_task_that_fails_behind_its_wait_leaves_nothing_to_the_collector(
         task = asyncio.create_task(fails(reply))
         await asyncio.sleep(0)
         settle(reply)
-        await asyncio.wait([task])
+        await asyncio.wait([task], timeout=10)
         assert isinstance(task.exception(), ValueError)
 
     gc.collect()

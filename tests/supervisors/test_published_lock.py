@@ -13,7 +13,7 @@ import pytest
 from supervisors.clock import ManualClock
 from supervisors.exits import Killed, Shutdown
 from supervisors.kernel import Kernel
-from tests.supervisors.actors import spawn
+from tests.supervisors.actors import Background, spawn
 
 FEW = 20
 """Timers, too few to be swept out when they are dead."""
@@ -82,15 +82,18 @@ def test_a_timer_set_while_dead_ones_are_swept_out_is_called(collector: None, al
         for _ in range(MANY):
             clock.call_at(3.0, lambda: called.append("set"))
 
-    gc.disable()
-    gc.collect()
-    Dropped(end)
-    gc.set_threshold(allocation + 1)
-    gc.enable()
-    clock.advance(1.0)
-    gc.disable()
-    gc.collect()
-    clock.advance(100.0)
+    def sweep() -> None:
+        gc.disable()
+        gc.collect()
+        Dropped(end)
+        gc.set_threshold(allocation + 1)
+        gc.enable()
+        clock.advance(1.0)
+        gc.disable()
+        gc.collect()
+        clock.advance(100.0)
+
+    Background(sweep).value()
     assert called == ["set"] * MANY
 
 
