@@ -11,13 +11,20 @@ from dspy_actors.errors import LMConfigurationError
 
 def number(where: str, name: str, value: object, *, least: float | None = None, above: float | None = None) -> None:
     """Raise `LMConfigurationError` unless `value` is a number, at least `least` or more than `above`."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
-    _hold(is_number, where, name, value, "a number")
+    _hold(is_number(value), where, name, value, "a number")
     assert isinstance(value, (int, float))
     if least is not None:
         _hold(value >= least, where, name, value, f"{least:g} or more")
     if above is not None:
         _hold(value > above, where, name, value, f"more than {above:g}")
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a number that a float can hold; `True` is none, and `nan` neither."""
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    except OverflowError:
+        return False
 
 
 def is_count(value: object, least: int = 1) -> bool:

@@ -56,7 +56,8 @@ class Secret:
             msg = "a Secret needs a non-empty string; leave the key out or set the provider's environment variable"
             raise LMConfigurationError(msg)
         self._value = value.strip()
-        self.key_id = hashlib.sha256(b"dspy-actors key id\0" + self._value.encode()).hexdigest()[:8]
+        named = self._value.encode("utf-8", "surrogatepass")  # whether it can be sent is asked elsewhere
+        self.key_id = hashlib.sha256(b"dspy-actors key id\0" + named).hexdigest()[:8]
 
     def reveal(self) -> str:
         """The key in plain text. Call it where a header is written and nowhere else."""

@@ -282,7 +282,7 @@ def write_json_atomic(path: str | os.PathLike[str], data: Mapping[str, Any]) -> 
     _needs_json_suffix(target)
     try:
         text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-        content = (text + "\n").encode()
+        content = (text + "\n").encode("utf-8", "backslashreplace")  # half a surrogate, as JSON escapes it
     except (TypeError, ValueError) as error:
         msg = f"{path} was not written, the state is no JSON: {error}"
         raise StateError(msg, path=str(path)) from error

@@ -126,14 +126,15 @@ class EvaluationResult:
             yield record
 
     def save_csv(self, path: str | Path) -> None:
-        """Write the table as CSV; a column for every name that occurs."""
+        """Write the table as CSV; a column for every name that occurs. Half a surrogate is written as `\\ud83d`."""
         rows = list(self.table())
         names = list(dict.fromkeys(name for row in rows for name in row))
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with Path(path).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
 
     def save_json(self, path: str | Path) -> None:
         """Write the table as a JSON array."""
-        Path(path).write_text(json.dumps(list(self.table()), indent=2, default=str, ensure_ascii=False) + "\n", "utf-8")
+        text = json.dumps(list(self.table()), indent=2, default=str, ensure_ascii=False) + "\n"
+        Path(path).write_text(text, "utf-8", "backslashreplace")  # half a surrogate, as JSON escapes it

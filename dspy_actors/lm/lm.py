@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from dspy_actors.arguments import a, flag, whole
+from dspy_actors.arguments import a, flag, is_number, whole
 from dspy_actors.errors import LMConfigurationError, LMError
 from dspy_actors.lm.falling_back import MAY_ANSWER, Kinds, checked_kinds
 from dspy_actors.lm.hedge import Hedge
@@ -99,8 +99,8 @@ class LM:
         _check_url(base_url if base_url is not None else api_base, model)
         check_options("LM", options)
         whole("LM", "num_retries", num_retries, least=0)
-        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
-            msg = f"LM(timeout={timeout!r}): more than 0 seconds, or None for the provider's default"
+        if timeout is not None and not (is_number(timeout) and timeout > 0):
+            msg = f"LM(timeout={timeout!r:.80}): more than 0 seconds, or None for the provider's default"
             raise LMConfigurationError(msg, model=model)
         put = object.__setattr__
         put(self, "provider", provider)

@@ -157,4 +157,7 @@ def _data(item: Shown | Prediction | str) -> dict[str, Any]:
 
 
 def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    text = json.dumps(data, ensure_ascii=False)
+    if not text.isascii():  # half a surrogate, as JSON escapes it: no web server could send it otherwise
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return f"data: {text}\n\n"

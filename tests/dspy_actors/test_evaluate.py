@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import gc
 import itertools
+import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +51,17 @@ def evaluate(count: int = 6, **options: Any) -> Evaluate:
 def test_the_score_is_the_share_of_right_answers_in_percent() -> None:
     with runtime(lambda request: says(answer="q0")):
         assert evaluate(3)(qa()).score == 33.33
+
+
+def test_a_table_is_written_whatever_the_model_said(tmp_path: Path) -> None:
+    """Half an emoji, as answers end that were cut, is none of UTF-8."""
+    with runtime(lambda request: says(answer="ü \ud83d")):
+        result = evaluate(1)(qa())
+    result.save_json(tmp_path / "rows.json")
+    result.save_csv(tmp_path / "rows.csv")
+    (row,) = json.loads((tmp_path / "rows.json").read_text("utf-8"))
+    (line,) = csv.DictReader((tmp_path / "rows.csv").read_text("utf-8").splitlines())
+    assert (row["pred_answer"], line["pred_answer"]) == ("ü \ud83d", "ü \\ud83d")
 
 
 @pytest.mark.parametrize("make", [qa, Ask, AskLater])

@@ -31,7 +31,16 @@ def test_a_name_without_a_provider_shows_how_to_write_one(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"num_retries": -1}, {"num_retries": "3"}, {"timeout": 0}, {"timeout": float("nan")}, {"timeout": "5"}]
+    "wrong",
+    [
+        {"num_retries": -1},
+        {"num_retries": "3"},
+        {"timeout": 0},
+        {"timeout": float("nan")},
+        {"timeout": "5"},
+        {"timeout": True},
+        {"timeout": 10**400},
+    ],
 )
 def test_an_argument_that_makes_no_sense_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(LMConfigurationError, match=next(iter(wrong))):
@@ -78,7 +87,9 @@ def test_a_copy_refuses_what_an_lm_refuses(wrong: dict[str, Any]) -> None:
         LM("openai/m").copy(**wrong)
 
 
-@pytest.mark.parametrize("wrong", ["sk-кл-0123456789", "sk-marker\n0123456789", "sk-marker 0123456789", "sk-marker\0"])
+@pytest.mark.parametrize(
+    "wrong", ["sk-кл-0123456789", "sk-marker\n0123456789", "sk-marker 0123456789", "sk-marker\0", "sk-marker\ud83d"]
+)
 @pytest.mark.parametrize("given", [str, Secret, lambda key: [KEY, key]], ids=["text", "secret", "list"])
 def test_a_key_that_no_header_can_hold_is_refused_where_it_is_given_and_not_shown(wrong: str, given: Any) -> None:
     with pytest.raises(LMConfigurationError, match=r"LM\(api_key=\.\.\.\).*HTTP header") as caught:

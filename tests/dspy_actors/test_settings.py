@@ -77,6 +77,7 @@ WRONG: list[dict[str, Any]] = [
     {"deadline": 0.0},
     {"deadline": "10"},
     {"deadline": float("nan")},
+    {"deadline": 10**400},
     {"cache_seconds": None},
     {"cache_bytes": -1},
     {"cache_entries": 0},

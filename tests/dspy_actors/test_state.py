@@ -209,6 +209,14 @@ def test_only_json_is_read_and_written(tmp_path: Path, name: str) -> None:
         load(tmp_path / name, BARE)
 
 
+def test_half_an_emoji_in_a_demo_is_kept(tmp_path: Path) -> None:
+    """As models' answers end that were cut: a program that learned from one could not be saved."""
+    demo = {"question": "why?", "answer": "so \ud83d"}
+    save(tmp_path / "x.json", {"self": PredictorState(QA, (demo,))})
+
+    assert load(tmp_path / "x.json", BARE)["self"].demos == (demo,)
+
+
 def test_a_state_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     save(path, BARE)

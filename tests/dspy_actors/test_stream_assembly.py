@@ -316,3 +316,24 @@ def test_content_that_is_no_text_is_no_empty_answer() -> None:
 def test_an_event_without_data_is_a_sign_of_life(dialect: Dialect, sign: bytes) -> None:
     found, pieces, _ = joined(dialect, [sign, sign])
     assert (pieces, found[0] if isinstance(found, tuple) else found) == ([], LMStreamAssemblyError)
+
+
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_an_emoji_that_is_cut_in_two_between_pieces_is_one(cut: int) -> None:
+    """Servers that count in UTF-16 do that; its halves would be two characters, which nobody can print or send."""
+    units = "a\U0001f600b\U0001f680\U0001f680".encode("utf-16-le")
+    texts = [part.decode("utf-16-le", "surrogatepass") for part in (units[: 2 * cut], units[2 * cut :]) if part]
+    chunks = [{"choices": [{"delta": {"content": text}}]} for text in texts]
+    found, pieces, text = read(CHAT, *chunks, {"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    assert isinstance(found, LMResponse)
+    assert found.texts == ("a\U0001f600b\U0001f680\U0001f680",)
+    check_pieces(found, pieces, text)
+    assert all(piece.text.encode() for piece in pieces if isinstance(piece, TextPiece))
+
+
+def test_half_an_emoji_at_the_end_is_told_at_the_end() -> None:
+    chunks = [{"choices": [{"delta": {"content": "a\ud83d"}}]}, {"choices": [{"delta": {}, "finish_reason": "length"}]}]
+    found, pieces, text = read(CHAT, *chunks)
+    assert isinstance(found, LMResponse)
+    assert found.texts == ("a\ud83d",)
+    check_pieces(found, pieces, text)

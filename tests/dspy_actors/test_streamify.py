@@ -199,6 +199,14 @@ def test_what_a_status_message_raises_ends_the_call() -> None:
         assert provider.requests == []
 
 
+def test_half_an_emoji_is_sent_as_json_escapes_it() -> None:
+    with scripted([["[[ ## answer ## ]]\nj\u00fc \ud83d\n\n"]]):
+        lines = read(lambda: streaming_response(streamify(qa())(question="why?")))
+    told = [json.loads(line.encode().removeprefix(b"data: ")) for line in lines[:-1]]
+
+    assert told[-1]["prediction"]["answer"] == "jü \ud83d"
+
+
 def test_a_web_service_sends_events() -> None:
     with scripted([["[[ ## answer ## ]]\nja", " \u00fc\n\n"]]):
         lines = read(lambda: streaming_response(streamify(qa(), Says())(question="why?")))

@@ -18,6 +18,7 @@ from dspy_actors.lm.providers.dialect import (
     refusal_in,
     unexpected,
 )
+from dspy_actors.lm.providers.surrogates import FIRST_HALF, paired
 from dspy_actors.lm.sse import Event
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.pieces import Piece, ToolCallPiece, text_piece
@@ -39,9 +40,12 @@ class _Call:
 
 
 class _Choice:
-    """A choice of which pieces have come. `calls` by the server's index, `order` as they began."""
+    """A choice of which pieces have come. `calls` by the server's index, `order` as they began.
 
-    __slots__ = ("calls", "finish", "order", "refusal", "texts", "whole")
+    `half` is what has come of a character that the server has cut in two.
+    """
+
+    __slots__ = ("calls", "finish", "half", "order", "refusal", "texts", "whole")
 
     def __init__(self) -> None:
         self.whole: list[str] = []
@@ -50,6 +54,7 @@ class _Choice:
         self.calls: dict[object, _Call] = {}
         self.order: list[_Call] = []
         self.finish: str | None = None
+        self.half = ""
 
     def text(self) -> str:
         return "".join(self.whole) + "".join(self.texts)
@@ -146,6 +151,8 @@ class ChatAssembler:
             content = delta.get("content")
             if content:
                 text = content if isinstance(content, str) else _text_of(content)
+                if text and (choice.half or text[-1] >= FIRST_HALF):
+                    text, choice.half = paired(choice.half + text)
                 if text:
                     self.size += len(text)
                     choice.add(text)
@@ -160,6 +167,11 @@ class ChatAssembler:
         finish = data.get("finish_reason")
         if isinstance(finish, str) and finish:
             choice.finish = finish
+            if choice.half:  # the other one does not come
+                half, choice.half = choice.half, ""
+                self.size += len(half)
+                choice.add(half)
+                pieces.append(text_piece((half, index)))
 
 
 def _take_calls(choice: _Choice, index: int, data: object, pieces: list[Piece]) -> int:
