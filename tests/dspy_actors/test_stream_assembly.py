@@ -337,3 +337,22 @@ def test_half_an_emoji_at_the_end_is_told_at_the_end() -> None:
     assert isinstance(found, LMResponse)
     assert found.texts == ("a\ud83d",)
     check_pieces(found, pieces, text)
+
+
+@pytest.mark.parametrize("last", [[{"type": "message_stop"}], []])
+def test_another_dialect_s_last_word_behind_a_message_says_nothing(last: list[dict[str, Any]]) -> None:
+    block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "all of it"}}
+    events = b"".join(f"data: {json.dumps(one)}\n\n".encode() for one in (block, STOPPED, *last))
+    found, _, _ = joined(MESSAGES, [events + b"data: [DONE]\n\n"])
+    assert isinstance(found, LMResponse)
+    assert found.texts == ("all of it",)
+
+
+def test_arguments_of_a_responses_server_may_be_an_object_too() -> None:
+    call = {**CALL, "arguments": {"a": 1}}
+    done = {"type": "response.output_item.done", "output_index": 0, "item": call}
+    for events in ([done, completed(call)], [done, completed()], [completed(call)]):
+        found, pieces, text = read(RESPONSES, *events)
+        assert isinstance(found, LMResponse)
+        assert found.tool_calls == ((ToolCall("c", "f", '{"a": 1}'),),)
+        check_pieces(found, pieces, text)

@@ -77,6 +77,8 @@ class MessageAssembler:
 
     def take(self, event: Event) -> Sequence[Piece]:
         """See `Assembler.take`. Pings, thinking, signatures and types that are not known add nothing."""
+        if event.data == "[DONE]":  # the last word of another dialect, which relays add to an answer that has its own
+            return ()
         data = event_data(event)
         kind = text_or(data.get("type"), event.event)
         if kind == "content_block_delta":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from dspy_actors.errors import LMStreamAssemblyError
-from dspy_actors.lm.providers.dialect import Read, event_data, objects, refusal_in, text_or, unexpected
+from dspy_actors.lm.providers.dialect import Read, arguments_text, event_data, objects, refusal_in, text_or, unexpected
 from dspy_actors.lm.sse import Event
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.pieces import Piece, TextPiece, ToolCallPiece
@@ -127,7 +127,7 @@ class ResponsesAssembler:
         whole = ""
         if data.get("type") == "function_call":
             pieces += self._begin_call(item, data)
-            whole = text_or(data.get("arguments"), "")
+            whole = arguments_text(data.get("arguments"))
         elif data.get("type") == "message":
             content = objects(data.get("content")) or ()
             whole = "".join(text_or(part.get("text"), "") for part in content)
