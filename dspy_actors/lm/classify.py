@@ -34,10 +34,14 @@ _BY_STATUS: Mapping[int, type[LMError]] = {
     401: LMAuthError,
     402: LMBillingError,
     403: LMAuthError,
+    405: LMConfigurationError,
+    407: LMConfigurationError,
     408: LMTimeoutError,
     409: LMServerError,
+    424: LMServerError,  # Hugging Face's servers: the model failed
     425: LMServerError,
     429: LMRateLimitError,
+    499: LMServerError,  # nginx and Google: the call was given up between the gateway and the model
 }
 
 LONGEST_CODE = 100
@@ -249,7 +253,7 @@ def _bad_request(status: int, message: str) -> type[LMError]:
 
 
 def _advice(found: type[LMError], status: int, headers: Mapping[str, str]) -> str:
-    if found is LMConfigurationError and status == 404:
+    if found is LMConfigurationError and status in (404, 405):
         return "; is the base_url right? It usually ends in /v1"
     if found is LMConfigurationError and 300 <= status < 400:
         to = headers.get("location", "").partition("?")[0]
