@@ -105,12 +105,13 @@ def classify(
     if is_answer(status):
         status = _meant(refusal, status)
     found = _class_of(status, refusal)
-    code = refusal.code or refusal.type or None
+    code = _name_of(refusal)
     if status == 503 and _NOT_READY.search(refusal.message):
         code = NOT_READY
     said = _SECRETS.sub(r"\1[key]", refusal.message)[:500]
     where = f"{provider or 'the provider'}{f' at {endpoint}' if endpoint else ''}"
-    text = f"{where} answered {status}{f' {code}' if code else ''}{f': {said}' if said else ''}"
+    named = f" {code}" if code and code != str(status) else ""
+    text = f"{where} answered {status}{named}{f': {said}' if said else ''}"
     advice = _advice(found, status, headers)
     return found(
         f"{text}{advice}",
@@ -198,13 +199,24 @@ def is_answer(status: int) -> bool:
 def _meant(refusal: Refusal, status: int) -> int:
     """The status that an error inside an answer stands for; the answer's own where it does not say."""
     for word in (refusal.code, refusal.type):
-        if len(word) == 3 and word.isascii() and word.isdecimal() and "400" <= word < "600":
+        if _is_status(word):
             return int(word)
         if word in STATUSES:
             return STATUSES[word]
         if word in BY_CODE:
             return status  # it says what it is, and the word after it is less exact
     return status
+
+
+def _is_status(word: str) -> bool:
+    return len(word) == 3 and word.isascii() and word.isdecimal() and "400" <= word < "600"
+
+
+def _name_of(refusal: Refusal) -> str | None:
+    """Its code; where that is a status, as with LiteLLM, vLLM and Google, the word beside it, which says more."""
+    if _is_status(refusal.code):
+        return refusal.type or refusal.code
+    return refusal.code or refusal.type or None
 
 
 def _class_of(status: int, refusal: Refusal) -> type[LMError]:

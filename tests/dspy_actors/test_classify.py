@@ -292,6 +292,23 @@ def test_an_error_says_who_refused_what_and_why() -> None:
     assert str(error) == "openai answered 429 rate_limit_exceeded: Too many"
 
 
+@pytest.mark.parametrize(
+    ("error", "name", "words"),
+    [
+        ({"code": "400", "type": "no_db_connection"}, "no_db_connection", "400 no_db_connection: m"),
+        ({"code": 400, "type": "BadRequestError"}, "BadRequestError", "400 BadRequestError: m"),
+        ({"code": 400, "status": "INVALID_ARGUMENT"}, "INVALID_ARGUMENT", "400 INVALID_ARGUMENT: m"),
+        ({"code": "400", "type": None}, "400", "400: m"),
+        ({"code": 422}, "422", "400 422: m"),
+        ({"code": 1234, "type": "odd"}, "1234", "400 1234: m"),
+    ],
+    ids=["litellm", "vllm", "google", "alone", "another", "no status"],
+)
+def test_a_code_that_is_a_status_gives_way_to_the_word_beside_it(error: Any, name: str, words: str) -> None:
+    found = classify(400, {}, json.dumps({"error": {"message": "m", **error}}).encode(), provider="p")
+    assert (found.provider_code, str(found)) == (name, f"p answered {words}")
+
+
 def test_a_wrong_path_points_at_the_base_url() -> None:
     assert "base_url" in str(plain(404, b"not found"))
 
