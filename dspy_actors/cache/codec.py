@@ -53,5 +53,5 @@ def decode(data: bytes) -> LMResponse:
             tool_calls=tuple(tuple(ToolCall(*call) for call in one) for one in calls),
         )
     except (ValueError, TypeError, zlib.error, msgpack.UnpackException) as error:
-        msg = f"a cache entry of {len(data)} bytes cannot be read"
+        msg = "a cache entry cannot be read"
         raise UnreadableEntry(msg) from error

@@ -137,7 +137,7 @@ class DiskCache:
             try:
                 row = None if key in self._forgotten else self._row(key)
                 found = None if row is None else decode(row)
-            except UnreadableEntry:
+            except (UnreadableEntry, TypeError):  # or a row that holds what none of ours does
                 self._unreadable += 1
             except sqlite3.DatabaseError as error:
                 self._failed(error)

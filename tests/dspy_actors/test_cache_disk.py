@@ -73,6 +73,16 @@ def test_an_answer_that_cannot_be_written_down_costs_only_itself(disk: DiskCache
     assert (disk.stats().written, disk.stats().dropped) == (1, 1)
 
 
+@pytest.mark.parametrize("row", [(b"x", "soon"), (b"x", None), (5, 4e9), ("text", 4e9), (None, 4e9)])
+def test_a_row_that_holds_what_none_of_ours_does_is_a_miss(disk: DiskCache, row: tuple[object, object]) -> None:
+    connection = disk.connect()
+    connection.execute("INSERT INTO answers VALUES (?, ?, ?)", (b"key", *row))
+    connection.commit()
+    connection.close()
+
+    assert disk.get(b"key") is None
+
+
 def test_an_expired_answer_is_a_miss_and_swept(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path / "a.sqlite", seconds=1e-9)
     written(cache, b"key", RESPONSE)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import LMAuthError, LMError, LMRateLimitError, LMUnexpectedError
+from dspy_actors.errors import LMAuthError, LMError, LMRateLimitError, LMTransportError, LMUnexpectedError
 from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, TransportFactory, TransportSettings
 from dspy_actors.lm.transports.choose import choose
+from dspy_actors.lm.verdicts import is_retryable
 from dspy_actors.messages import LMRequest
 from dspy_actors.testing.peer import Peer, Reaction, reply
 from tests.dspy_actors.providing import TURNS, opened
@@ -77,6 +78,19 @@ def test_a_refusal_that_came_packed_is_the_refusal(how: str, status: int, error:
 def test_a_long_header_is_read(factory: TransportFactory) -> None:
     answer = fetched(factory, reply(200, b"ok", f"X-Policy: {'a' * 30_000}"))
     assert (answer.body, len(answer.headers["x-policy"])) == (b"ok", 30_000)
+
+
+def test_an_address_that_aiohttp_takes_for_none_is_told_and_not_retried() -> None:
+    async def once() -> None:
+        transport = choose("aiohttp")("http://127.1/v1", TransportSettings())
+        try:
+            await transport.send(HTTPRequest("POST", "http://127.1/v1", {}, b"{}"))
+        finally:
+            await transport.aclose()
+
+    with pytest.raises(LMTransportError, match="write an address in full") as caught:
+        asyncio.run(once())
+    assert (caught.value.provider_code, is_retryable(caught.value)) == ("url", False)
 
 
 @WAYS

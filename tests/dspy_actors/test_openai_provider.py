@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -310,11 +311,15 @@ def broken() -> str:
     raise OSError(KEY)
 
 
+def leaves() -> str:
+    sys.exit(3)  # as a function of a command-line helper does
+
+
 def number() -> str:
     return 7  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("source", [broken, number, lambda: KEY + "\n\nx", lambda: "é" + KEY, lambda: ""])
+@pytest.mark.parametrize("source", [broken, leaves, number, lambda: KEY + "\n\nx", lambda: "é" + KEY, lambda: ""])
 def test_a_source_without_a_usable_key_is_a_configuration_error(source: Callable[[], str]) -> None:
     with pytest.raises(LMConfigurationError) as caught:
         ask("https://api.example.com/v1", api_key=source)

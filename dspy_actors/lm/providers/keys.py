@@ -147,15 +147,12 @@ def given_keys(config: LMConfig) -> tuple[Secret, ...]:
 
 async def _ask(source: KeySource, config: LMConfig) -> str:
     assert callable(source)
-    try:
-        found, failure = await _in_thread(source)
-        if failure is not None:
-            raise failure
-    except LMError:
-        raise
-    except Exception as error:  # the user's own code: whatever it raises means that there is no key
-        msg = f"the api_key callable of {config.provider}/{config.model} raised {type(error).__name__}"
-        said = redacted(" ".join(str(error)[:1000].split()))[:200]
+    found, failure = await _in_thread(source)
+    if isinstance(failure, LMError):
+        raise failure
+    if failure is not None:  # the user's own code: whatever it raises means that there is no key
+        msg = f"the api_key callable of {config.provider}/{config.model} raised {type(failure).__name__}"
+        said = redacted(" ".join(str(failure)[:1000].split()))[:200]
         msg += f": {said}" if said else ""
     else:
         if isinstance(found, Secret):
@@ -167,21 +164,21 @@ async def _ask(source: KeySource, config: LMConfig) -> str:
     raise LMNotConfiguredError(msg, provider=config.provider, model=config.model)
 
 
-async def _in_thread(source: Callable[[], object]) -> tuple[object, Exception | None]:
+async def _in_thread(source: Callable[[], object]) -> tuple[object, BaseException | None]:
     """What `source` returns or raises, in a thread of its own: one that hangs holds up nobody and no end."""
     loop = asyncio.get_running_loop()
-    asked: asyncio.Future[tuple[object, Exception | None]] = loop.create_future()
+    asked: asyncio.Future[tuple[object, BaseException | None]] = loop.create_future()
 
-    def settle(found: object, failure: Exception | None) -> None:
+    def settle(found: object, failure: BaseException | None) -> None:
         if not asked.done():
             asked.set_result((found, failure))
 
     def ask() -> None:
         found: object = None
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             found = source()
-        except Exception as error:
+        except BaseException as error:  # `sys.exit` too: it would end this thread, and leave the call to its deadline
             failure = error
         with suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits
             loop.call_soon_threadsafe(settle, found, failure)

@@ -276,6 +276,8 @@ def _mapped(error: Exception, trip: Trip) -> LMTransportError:
         error = untrusted(error.certificate_error)
     if isinstance(error, Broken):
         return transport_error(str(error), trip.url, error.code)
+    if isinstance(error, aiohttp.InvalidURL):  # a host that it holds for none, as 127.1
+        return transport_error("aiohttp takes this host for none; write an address in full", trip.url, "url")
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return transport_error(f"no TLS connection: {error.os_error}", trip.url, "tls")
     if isinstance(error, aiohttp.ClientProxyConnectionError):
