@@ -71,6 +71,7 @@ class RuntimeHost:
         self.instances: dict[Hashable, ChildSpec] = {}
         self._layer = layer
         self._client = layer.client
+        self._fairness = layer.gatehouse.guarding.fairness
         self.quarantine = QuarantineBook(layer.quarantine)
         self.breakers = BreakerBook(layer.gatehouse)
         self.limiters = LimiterBook(layer.gatehouse)
@@ -235,7 +236,7 @@ class RuntimeHost:
         results = self.results if cached else None
         closed = self._layer.breakers_closed
         guard = InputGuard(self._layer.quarantine, label, closed, always=quarantine, keeps=cached)
-        plan = InstancePlan(label, versions, Admission(label, limits or self.limits), results, guard)
+        plan = InstancePlan(label, versions, Admission(label, limits or self.limits), self._fairness, results, guard)
         via = self.registry.via(("module", label))
         spec = ChildSpec(label, ModuleInstance, args=(plan,), name=via, shutdown=5.0)
         self.instances.setdefault(via.key, spec)

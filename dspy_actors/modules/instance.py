@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from dataclasses import dataclass, field
 
+from dspy_actors.envelope import Priority
+from dspy_actors.lm.fair_queue import FairQueue
+from dspy_actors.lm.fairness import Fairness
 from dspy_actors.modules.admission import Admission
 from dspy_actors.modules.input_guard import InputGuard
 from dspy_actors.modules.record import Versions
@@ -54,47 +57,70 @@ class Metrics:
 class InstancePlan:
     """What an instance is started from, again and again. What it publishes outlives its crashes.
 
-    `results` keeps what the program answers, where it was asked to. `guard` keeps inputs that are set aside from it.
+    `fairness` says how calls share places that they have to wait for. `results` keeps what the program answers, where
+    it was asked to. `guard` keeps inputs that are set aside from it.
     """
 
     name: str
     versions: Versions
     admission: Admission
+    fairness: Fairness = field(default_factory=Fairness)
     results: Results | None = None
     guard: InputGuard | None = None
     metrics: Metrics = field(default_factory=Metrics)
 
 
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A call that found no place; `turn` settles when it has one."""
+
+    call_id: str
+    priority: Priority
+    tenant: str
+    turn: Reply[None]
+
+
 class ModuleInstance(Actor):
     """Stands for one started program: it owns the queue of the calls that found no place.
+
+    Places that become free are shared as a rate limit is: classes by weight, in a class the tenants, each place is one.
+    So behind a flood that has all of them an interactive call has the next, and another tenant's its turn. Unlike a
+    rate limit's none is kept free for interactive calls: of a program with one place that would be all there is, and
+    who finds a free place would have to look for whom it is.
 
     A call does not run in here: it runs where its caller is and owns the record it was admitted with, so it outlives
     a restart of this actor. Places, versions and metrics are published, so a call that finds a place sends nothing.
 
     Messages:
-        admit(call_id): settles when the call has a place.
-        let_in(): places have become free.
+        admit(call_id, priority, tenant): settles when the call has a place.
+        let_in(): places have become free, or somebody who waited has left.
     """
 
     inline = True
 
     def init(self, plan: InstancePlan) -> None:
         self.admission = plan.admission
-        self.waiting: OrderedDict[str, Reply[None]] = OrderedDict()
+        self.line: FairQueue[Waiter] = FairQueue(plan.fairness, _has_left)
 
-    def admit(self, call_id: str) -> Reply[None]:
+    def admit(self, call_id: str, priority: Priority, tenant: str) -> Reply[None]:
         """Wait for a place; the reply settles when it is there."""
         reply: Reply[None] = self.defer()
-        self.waiting[call_id] = reply
+        if self.line.first() is None:
+            self.line.clear()
+        self.line.push(Waiter(call_id, priority, tenant, reply), priority, tenant)
         self.let_in()
         return reply
 
     def let_in(self) -> None:
-        """Give the free places to those who have waited longest."""
-        while self.waiting:
-            call_id, reply = next(iter(self.waiting.items()))
-            if not reply.done() and not self.admission.seat(call_id):
-                return
-            del self.waiting[call_id]
-            if not reply.set(None):  # its caller has left
-                self.admission.leave(call_id)
+        """Give the free places to those whose turn it is."""
+        line = self.line
+        line.left(len(self.admission.waiting))
+        while (waiter := line.first()) is not None and self.admission.seat(waiter.call_id):
+            line.take(1.0)
+            if not waiter.turn.set(None):  # its caller has left at this very moment
+                line.give_back(1.0, waiter.priority, waiter.tenant)
+                self.admission.leave(waiter.call_id)
+
+
+def _has_left(waiter: Waiter) -> bool:
+    return waiter.turn.done()

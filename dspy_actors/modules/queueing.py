@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import Context
 from typing import Any, Protocol
 
+from dspy_actors.envelope import Envelope
 from dspy_actors.errors import CallCancelled, ShuttingDown
 from dspy_actors.modules.instance import InstancePlan, ModuleInstance
 from dspy_actors.runner import Frame, settle_in
@@ -34,7 +35,7 @@ async def take_place(host: Doorkeeper, plan: InstancePlan, instance: Via, frame:
     while not plan.admission.enter(call_id):
         turn: Reply[None] | None = None
         try:
-            turn = _queued(instance, call_id)
+            turn = _queued(instance, frame.envelope)
             await settle_in(frame, turn, "admission")
         except ActorDied:
             plan.admission.leave(call_id)
@@ -64,9 +65,9 @@ def watched(reply: Reply[Any]) -> Reply[None]:
     return seen
 
 
-def _queued(instance: Via, call_id: str) -> Reply[None]:
+def _queued(instance: Via, envelope: Envelope) -> Reply[None]:
     try:
-        return instance.send_request(ModuleInstance.admit, call_id)
+        return instance.send_request(ModuleInstance.admit, envelope.call_id, envelope.priority, envelope.tenant)
     except Fenced as error:
         msg = "the call that this code belongs to is over, so it may not begin another"
         raise CallCancelled(msg) from error

@@ -1,4 +1,4 @@
-"""Break one line of the LM layer, the streams or the quarantine at a time and see that the tests notice.
+"""Break one line of the LM layer, the programs, the streams or the quarantine at a time and see that the tests notice.
 
     python -m tests.chaos.mutants [word ...]
 
@@ -35,6 +35,7 @@ LISTS = {
     "mutants.toml": "dspy_actors/lm",
     "stream_mutants.toml": "dspy_actors",
     "quarantine_mutants.toml": "dspy_actors",
+    "program_mutants.toml": "dspy_actors",
     "transport_mutants.toml": "dspy_actors/lm/transports",
 }
 """Each list, and the folder that its files are in."""
