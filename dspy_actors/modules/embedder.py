@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from dspy_actors.arguments import is_count
 from dspy_actors.errors import InputError, LMConfigurationError
 from dspy_actors.example import Prediction
 from dspy_actors.lm.lm import LM
@@ -48,11 +49,11 @@ class Embedder(Module):
         num_retries: int = 3,
         timeout: float | None = None,
     ) -> None:
-        if not 1 <= batch_size <= MAX_TEXTS:
-            msg = f"Embedder(batch_size={batch_size}): 1 to {MAX_TEXTS}"
+        if not is_count(batch_size) or batch_size > MAX_TEXTS:
+            msg = f"Embedder(batch_size={batch_size!r:.80}): 1 to {MAX_TEXTS}"
             raise LMConfigurationError(msg, model=model)
-        if dimensions is not None and dimensions < 1:
-            msg = f"Embedder(dimensions={dimensions}): 1 or more, or None for the model's own"
+        if dimensions is not None and not is_count(dimensions):
+            msg = f"Embedder(dimensions={dimensions!r:.80}): 1 or more, or None for the model's own"
             raise LMConfigurationError(msg, model=model)
         self.batch_size = batch_size
         options: dict[str, object] = {"model_type": "embeddings"}
@@ -68,11 +69,11 @@ class Embedder(Module):
             **options,  # type: ignore[arg-type]
         )
 
-    def __call__(self, texts: Sequence[str]) -> list[list[float]]:  # type: ignore[override]
+    def __call__(self, texts: Iterable[str]) -> list[list[float]]:  # type: ignore[override]
         """A vector for each text, in their order, blocking. Raises `InputError` for an empty text, else as a module."""
         return self._vectors(super().__call__(texts=texts))
 
-    async def acall(self, texts: Sequence[str]) -> list[list[float]]:  # type: ignore[override]
+    async def acall(self, texts: Iterable[str]) -> list[list[float]]:  # type: ignore[override]
         """As a call, from a coroutine, without blocking its loop."""
         return self._vectors(await super().acall(texts=texts))
 
@@ -95,14 +96,16 @@ class Embedder(Module):
                 reply.cancel()  # what is settled stays so
         return Prediction(vectors=vectors)
 
-    def requests(self, texts: Sequence[str]) -> list[LMRequest]:
+    def requests(self, texts: Iterable[str]) -> list[LMRequest]:
         """What is sent for `texts`, in order: `batch_size` of them in each, fewer where they are long."""
-        if isinstance(texts, str) or not all(isinstance(text, str) and text for text in texts):
+        may_be = isinstance(texts, Iterable) and not isinstance(texts, str)
+        given = list(texts) if may_be else []  # a generator can be read once
+        if not may_be or not all(isinstance(text, str) and text for text in given):
             msg = "an Embedder takes a list of texts, none of them empty"
             raise InputError(msg, field="texts")
         batches: list[list[str]] = []
         room = 0
-        for text in texts:
+        for text in given:
             if not batches or len(batches[-1]) == self.batch_size or len(text) > room:
                 batches.append([])
                 room = MAX_CHARACTERS

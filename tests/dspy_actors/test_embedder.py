@@ -107,6 +107,13 @@ def test_no_texts_are_no_request(stub: StubServer) -> None:
     assert stub.stats()["requests"] == 0
 
 
+def test_texts_may_come_from_a_generator(stub: StubServer) -> None:
+    """It was read by the look at its texts, and no text was left to embed."""
+    with Runtime():
+        assert embedder(stub)(text for text in ("a", "b")) == embedder(stub)(["a", "b"])
+        assert len(asyncio.run(embedder(stub).acall(map(str, range(3))))) == 3
+
+
 def test_vectors_are_cached(stub: StubServer) -> None:
     with Runtime():
         assert embedder(stub)(["a"]) == embedder(stub)(["a"])
@@ -147,13 +154,15 @@ def test_a_handle_of_it_answers_with_a_prediction(stub: StubServer) -> None:
         assert rt.start(embedder(stub))(texts=["a"]).vectors == [[1.0, 0.0]]
 
 
-@pytest.mark.parametrize("texts", ["a", [""], ["a", 7], [None]])
+@pytest.mark.parametrize("texts", ["a", [""], ["a", 7], [None], None, 7, b"a"])
 def test_what_is_no_list_of_texts_is_refused(stub: StubServer, texts: Any) -> None:
     with Runtime(), pytest.raises(InputError, match="none of them empty"):
         embedder(stub)(texts)
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": 2049}, {"dimensions": 0}])
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 0}, {"batch_size": 2049}, {"batch_size": "5"}, {"dimensions": 0}, {"dimensions": 1.5}]
+)
 def test_arguments_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(LMConfigurationError):
         Embedder("openai/m", **options)
@@ -197,6 +206,9 @@ def test_a_server_that_knows_no_base64_is_read_too() -> None:
         {"data": [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": ["x"]}]},
         {"data": [{"index": 0, "embedding": "AAAA"}, {"index": 1, "embedding": "AAAA"}]},
         {"data": [{"index": 0, "embedding": "!"}, {"index": 1, "embedding": "!"}]},
+        {"data": [{"index": 0, "embedding": [float("nan")]}, {"index": 1, "embedding": [1.0]}]},
+        {"data": [{"index": 0, "embedding": packed(1.0, float("nan"))}, {"index": 1, "embedding": packed(1.0, 2.0)}]},
+        {"data": [{"index": 0, "embedding": packed(float("inf"))}, {"index": 1, "embedding": packed(1.0)}]},
         {"data": [{"index": 0, "embedding": [1e300]}, {"index": 1, "embedding": [1.0]}]},
     ],
 )

@@ -10,6 +10,7 @@ import base64
 import binascii
 import struct
 from collections.abc import Mapping
+from math import isfinite
 
 from dspy_actors.errors import LMConfigurationError, LMUnsupportedFeatureError
 from dspy_actors.lm.providers.dialect import (
@@ -72,13 +73,16 @@ class Embeddings:
 
 
 def _packed(value: object) -> str:
-    """The vector in base64, also from a server that sends a list of numbers. Raises `LMUnexpectedError`."""
+    """The vector in base64, also from a server that sends a list of numbers. Raises `LMUnexpectedError`.
+
+    So is one with `nan` or infinity in it refused, which some servers give for a text that their model overflows at:
+    nothing can be near to it.
+    """
     try:
-        if isinstance(value, str):
-            unpack(value)
+        if isinstance(value, str) and isfinite(sum(unpack(value))):
             return value
-        if isinstance(value, list) and value:
+        if isinstance(value, list) and value and isfinite(sum(value)):
             return base64.b64encode(struct.pack(f"<{len(value)}f", *value)).decode()
-    except (binascii.Error, struct.error, ValueError, OverflowError):
+    except (binascii.Error, struct.error, ValueError, TypeError, OverflowError):
         pass
-    raise unexpected("a vector that is no list of 32-bit floats")
+    raise unexpected("a vector that is no list of finite 32-bit floats")
