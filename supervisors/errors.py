@@ -92,14 +92,14 @@ class ActorDied(SupervisorsError, pykka.ActorDeadError):
 
 
 class CallTimeout(SupervisorsError, pykka.Timeout, TimeoutError):
-    """`name` did not answer within `seconds`; the message may still be handled."""
+    """`name` did not answer within `seconds`; the message may still be handled. `longer` is what gives it more time."""
 
-    def __init__(self, name: str, seconds: float) -> None:
-        super().__init__(name, seconds)
-        self.name, self.seconds = name, seconds
+    def __init__(self, name: str, seconds: float, longer: str = "ref.within(seconds)") -> None:
+        super().__init__(name, seconds, longer)
+        self.name, self.seconds, self.longer = name, seconds, longer
 
     def text(self) -> str:
-        return f"{self.name} did not answer within {self.seconds:g} s; give it longer with ref.within(seconds)"
+        return f"{self.name} did not answer within {self.seconds:g} s; give it longer with {self.longer}"
 
 
 class MailboxFull(SupervisorsError):

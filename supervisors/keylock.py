@@ -70,7 +70,7 @@ class KeyLocks:
         if timeout is None and deadline is not None:
             seconds = max(0.0, min(seconds, deadline - clock.now()))
         if not turn.granted.wait(seconds, clock):
-            raise CallTimeout(name, seconds)
+            raise CallTimeout(name, seconds, "timeout=")
 
     def _leave(self, key: Hashable, turn: _Turn) -> None:
         """Give the lock, or the place in its queue, up. Again: nothing."""

@@ -17,8 +17,10 @@ def await_many(tasks: Iterable[Task[Any]], timeout: float | None = None) -> list
     """
     tasks = list(tasks)
     gate = _Gate(tasks, len(tasks), fail_fast=True)
-    if tasks and not gate.opened.wait(tasks[0]._seconds(timeout), tasks[0]._clock):
-        raise CallTimeout(_unfinished(tasks), tasks[0]._seconds(timeout))
+    if tasks:
+        seconds = tasks[0]._seconds(timeout)
+        if not gate.opened.wait(seconds, tasks[0]._clock):
+            raise CallTimeout(_unfinished(tasks), seconds, "timeout=")
     return _values(tasks)
 
 
@@ -27,7 +29,9 @@ async def aawait_many(tasks: Iterable[Task[Any]], timeout: float | None = None) 
     tasks = list(tasks)
     gate = _Gate(tasks, len(tasks), fail_fast=True)
     if tasks:
-        await gate.opened.aget(tasks[0]._seconds(timeout), tasks[0]._clock)
+        seconds = tasks[0]._seconds(timeout)
+        if not await gate.opened.settles(seconds, tasks[0]._clock):
+            raise CallTimeout(_unfinished(tasks), seconds, "timeout=")
     return _values(tasks)
 
 

@@ -201,7 +201,7 @@ class Reply(pykka.Future[T], Generic[T]):
                 return self._get_hooked(self._get_hook, timeout)
             clock = _REAL_TIME if self._home is None else self._home.home.clock
             if not self.wait(timeout, clock):
-                raise CallTimeout(self.name, timeout or 0.0)
+                raise CallTimeout(self.name, timeout or 0.0, "timeout=")
         return self.take()
 
     def _get_hooked(self, hook: Callable[[float | None], T], timeout: float | None) -> T:

@@ -50,7 +50,7 @@ def stop(address: Address, exit: Exit = Normal(), timeout: float | None = None) 
     ref, down, seconds = _begin(address, exit, timeout)
     if not down.wait(seconds, ref.mailbox.home.clock):
         ref.mailbox.unwatch(down)
-        raise CallTimeout(ref.name, seconds or 0.0)
+        raise CallTimeout(ref.name, seconds or 0.0, "timeout=")
     _end(ref, down, exit)
 
 
@@ -61,7 +61,7 @@ async def astop(address: Address, exit: Exit = Normal(), timeout: float | None =
         await down.aget(seconds, ref.mailbox.home.clock)
     except CallTimeout:
         ref.mailbox.unwatch(down)
-        raise CallTimeout(ref.name, seconds or 0.0) from None
+        raise CallTimeout(ref.name, seconds or 0.0, "timeout=") from None
     _end(ref, down, exit)
 
 

@@ -131,7 +131,7 @@ def _ask(address: Address, question: Callable[[Cell], Any], timeout: float | Non
     reply = _send(ref, question)
     if not reply.wait(seconds, ref.mailbox.home.clock):
         reply.cancel()
-        raise CallTimeout(ref.name, seconds or 0.0)
+        raise CallTimeout(ref.name, seconds or 0.0, "timeout=")
     return reply.take()
 
 

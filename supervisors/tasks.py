@@ -227,12 +227,15 @@ class Task(Generic[T]):
         """
         seconds = self._seconds(timeout)
         if not self.reply.wait(seconds, self._clock):
-            raise CallTimeout(self._job.name, seconds)
+            raise CallTimeout(self._job.name, seconds, "timeout=")
         return self.reply.take()
 
     async def aresult(self, timeout: float | None = None) -> T:
         """As `result`, on a loop. Cancelling the waiting asyncio task ends this task."""
-        return await self.reply.aget(self._seconds(timeout), self._clock)
+        seconds = self._seconds(timeout)
+        if not self.reply.done() and not await self.reply.settles(seconds, self._clock):
+            raise CallTimeout(self._job.name, seconds, "timeout=")
+        return self.reply.take()
 
     def __await__(self) -> Generator[Any, None, T]:
         return self.reply.__await__()

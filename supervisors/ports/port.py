@@ -156,7 +156,7 @@ class Port(Actor):
         for job in self._waiting:
             if job.number == number:
                 self._waiting.remove(job)
-                job.reply.fail(CallTimeout(self.name, job.seconds))
+                job.reply.fail(CallTimeout(self.name, job.seconds, "timeout="))
                 return
 
     def answered(self, frame: bytes) -> None:

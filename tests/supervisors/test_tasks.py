@@ -297,6 +297,24 @@ def test_await_many_has_one_deadline_for_all(tasks: Tasks, gate: threading.Event
         await_many([*running, tasks.async_nolink(double, 1)], 0.05)
 
 
+def test_who_waited_too_long_for_tasks_is_told_what_gives_them_longer(tasks: Tasks, gate: threading.Event) -> None:
+    task = tasks.async_nolink(gate.wait, 10)
+    waits: list[Callable[[], Any]] = [
+        lambda: task.result(0.001),
+        lambda: await_many([task], 0.001),
+        lambda: asyncio.run(aawait_many([task], 0.001)),
+    ]
+    for wait in waits:
+        with pytest.raises(CallTimeout, match="give it longer with timeout="):
+            wait()
+    assert not task.done()
+
+
+def test_who_awaited_a_task_too_long_is_told_what_gives_it_longer(tasks: Tasks, gate: threading.Event) -> None:
+    with pytest.raises(CallTimeout, match=r"Event\.wait did not .* give it longer with timeout="):
+        asyncio.run(tasks.async_nolink(gate.wait, 10).aresult(0.001))
+
+
 def test_many_can_be_awaited_on_a_loop(tasks: Tasks) -> None:
     async def main() -> list[Any]:
         return await aawait_many([tasks.async_nolink(adouble, n) for n in range(3)])
