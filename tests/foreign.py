@@ -12,8 +12,9 @@ Those that this was last run against, each installed apart from the project, and
   its messages know structured output by the name of an older beta only: `--skip "responses: a request that is refused"
   "messages: structured output"`.
 - `@copilotkit/aimock` (npm, 1.43): `AIMOCK_API_KEYS=sk-foreign llmock --strict -f tests/foreign_aimock.json -p 4010`;
-  everything at `/v1`, with `--refuses-keys`; `--chunk-size 3` for streams of several pieces. It takes any option, and
-  answers 503 where no fixture fits: `--skip "a request that is refused"`.
+  everything at `/v1`, with `--refuses-keys`; `--chunk-size 3` for streams of several pieces. It takes any option,
+  answers 503 where no fixture fits, and counts tokens in chat only: `--skip "a request that is refused"
+  "responses: a count of tokens" "messages: a count of tokens"`.
 - the proxy of `litellm` (PyPI, 1.108) before `llmock`: all three dialects at `/v1`. It puts messages to OpenAI's models
   as responses, and so takes any body in both.
 - `llm-mock-api` (PyPI, 0.1.2; all dialects; it takes any body) and `openai-mock-api` (npm, 0.4; chat,
@@ -112,7 +113,13 @@ def plain(server: Server) -> None:
     answer = server.ask(PLAIN)
     assert answer.texts[0].strip(), "no text"
     assert set(answer.finish_reasons) <= REASONS, answer.finish_reasons
-    assert answer.usage is not None, "no usage"
+
+
+def a_count_of_tokens(server: Server) -> None:
+    usage = server.ask(PLAIN).usage
+    assert usage is not None, "the server counts none"
+    assert usage.prompt_tokens, usage
+    assert usage.completion_tokens, usage
 
 
 def options(server: Server) -> None:
@@ -204,6 +211,7 @@ def a_key_that_is_refused(server: Server) -> None:
 
 CHECKS: tuple[Callable[[Server], None], ...] = (
     plain,
+    a_count_of_tokens,
     options,
     a_conversation,
     an_image,
