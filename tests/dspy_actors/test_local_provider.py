@@ -140,6 +140,22 @@ def test_a_server_that_loads_again_is_waited_for_again(stub: StubServer) -> None
     assert seen == ["/v1/chat/completions", "/health", "/health", "/v1/chat/completions"]
 
 
+def test_a_router_that_is_well_while_its_model_loads_is_asked_ever_later() -> None:
+    """It was sent the prompt some twenty times a second, for as long as that took."""
+    loading = reply(503, b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}')
+    answer = reply(200, b'{"choices":[{"message":{"content":"ok"}}]}')
+
+    async def once() -> float:
+        async with Peer(*[loading, reply(200)] * 4, answer) as peer:
+            provider = local(peer.url)
+            began = asyncio.get_running_loop().time()
+            assert (await provider.complete(REQUEST, Attempt("c.1"))).texts == ("ok",)
+            await provider.aclose()
+            return asyncio.get_running_loop().time() - began
+
+    assert asyncio.run(once()) >= 0.05 + 0.1 + 0.2 + 0.4
+
+
 def test_many_calls_wait_for_a_loading_server_together(stub: StubServer) -> None:
     stub.control(plan=[{"times": 23, "fault": LOADING}])
 

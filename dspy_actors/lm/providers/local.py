@@ -107,13 +107,17 @@ class LocalProvider:
     async def _once_ready(
         self, ask: Callable[[Dialect, LMRequest, Attempt], Awaitable[T]], request: LMRequest, attempt: Attempt
     ) -> T:
-        """Ask, and again each time the server was loading and is ready now."""
+        """Ask, and again each time the server was loading and is ready now.
+
+        Each time later than the time before: the health page of a router is its own, and says nothing of the model.
+        """
         if self._ollama:
             _check_ollama(request)
         dialect = dialect_of(request, self.name)
         sent = request if request.options.get("model_type") == "embeddings" else _with_sampling(request)
         loop = asyncio.get_running_loop()
         until = loop.time() + COLD_SECONDS if attempt.deadline is None else attempt.deadline
+        pause = _FIRST_PAUSE
         while True:
             try:
                 answer = await ask(dialect, sent, attempt)
@@ -125,18 +129,21 @@ class LocalProvider:
                     raise
                 failed = error
                 self._servers.note(self.endpoint, "loading")
-                if not await self._wait_until_ready(loop.time(), until):
+                if not await self._wait_until_ready(loop.time(), until, pause):
                     raise
+                pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 self._servers.note(self.endpoint, "ready")
                 return answer
             ask_again(attempt.observer, failed)
             attempt.observer.ready()
 
-    async def _wait_until_ready(self, failed: float, until: float) -> bool:
-        """Wait for the server; one of the waiting calls asks it. False where `until` comes first."""
+    async def _wait_until_ready(self, failed: float, until: float, pause: float) -> bool:
+        """Wait for the server; one of the waiting calls asks it, first after `pause` seconds.
+
+        False where `until` comes first.
+        """
         loop = asyncio.get_running_loop()
-        pause = _FIRST_PAUSE
         try:
             async with asyncio.timeout_at(until), self._waiting:
                 while self._seen_ready < failed:
