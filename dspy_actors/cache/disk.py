@@ -15,19 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dspy_actors.cache.cache_file import CacheFile, Told
 from dspy_actors.cache.codec import UnreadableEntry, decode, encode
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.messages import LMResponse
-from dspy_actors.sqlite_file import OtherVersion, SqliteFile
 from supervisors.actor import Actor
 from supervisors.errors import Fenced, MailboxFull, SystemStopped
 from supervisors.exits import Exit
 from supervisors.ref import Ref
 from supervisors.telemetry import Telemetry
-
-SCHEMA_VERSION = 1
-MARK = 0x44414361
-"""The application id in the header: `DACa`."""
 
 BATCH = 64
 """Entries that are committed together at most."""
@@ -38,21 +34,20 @@ FLUSH_SECONDS = 0.05
 QUEUE = 10_000
 """Writes that may wait; more are dropped and counted."""
 
-_SCHEMA = ("CREATE TABLE IF NOT EXISTS answers (key BLOB UNIQUE, value BLOB, expires REAL)",)
-
-SET_ASIDE = ("cache", "disk", "set_aside")
-"""Event of a file that could not be used: measurements {}, metadata `path`, `aside`, `reason`."""
-
 
 @dataclass(frozen=True, slots=True)
 class DiskStats:
-    """Counts since the file was opened. `dropped` writes were given up: the queue was full or the file unwritable."""
+    """Counts since the file was opened. `dropped` writes were given up: the queue was full or the file unwritable.
+
+    `set_aside` files were damaged and renamed.
+    """
 
     hits: int
     misses: int
     written: int
     dropped: int
     unreadable: int
+    set_aside: int
 
 
 class Entry(NamedTuple):
@@ -70,30 +65,31 @@ class DiskCache:
     """Answers by key in a SQLite file (WAL, msgpack), each until a wall-clock instant. Safe from any thread.
 
     Args:
-        path: the file; its directory must exist. A corrupt one, or at the start one of another version, is renamed
-            aside; one that is deleted is made anew; one that is locked, or another release's, is looked at later.
+        path: the file; its directory must exist. A corrupt one is renamed aside; one of another version is left alone,
+            for one beside it; one that is deleted is made anew; one that is locked is looked at later.
         seconds: how long an entry is good.
+        told: hears of a file that is not used any more, in the thread that finds out; see `Told`.
 
     Raises `LMConfigurationError` where the directory does not exist, the file is something else, or `seconds` is not
     above 0.
     """
 
-    def __init__(self, path: str | Path, *, seconds: float = 7 * 86_400.0, telemetry: Telemetry | None = None) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        seconds: float = 7 * 86_400.0,
+        telemetry: Telemetry | None = None,
+        told: Told | None = None,
+    ) -> None:
         self.seconds = seconds
-        self._telemetry = telemetry
         if not seconds > 0:
             msg = f"cache_disk_seconds={seconds!r}: more than 0"
             raise LMConfigurationError(msg)
-        self._file = SqliteFile(self.path, _SCHEMA, SCHEMA_VERSION, mark=MARK)
-        strange = self._file.stranger()
-        if strange is not None:
-            msg = f"cache_path {self.path} is no cache: {strange}; name another path"
-            raise LMConfigurationError(msg)
+        self._file = CacheFile(Path(path), telemetry=telemetry, told=told)
         self._lock = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self._read: tuple[int, int] | None = None
-        self._told: tuple[str, str] | None = None
         self._is_open = False
         self._openings = 0
         self._forgotten: dict[bytes, int] = {}
@@ -107,6 +103,16 @@ class DiskCache:
             if not self._is_open:
                 self._is_open = True
                 self._open_reader()
+
+    @property
+    def path(self) -> Path:
+        """The file in use: the one that was named, or where that is of another version the one beside it."""
+        return self._file.path
+
+    @property
+    def trouble(self) -> str | None:
+        """What was wrong last with the file that was named or is in use."""
+        return self._file.trouble
 
     @property
     def usable(self) -> bool:
@@ -203,7 +209,7 @@ class DiskCache:
 
     def stats(self) -> DiskStats:
         """One reading of the counts."""
-        return DiskStats(self._hits, self._misses, self._written, self._dropped, self._unreadable)
+        return DiskStats(self._hits, self._misses, self._written, self._dropped, self._unreadable, self._file.set_aside)
 
     def close(self) -> None:
         """Close the reading side."""
@@ -230,31 +236,17 @@ class DiskCache:
         return value
 
     def _open_reader(self) -> None:
-        """Open the file, setting a broken one aside once. Waits for nobody: a locked one is left for later."""
-        for _ in range(2):
-            try:
-                self._file.connect(timeout=0.0).close()
-                self._reader = sqlite3.connect(self.path, timeout=0.0, check_same_thread=False, isolation_level=None)
-                self._read = self._file.identity()
-                self._openings += 1
-                self._told = None
-            except sqlite3.OperationalError as error:  # locked or not writable: not the file's fault
-                self._report(self.path, str(error))
-            except OtherVersion as error:
-                if self._read is None:
-                    self._set_aside(str(error))
-                    continue
-                self._report(self.path, str(error))
-            except sqlite3.DatabaseError as error:
-                self._set_aside(str(error))
-                continue
-            return
+        """Open the file, if it can be used now. Waits for nobody."""
+        self._reader = self._file.open_reader()
+        if self._reader is not None:
+            self._read = self._file.identity()
+            self._openings += 1
 
     def _failed(self, error: sqlite3.DatabaseError) -> None:
         if isinstance(error, sqlite3.OperationalError):  # busy or full: a miss now, perhaps a hit later
             return
         self._forget_reader()
-        self._set_aside(str(error))
+        self._file.put_aside(str(error), self._read)
         self._open_reader()
 
     def _forget_reader(self) -> None:
@@ -262,15 +254,6 @@ class DiskCache:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-
-    def _set_aside(self, reason: str) -> None:
-        self._report(self._file.set_aside(), reason)
-
-    def _report(self, aside: Path, reason: str) -> None:
-        """Tell of what is wrong with the file, once for one thing."""
-        told, self._told = self._told, (str(aside), reason)
-        if self._telemetry is not None and told != self._told:
-            self._telemetry.execute(SET_ASIDE, {}, {"path": str(self.path), "aside": str(aside), "reason": reason})
 
 
 class DiskWriter(Actor):

@@ -90,12 +90,17 @@ class AnswerCache:
         self.table.delete(key)
 
     def disk_reading(self) -> dict[str, object] | None:
-        """The counts of the file, and how many writes wait in `backlog`; `None` where there is no file."""
+        """The counts of the file in use, which `path` names, and how many writes wait in `backlog`; `None` without one.
+
+        `trouble` says what was wrong last with a file, now or before: locked, damaged, of another version.
+        """
         if self.disk is None:
             return None
         writer = self._registry.whereis(DISK_WRITER)
         backlog = None if writer is None else writer.snapshot()["queue"]
-        return {**asdict(self.disk.stats()), "usable": self.disk.usable, "backlog": backlog}
+        disk = self.disk
+        file = {"path": str(disk.path), "usable": disk.usable, "trouble": disk.trouble}
+        return {**asdict(disk.stats()), **file, "backlog": backlog}
 
     def refuse(self, key: bytes, error: BaseException) -> None:
         """Remember that the provider called the request invalid."""

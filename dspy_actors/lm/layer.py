@@ -72,10 +72,11 @@ class LMLayer:
             clock, max_entries=settings.cache_entries, max_bytes=settings.cache_bytes, ttl=settings.cache_seconds
         )
         refusals: Table[bytes, LMError] = Table(clock, max_entries=10_000)
-        self.cache = AnswerCache(table, refusals, _disk(settings, kernel.telemetry), registry, kernel.telemetry)
+        self.outages = Outages(waker(registry, OUTAGES, OutageReporter.look))
+        disk = _disk(settings, kernel.telemetry, self.outages)
+        self.cache = AnswerCache(table, refusals, disk, registry, kernel.telemetry)
         self.usage = UsageLog(settings.prices)
         self.book = BudgetBook(settings.budgets, settings.session_budgets, clock.now)
-        self.outages = Outages(waker(registry, OUTAGES, OutageReporter.look))
         self.set_aside.told = self.outages.set_aside
         self.gatehouse = Gatehouse(settings.guarding, clock, kernel.telemetry, self.outages)
         guards = make_guards(self.cache, SingleFlight(), self.book, self.usage, counters)
@@ -170,13 +171,14 @@ class LMLayer:
         )
 
 
-def _disk(settings: LayerSettings, telemetry: Telemetry) -> DiskCache | None:
+def _disk(settings: LayerSettings, telemetry: Telemetry, outages: Outages) -> DiskCache | None:
     """The persistent cache, where a file is named: SQLite is loaded here."""
     if settings.cache_path is None:
         return None
     from dspy_actors.cache.disk import DiskCache
 
-    return DiskCache(Path(settings.cache_path), seconds=settings.cache_disk_seconds, telemetry=telemetry)
+    path, seconds = Path(settings.cache_path), settings.cache_disk_seconds
+    return DiskCache(path, seconds=seconds, telemetry=telemetry, told=outages.cache_file)
 
 
 def _quarantine_file(

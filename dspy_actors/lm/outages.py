@@ -1,6 +1,7 @@
 """`Outages`: what is to be written in the log of a provider's bad day, once a change and never once a call. Pure.
 
-Answers that were cut off are told of in the same way, as often as `Truncations` says.
+Answers that were cut off are told of in the same way, as often as `Truncations` says, and files of the cache that are
+not used any more.
 
 Published, and filled in the threads in which it happens; `OutageReporter` writes it.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from dspy_actors.alerts import Level
 from dspy_actors.lm.breaker import Breaker, State
@@ -24,6 +26,10 @@ EVENTS = frozenset({OPENED, CLOSED, SET_ASIDE, PAUSED})
 
 TRUNCATED = "answer.truncated"
 """What the line of an answer that was cut off is called."""
+
+CACHE_SET_ASIDE = "cache.set_aside"
+CACHE_LEFT_ALONE = "cache.left_alone"
+"""What the lines of a cache file that is used no more are called: it was damaged, or is of another version."""
 
 LONG_PAUSE = 10.0
 """Seconds from which a limiter's pause is worth a line."""
@@ -85,6 +91,14 @@ class Outages:
     def truncated(self, name: str, reason: str, limit: int | None, count: int) -> None:
         """The model `name` has given `count` answers that were cut off, the last of them for that `reason`."""
         self._add("warning", TRUNCATED, name=name, reason=reason, limit=limit, count=count)
+
+    def cache_file(self, path: Path, aside: Path, reason: str, renamed: bool) -> None:
+        """The cache's file at `path` is used no more: `renamed` to `aside`, or left alone and `aside` used instead."""
+        if renamed:
+            self._add("warning", CACHE_SET_ASIDE, name=str(path), reason=reason, renamed_to=str(aside))
+        else:
+            instead = None if aside == path else str(aside)
+            self._add("warning", CACHE_LEFT_ALONE, name=str(path), reason=reason, used_instead=instead)
 
     def take(self) -> LogLine | None:
         """The next line to be written, if there is one."""
