@@ -6,11 +6,12 @@ import inspect
 import itertools
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from dspy_actors.alerts import write_log
 from dspy_actors.arguments import flag, named
 from dspy_actors.envelope import Envelope
 from dspy_actors.errors import Busy, NoRuntime
@@ -149,6 +150,10 @@ class RuntimeHost:
         if self._down:
             reply.fail(cut_off("the call"))
         return reply
+
+    def warn(self, event: str, fields: Mapping[str, object]) -> None:
+        """A warning in the log; where that fails, the event `("log", "failure")` says so."""
+        write_log(self.kernel.telemetry, ("log", "failure"), "warning", event, fields)
 
     # -- calls --------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ from dspy_actors.batch import Mapped, map_rows
 from dspy_actors.cli.failures import is_unreachable
 from dspy_actors.cli.stopping import Stopping
 from dspy_actors.errors import CircuitOpen, LMError
-from dspy_actors.evaluation.evaluate import RETRY_WAITS, passes
 from dspy_actors.evaluation.host import EvaluationHost
+from dspy_actors.evaluation.second_tries import RETRY_WAITS, passes
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
 from dspy_actors.runtime import Runtime

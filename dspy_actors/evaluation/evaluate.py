@@ -9,24 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dspy_actors.errors import (
-    Busy,
-    CallCancelled,
-    CircuitOpen,
-    DspyActorsError,
-    EvaluationError,
-    LMError,
-    ProgramError,
-    ShuttingDown,
-)
+from dspy_actors.errors import EvaluationError, ProgramError, ShuttingDown
 from dspy_actors.evaluation.fan_out import fan_out
 from dspy_actors.evaluation.feed import Feed
 from dspy_actors.evaluation.host import EvaluationHost, host_of
 from dspy_actors.evaluation.job import Job, Row
 from dspy_actors.evaluation.judge import Judge, Metric, check_metric
 from dspy_actors.evaluation.result import EvaluationResult, Scored
+from dspy_actors.evaluation.second_tries import wait_after
 from dspy_actors.example import Example
-from dspy_actors.lm.verdicts import is_retryable
 from dspy_actors.modules.fingerprint import fingerprint, function_mark
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome
@@ -36,9 +27,6 @@ from dspy_actors.runner import Frame, Settings, refuse_on_loop
 
 TICK = 0.1
 """Seconds between two looks at the progress."""
-
-RETRY_WAITS = (0.5, 2.0)
-"""Seconds after which a row that the infrastructure failed is tried again, first and second time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +183,9 @@ class _Run:
 
     async def deliver(self, row: Row, outcome: Outcome) -> float | Callable[[], object]:
         """Judge one row's outcome, or ask for another try where the infrastructure failed it."""
-        if outcome.fault is not None and row.tries < len(RETRY_WAITS) and not self.job.stopped:
-            asked = outcome.fault.retry_after if isinstance(outcome.fault, LMError) else None
-            wait = max(RETRY_WAITS[row.tries], asked or 0.0)
-            if passes(outcome.fault) and self.job.fits(row, wait):
-                return wait
+        wait = None if self.job.stopped else wait_after(outcome.fault, row.tries)
+        if wait is not None and self.job.fits(row, wait):
+            return wait
         if outcome.prediction is None:
             return partial(self._keep, self._unanswered(row, outcome))
         try:
@@ -299,13 +285,6 @@ def _reasons(rows: Iterable[Scored]) -> str:
         elif row.kind is not None:
             kinds[row.kind] += 1
     return ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items())) + said
-
-
-def passes(fault: DspyActorsError) -> bool:
-    """Whether a failure of the infrastructure may be over after a while."""
-    if isinstance(fault, LMError):
-        return is_retryable(fault) or isinstance(fault, CircuitOpen)
-    return isinstance(fault, (Busy, CallCancelled))
 
 
 def _check_numbers(plan: Evaluate, num_threads: object) -> None:

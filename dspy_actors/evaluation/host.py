@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from dspy_actors.evaluation.fan_out import Crew
@@ -27,6 +28,10 @@ class EvaluationHost(Host, Crew, Protocol):
 
     def start(self, module: Module) -> Program:
         """Start a program of its own for `module`."""
+        ...
+
+    def warn(self, event: str, fields: Mapping[str, object]) -> None:
+        """A warning in the log, as `dspy_actors`. Never raises."""
         ...
 
     def stop_evaluations(self, job: Job) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
@@ -15,10 +16,11 @@ from dspy_actors.evaluation.host import EvaluationHost
 from dspy_actors.evaluation.judge import Metric, awaited
 from dspy_actors.example import Example, Prediction
 from dspy_actors.modules.module import Module
+from dspy_actors.modules.outcome import kind_of
 from dspy_actors.modules.program import Program, Trace
 from dspy_actors.optimizers.base import M, checked_trainset, labelled, searching
 from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
-from dspy_actors.runner import Settings
+from dspy_actors.runner import Settings, fault_of
 
 Demo = dict[str, dict[str, Any]]
 Demos = dict[str, list[dict[str, Any]]]
@@ -29,11 +31,15 @@ RETRY_TEMPERATURE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Bootstrapped:
-    """One step of the search: examples looked at so far, and how many the teacher has solved."""
+    """One step of the search: examples looked at so far, and how many the teacher has solved.
+
+    `unanswered` are those that it has not, because the infrastructure failed them.
+    """
 
     tried: int
     solved: int
     wanted: int
+    unanswered: int = 0
 
 
 class BootstrapFewShot:
@@ -42,6 +48,10 @@ class BootstrapFewShot:
     The algorithm is DSPy 3.4.1's: examples in order, one after another, until `max_bootstrapped_demos` are solved;
     the example itself is hidden from the teacher's demos; labelled examples fill up to `max_labeled_demos`. But what an
     answer that was cut off has solved is no demonstration: it would teach to end in the middle.
+
+    An example that the infrastructure fails is tried again as `Evaluate` does, within the runtime's deadline. It says
+    nothing about the teacher: where no example got further there is no program but an error, and where some did not
+    the warning `bootstrap.incomplete` in the log counts them.
 
     Args:
         metric: `metric(example, prediction, trace)` -> truthy for a success; without one everything counts.
@@ -85,8 +95,8 @@ class BootstrapFewShot:
         """A copy of `student` with demonstrations. Blocking, inside a runtime.
 
         Raises:
-            EvaluationError: the trainset is empty, the teacher does not fit, or `max_errors` tries failed; the cause
-                is the last failure.
+            EvaluationError: the trainset is empty, the teacher does not fit, `max_errors` tries failed, or the
+                infrastructure failed every example; of the last two the cause is the last failure.
             ShuttingDown: the runtime lets no more calls in, from before or in the middle of the search.
         """
         examples = checked_trainset(trainset)
@@ -131,6 +141,12 @@ class _Search:
         self.program = program
         self.teacher = teacher
         self.errors = 0
+        self.tried = 0
+        self.rounds = 0
+        self.lost_rounds = 0
+        self.unanswered: Counter[str] = Counter()
+        """Kinds of failures of the infrastructure, one for each example that they kept from being solved."""
+        self.fault: Exception | None = None
 
     def run(self, examples: list[Example]) -> tuple[Demos, set[int]]:
         """The demos by predictor, and the positions of the examples they were made from."""
@@ -140,34 +156,53 @@ class _Search:
         for index, example in enumerate(examples):
             if len(solved) >= wanted:
                 break
+            self.tried = index + 1
             found = self._solve(example)
+            if found is None and self.fault is not None:
+                self.unanswered[kind_of(self.fault)] += 1
             if found is not None:
                 solved.add(index)
                 for name, demo in found.items():
                     demos.setdefault(name, []).append(demo)
             if self.plan.on_progress is not None:
-                self.plan.on_progress(Bootstrapped(index + 1, len(solved), wanted))
+                self.plan.on_progress(Bootstrapped(self.tried, len(solved), wanted, self.unanswered.total()))
+        self._tell(len(solved))
         return demos, solved
 
+    def _tell(self, solved: int) -> None:
+        """Say what the infrastructure has kept from the result, if anything. Raises where that is all of it."""
+        lost = self.unanswered.total()
+        if lost == 0:
+            return
+        kinds = ", ".join(f"{count} x {kind}" for kind, count in sorted(self.unanswered.items()))
+        if self.lost_rounds == self.rounds:
+            msg = f"no example could be tried, so there is nothing to choose demonstrations by ({kinds}); the last: "
+            raise EvaluationError(f"{msg}{self.fault!r}") from self.fault
+        reason = f"the infrastructure failed {lost} of the {self.tried} examples that were tried ({kinds})"
+        fields = {"name": "BootstrapFewShot", "tried": self.tried, "solved": solved, "unanswered": lost}
+        self.host.warn("bootstrap.incomplete", {**fields, "reason": reason})
+
     def _solve(self, example: Example) -> Demo | None:
+        self.fault = None
         variant = _without(self.teacher, example)
         names = {id(predictor): name for name, predictor in variant.named_predictors()}
         for round_ in range(self.plan.max_rounds):
             settings = self.settings
             if round_ > 0:
                 settings = settings.bind(sample=round_, options={**settings.options, "temperature": RETRY_TEMPERATURE})
-            outcome, trace = attempt(self.program, dict(example.inputs().items()), settings, variant)
+            self.rounds += 1
+            outcome, trace = attempt(self.host, self.program, dict(example.inputs().items()), settings, variant)
             if isinstance(outcome.error, ShuttingDown):  # what was found so far is no whole search
                 raise outcome.error
             if outcome.prediction is None:
-                self._count(outcome.error)
+                self._count(outcome.error, outcome.fault)
                 continue
             if outcome.truncated is not None:
                 continue
             try:
                 succeeded = self._succeeded(example, outcome.prediction, trace)
             except Exception as error:
-                self._count(error)
+                self._count(error, fault_of(error))
                 continue
             if succeeded:
                 return _demos_of(trace, names)
@@ -184,8 +219,11 @@ class _Search:
         threshold = self.plan.metric_threshold
         return bool(value) if threshold is None else float(value) >= threshold
 
-    def _count(self, error: Exception | None) -> None:
+    def _count(self, error: Exception | None, fault: Exception | None) -> None:
         self.errors += 1
+        if fault is not None:
+            self.lost_rounds += 1
+            self.fault = fault
         if self.errors >= self.plan.max_errors:
             msg = f"{self.errors} tries failed (max_errors={self.plan.max_errors}); the last: {error!r}"
             raise EvaluationError(msg) from error

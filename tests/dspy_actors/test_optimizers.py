@@ -7,9 +7,21 @@ from random import Random
 from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
-from dspy_actors.errors import BlockingCall, EvaluationError, LMServerError, NoRuntime, ShuttingDown
+from dspy_actors.errors import (
+    BlockingCall,
+    CircuitOpen,
+    EvaluationError,
+    LMAuthError,
+    LMNotConfiguredError,
+    LMServerError,
+    NoRuntime,
+    ShuttingDown,
+)
 from dspy_actors.example import Example, Prediction
+from dspy_actors.lm.lm import LM
 from dspy_actors.messages import LMRequest, LMResponse
 from dspy_actors.modules.chain_of_thought import ChainOfThought
 from dspy_actors.modules.module import Module
@@ -288,6 +300,75 @@ def test_too_many_failures_end_the_search_with_the_last_of_them() -> None:
     with runtime(some_fail), pytest.raises(EvaluationError, match="max_errors=2") as caught:
         bootstrap(max_errors=2).compile(qa(), trainset=examples(4))
     assert isinstance(caught.value.__cause__, LMServerError)
+
+
+# -- the infrastructure --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [LMServerError("down", status=501), LMAuthError("no", status=401), None])
+def test_a_search_in_which_every_example_met_an_outage_is_an_error(fault: Exception | None) -> None:
+    lm = None if fault is None else "scripted/m"
+    with runtime(lambda request: fault, lm=lm), pytest.raises(EvaluationError, match="no example could be") as caught:
+        bootstrap(max_labeled_demos=16).compile(qa(), trainset=examples(9))
+    assert isinstance(caught.value.__cause__, LMNotConfiguredError if fault is None else type(fault))
+    assert f"9 x {caught.value.__cause__.kind}" in str(caught.value)
+
+
+def test_a_search_that_an_outage_kept_from_some_examples_says_so_in_the_log() -> None:
+    steps: list[Bootstrapped] = []
+    structlog.configure()
+    with capture_logs() as logs, runtime(some_fail):
+        made = bootstrap(on_progress=steps.append).compile(qa(), trainset=examples(4))
+    (line,) = (each for each in logs if each["event"] == "bootstrap.incomplete")
+    assert augmented(made) == ["q1", "q3"]
+    assert (line["log_level"], line["tried"], line["solved"], line["unanswered"]) == ("warning", 4, 2, 2)
+    assert "2 x lm_server" in line["reason"]
+    assert [step.unanswered for step in steps] == [1, 1, 2, 2]
+
+
+def test_an_outage_that_a_metric_meets_is_counted_too() -> None:
+    def judged(example: Example, prediction: Any, trace: object = None) -> bool:
+        raise LMServerError("the judge is down", status=501)
+
+    with runtime(), pytest.raises(EvaluationError, match="4 x lm_server"):
+        bootstrap(metric=judged).compile(qa(), trainset=examples(4))
+
+
+def test_a_search_that_fails_by_itself_is_no_outage() -> None:
+    def unreadable(request: LMRequest) -> str:
+        return "no layout"
+
+    structlog.configure()
+    with capture_logs() as logs, runtime(unreadable):
+        assert augmented(bootstrap().compile(qa(), trainset=examples(4))) == []
+    assert [each for each in logs if each["event"] == "bootstrap.incomplete"] == []
+
+
+def test_an_example_that_a_later_round_answers_was_tried() -> None:
+    def first_fails(request: LMRequest) -> Any:
+        return LMServerError("down", status=501) if request.sample == 0 else echo(request)
+
+    with runtime(first_fails):
+        made = bootstrap(metric=only("q1"), max_rounds=2).compile(qa(), trainset=examples(3))
+    assert augmented(made) == ["q1"]
+
+
+def test_an_example_that_the_infrastructure_failed_is_tried_again() -> None:
+    left = {"q1": 1}
+
+    def passing(request: LMRequest) -> Any:
+        return LMServerError("down", status=503) if left.pop(asked(request), None) else echo(request)
+
+    structlog.configure()
+    with capture_logs() as logs, runtime(passing, lm=LM("scripted/m", num_retries=0)):
+        assert augmented(bootstrap().compile(qa(), trainset=examples(3))) == ["q0", "q1", "q2"]
+    assert [each for each in logs if each["event"] == "bootstrap.incomplete"] == []
+
+
+def test_an_example_is_not_tried_again_beyond_its_deadline() -> None:
+    fault = CircuitOpen("not asked", retry_after=3600.0)
+    with runtime(lambda request: fault), pytest.raises(EvaluationError, match="1 x circuit_open"):
+        bootstrap().compile(qa(), trainset=examples(1))
 
 
 def test_a_search_is_refused_once_its_runtime_lets_no_calls_in() -> None:
