@@ -1,4 +1,4 @@
-"""`Fairness`: how those who wait for one rate limit share it, in one frozen record."""
+"""`Fairness`: how those who wait for one rate limit, or for a program's places, share it, in one frozen record."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ class Fairness:
     `interactive_reserve` is the part of a limit that batch and optimizer calls leave alone, so that an interactive one
     finds room at once: of the requests and tokens at hand, and of the requests that may be under way. It is kept while
     interactive calls come at least every `reserve_seconds`; without any, a batch job has all of the limit.
+
+    A program's places (`max_inflight`) that calls have to wait for are shared in the same way, one a call. The part of
+    them that is the reserve is kept while interactive calls find none of the others free.
 
     Raises `LMConfigurationError` for a weight that is not a number above 0, a name that is no text, a class that there
     is not, a reserve outside of 0 up to but not including 1.

@@ -36,14 +36,19 @@ class Admission:
 
     The queue itself belongs to the program's actor. A caller that finds no place is counted as waiting before it asks
     the actor, so whoever leaves after that knows that somebody has to be let in.
+
+    So many may run as `open_to_all` says; what is left of `limits.max_inflight` is kept for urgent calls, and is none
+    unless the actor keeps some. `needed` says that an urgent call found none of the others free.
     """
 
-    __slots__ = ("_lock", "_name", "closed", "limits", "running", "waiting")
+    __slots__ = ("_lock", "_name", "closed", "limits", "needed", "open_to_all", "running", "waiting")
 
     def __init__(self, name: str, limits: Limits) -> None:
         self._lock = PublishedLock()
         self._name = name
         self.limits = limits
+        self.open_to_all = limits.max_inflight
+        self.needed = False
         self.running: set[str] = set()
         self.waiting: set[str] = set()
         self.closed = False
@@ -51,10 +56,10 @@ class Admission:
     def enter_at_once(self, call_id: str) -> bool:
         """Take a free place; False, and nothing else, where `enter` would do anything but that."""
         with self._lock:
-            return not self.closed and self._seat_if_free(call_id)
+            return not self.closed and self._seat_if_free(call_id, self.open_to_all)
 
-    def enter(self, call_id: str) -> bool:
-        """Take a free place, or be counted as waiting.
+    def enter(self, call_id: str, *, urgent: bool = False) -> bool:
+        """Take a free place, one that is kept for those who are `urgent` too, or be counted as waiting.
 
         Raises `Busy` where too many wait already, and `ShuttingDown` once the program was stopped.
         """
@@ -62,8 +67,12 @@ class Admission:
             if self.closed:
                 msg = f"{self._name} was stopped; start it again"
                 raise ShuttingDown(msg)
-            if self._seat_if_free(call_id):
+            if self._seat_if_free(call_id, self.open_to_all):
                 return True
+            if urgent:
+                self.needed = True
+                if self._seat_if_free(call_id, self.limits.max_inflight):
+                    return True
             if len(self.waiting) >= self.limits.max_queue:
                 msg = (
                     f"{self._name} runs {self.limits.max_inflight} calls and {len(self.waiting)} wait; "
@@ -73,16 +82,16 @@ class Admission:
             self.waiting.add(call_id)
             return False
 
-    def _seat_if_free(self, call_id: str) -> bool:
-        if self.waiting or len(self.running) >= self.limits.max_inflight:
+    def _seat_if_free(self, call_id: str, places: int) -> bool:
+        if self.waiting or len(self.running) >= places:
             return False
         self.running.add(call_id)
         return True
 
-    def seat(self, call_id: str) -> bool:
-        """Give a waiting call a place, if there is one."""
+    def seat(self, call_id: str, *, urgent: bool) -> bool:
+        """Give a waiting call a place, if there is one for it."""
         with self._lock:
-            if len(self.running) >= self.limits.max_inflight:
+            if len(self.running) >= (self.limits.max_inflight if urgent else self.open_to_all):
                 return False
             self.running.add(call_id)
             self.waiting.discard(call_id)
@@ -94,6 +103,11 @@ class Admission:
             self.running.discard(call_id)
             self.waiting.discard(call_id)
             return bool(self.waiting)
+
+    def keep(self, places: int) -> None:
+        """Keep so many places for urgent calls from now on, as they become free."""
+        self.open_to_all = self.limits.max_inflight - places
+        self.needed = False
 
     def close(self) -> None:
         """The program was stopped: no call is let in any more."""

@@ -84,9 +84,10 @@ class ModuleInstance(Actor):
     """Stands for one started program: it owns the queue of the calls that found no place.
 
     Places that become free are shared as a rate limit is: classes by weight, in a class the tenants, each place is one.
-    So behind a flood that has all of them an interactive call has the next, and another tenant's its turn. Unlike a
-    rate limit's none is kept free for interactive calls: of a program with one place that would be all there is, and
-    who finds a free place would have to look for whom it is.
+    So behind a flood that has all of them an interactive call has the next, and another tenant's its turn. From then on
+    a share of the places, rounded down, is kept for interactive calls, until for `reserve_seconds` none has needed one:
+    a rate limit that keeps some of itself for them holds up the others, whose places they could not get otherwise.
+    Before that all places are open to all, and who finds one free need not look whose it is.
 
     A call does not run in here: it runs where its caller is and owns the record it was admitted with, so it outlives
     a restart of this actor. Places, versions and metrics are published, so a call that finds a place sends nothing.
@@ -94,12 +95,16 @@ class ModuleInstance(Actor):
     Messages:
         admit(call_id, priority, tenant): settles when the call has a place.
         let_in(): places have become free, or somebody who waited has left.
+        keep_on(): time to see whether places are still to be kept.
     """
 
     inline = True
 
     def init(self, plan: InstancePlan) -> None:
         self.admission = plan.admission
+        self.fairness = plan.fairness
+        self.keeps = False
+        self.admission.keep(0)
         self.line: FairQueue[Waiter] = FairQueue(plan.fairness, _has_left)
 
     def admit(self, call_id: str, priority: Priority, tenant: str) -> Reply[None]:
@@ -107,6 +112,8 @@ class ModuleInstance(Actor):
         reply: Reply[None] = self.defer()
         if self.line.first() is None:
             self.line.clear()
+        if priority == "interactive" and not self.keeps:
+            self._keep()
         self.line.push(Waiter(call_id, priority, tenant, reply), priority, tenant)
         self.let_in()
         return reply
@@ -115,11 +122,29 @@ class ModuleInstance(Actor):
         """Give the free places to those whose turn it is."""
         line = self.line
         line.left(len(self.admission.waiting))
-        while (waiter := line.first()) is not None and self.admission.seat(waiter.call_id):
+        while (waiter := line.first()) is not None:
+            if not self.admission.seat(waiter.call_id, urgent=line.may_use_reserve):
+                return
             line.take(1.0)
             if not waiter.turn.set(None):  # its caller has left at this very moment
                 line.give_back(1.0, waiter.priority, waiter.tenant)
                 self.admission.leave(waiter.call_id)
+
+    def keep_on(self) -> None:
+        """Go on keeping places for interactive calls if one has needed them lately; else open them to all."""
+        self.keeps = False
+        if self.admission.needed:
+            self._keep()
+        else:
+            self.admission.keep(0)
+            self.let_in()
+
+    def _keep(self) -> None:
+        places = int(self.admission.limits.max_inflight * self.fairness.interactive_reserve)
+        if places and self.fairness.reserve_seconds:
+            self.keeps = True
+            self.admission.keep(places)
+            self.send_after(self.fairness.reserve_seconds, ModuleInstance.keep_on)
 
 
 def _has_left(waiter: Waiter) -> bool:

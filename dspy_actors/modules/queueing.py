@@ -31,8 +31,8 @@ async def take_place(host: Doorkeeper, plan: InstancePlan, instance: Via, frame:
     A queue that dies with its actor is joined again at the successor. Raises `Busy` and `ShuttingDown`.
     """
     assert frame.envelope is not None
-    call_id = frame.envelope.call_id
-    while not plan.admission.enter(call_id):
+    call_id, urgent = frame.envelope.call_id, frame.envelope.priority == "interactive"
+    while not plan.admission.enter(call_id, urgent=urgent):
         turn: Reply[None] | None = None
         try:
             turn = _queued(instance, frame.envelope)

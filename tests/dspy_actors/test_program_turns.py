@@ -17,6 +17,9 @@ from dspy_actors.messages import LMRequest
 from dspy_actors.modules.instance import ModuleInstance
 from dspy_actors.modules.program import Program
 from dspy_actors.runtime import Runtime
+from supervisors import sys
+from supervisors.clock import ManualClock
+from supervisors.exits import Crash
 from supervisors.reply import Reply
 from supervisors.testing import wait_until
 from tests.dspy_actors.programs import PATIENCE, Gate, asked, qa, runtime
@@ -169,6 +172,136 @@ def test_what_was_taken_is_forgotten_when_nobody_waits(line: Line) -> None:
     for name in ("a", "b"):
         line.come(name, tenant=name)
     assert line.order() == ["a", "b"]
+
+
+# -- the places that are kept --------------------------------------------------------------------------------------
+
+
+class Kept:
+    """A program with ten places, all taken by batch calls, of which two more wait; two places may be kept."""
+
+    def __init__(self, rt: Runtime, clock: ManualClock) -> None:
+        program = rt.start(qa(), name="qa", max_inflight=10)
+        self.rt, self.clock = rt, clock
+        self.admission = program._plan.admission
+        self.turns: dict[str, Reply[Any]] = {}
+        for n in range(10):
+            assert self.admission.enter_at_once(f"batch {n}")
+        for n in range(10, 13):
+            self.come(f"batch {n}", "batch")
+        self.end("batch 0")  # one of them has had its turn: they are owed none
+
+    @property
+    def instance(self) -> Any:
+        return self.rt.registry.arrival(("module", "qa")).get(PATIENCE)
+
+    def come(self, call_id: str, priority: Priority = "interactive") -> bool:
+        """Whether the call has a place at once."""
+        if self.admission.enter(call_id, urgent=priority == "interactive"):
+            return True
+        turn = self.turns[call_id] = self.instance.send_request(ModuleInstance.admit, call_id, priority, "")
+        self.instance.call(ModuleInstance.let_in)
+        return bool(turn.done())
+
+    def end(self, *call_ids: str) -> None:
+        for call_id in call_ids:
+            assert call_id in self.admission.running
+            self.admission.leave(call_id)
+            self.instance.call(ModuleInstance.let_in)
+
+    def has_place(self, call_id: str) -> bool:
+        return call_id in self.admission.running
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        sys.get_state(self.instance)  # by then it has heard of the timer
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    clock = ManualClock()
+    with runtime(clock=clock) as rt:
+        yield Kept(rt, clock)
+
+
+def test_the_place_that_an_interactive_call_had_to_wait_for_is_kept_for_the_next_one(kept: Kept) -> None:
+    assert not kept.come("urgent")
+    kept.end("batch 1", "urgent")
+    assert not kept.has_place("batch 11")
+    assert kept.come("urgent too")
+
+
+def test_places_that_are_kept_are_no_more_than_their_share(kept: Kept) -> None:
+    kept.come("urgent")
+    kept.end("batch 1", "urgent", "batch 2", "batch 3")
+    assert kept.has_place("batch 11")
+    assert not kept.has_place("batch 12")
+
+
+def test_without_interactive_calls_that_wait_all_places_are_open_to_all(kept: Kept) -> None:
+    kept.end("batch 1", "batch 2")
+    assert len(kept.admission.running) == 10
+
+
+def test_where_nobody_waits_only_interactive_calls_get_what_is_kept(kept: Kept) -> None:
+    kept.come("urgent")
+    kept.end("batch 1", "urgent", "batch 2", "batch 3", "batch 4", "batch 5")
+    assert kept.admission.enter_at_once("batch 13")
+    assert not kept.admission.enter_at_once("batch 14")
+    assert kept.come("urgent too")
+
+
+def test_what_is_kept_is_open_to_all_when_nobody_has_needed_it_for_its_time(kept: Kept) -> None:
+    kept.come("urgent")
+    kept.end("batch 1", "urgent")
+    kept.pass_seconds(59)
+    assert not kept.has_place("batch 11")
+    kept.pass_seconds(1)
+    assert kept.has_place("batch 11")
+
+
+def test_what_is_kept_is_kept_on_while_it_is_needed(kept: Kept) -> None:
+    kept.come("urgent")
+    kept.end("batch 1", "urgent")
+    kept.pass_seconds(59)
+    assert kept.come("urgent too")
+    kept.end("urgent too")
+    kept.pass_seconds(1)
+    assert not kept.has_place("batch 11")
+    kept.pass_seconds(60)
+    assert kept.has_place("batch 11")
+
+
+def test_a_flow_of_interactive_calls_leaves_the_others_their_share_of_what_is_kept(kept: Kept) -> None:
+    for n in range(10):
+        kept.come(f"urgent {n}")
+    kept.end("batch 1", "batch 2", "batch 3", "batch 4", "batch 5", "batch 6")
+    assert kept.has_place("batch 11")
+
+
+def test_nothing_is_kept_after_the_actor_that_kept_it(kept: Kept) -> None:
+    kept.come("urgent")
+    kept.end("batch 1")
+    for call_id in ("batch 11", "batch 12"):
+        kept.turns[call_id].cancel()
+        kept.admission.leave(call_id)
+    kept.end("urgent")
+    assert not kept.admission.enter_at_once("batch 13")
+    dead = kept.instance
+    dead.exit(Crash(RuntimeError("killed by the test")))
+    dead.down().get(PATIENCE)
+    assert kept.instance is not dead
+    assert kept.admission.enter_at_once("batch 13")
+
+
+@pytest.mark.parametrize("fairness", [Fairness(interactive_reserve=0.0), Fairness(reserve_seconds=0.0)])
+def test_a_runtime_without_a_reserve_keeps_no_places(fairness: Fairness) -> None:
+    clock = ManualClock()
+    with runtime(clock=clock, guarding=Guarding(fairness=fairness)) as rt:
+        kept = Kept(rt, clock)
+        kept.come("urgent")
+        kept.end("batch 1", "urgent")
+        assert kept.has_place("batch 11")
 
 
 # -- calls ---------------------------------------------------------------------------------------------------------
