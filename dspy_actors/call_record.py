@@ -13,6 +13,9 @@ from dspy_actors.quick_init import quick_init
 class CallRecord:
     """What a call was: tokens, cost in US dollars, HTTP attempts, and which model and parameters answered.
 
+    A call that joined an equal one under way has its answer and none of its cost: as from the cache no `usage` and no
+    `attempts`, but it is not `cached`.
+
     `truncated` says what cut an answer off that the outputs were read from, if one was: at least one of them may end in
     the middle.
     """

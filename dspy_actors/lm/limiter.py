@@ -2,8 +2,8 @@
 
 It needs no configuration: without limits it lets everything through, and it learns the limits, and what is left of
 them, from the headers of the first answers. Where a server sends no such headers, a bound on requests under way is
-found out instead. A `429` pauses everybody until the provider said to come back, `LONGEST_PAUSE` at most; then one
-request goes ahead, and the others follow in growing numbers, so that those who waited together do not arrive together.
+found out instead. A `429` pauses everybody until the provider said to come back, `LONGEST_PAUSE` at most and a little
+jitter; then one request goes ahead, and the others follow in growing numbers: those who waited do not arrive together.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LONGEST_PAUSE = 600.0
 """A provider that asks for more is asked again after this: a wrong header must not lock a model for a day."""
 
 PAUSE_JITTER = 0.1
-"""The share of a pause that is added at random, for the sake of other processes with the same key."""
+"""The share of a pause, the longest too, that is added at random, for the sake of other processes with the same key."""
 
 RAMP_SECONDS = 1.0
 """After a pause, the number of requests let through at once doubles this often, and with every answer."""
@@ -44,10 +44,11 @@ UNLIMITED = 1000.0
 class LimiterSettings:
     """Limits that are known beforehand; `None` is learned from headers, or unlimited where none come.
 
-    A limit given here holds even where the provider allows more. `max_in_flight` bounds requests under way. With
-    `follow_latency` that bound moves: it grows while answers come as fast as the fastest did, and shrinks when they
-    take twice as long; for servers that queue without a word. `None` follows the latency of the provider `local`
-    only, whose servers are the ones that do.
+    A limit given here holds even where the provider allows more, as a token bucket: a minute's worth may go at once,
+    and that rate from then on, so the first minute may see almost twice the limit, and so may one after a rest. Give
+    half to a provider that counts by the clock. `max_in_flight` bounds requests under way. With `follow_latency` that
+    bound moves: it grows while answers come as fast as the fastest did, and shrinks when they take twice as long; for
+    servers that queue without a word. `None` follows the latency of the provider `local` only, whose servers do.
 
     Raises `LMConfigurationError` for a value that makes no sense.
     """

@@ -71,6 +71,13 @@ def test_requests_come_back_one_by_one() -> None:
     assert [len(takes(found, second)) for second in (0.5, 1.0, 3.0)] == [0, 1, 2]
 
 
+def test_the_first_minute_may_see_almost_twice_the_limit_and_each_busy_one_after_it_the_limit() -> None:
+    """As a token bucket does; the README and `LimiterSettings` say so."""
+    found = limiter(requests_per_minute=60)
+    minutes = [sum(len(takes(found, 60.0 * minute + second)) for second in range(60)) for minute in range(3)]
+    assert minutes == [119, 60, 60]
+
+
 def test_tokens_are_reserved_before_and_settled_after() -> None:
     found = limiter(tokens_per_minute=6000)
     made = take(found, tokens=5000)
@@ -372,6 +379,17 @@ def test_those_refused_together_count_as_one() -> None:
 
 def test_a_provider_that_wants_a_day_s_patience_is_asked_again_after_ten_minutes() -> None:
     assert wait(paused(86_400.0)) == pytest.approx(600.0)
+
+
+def test_the_longest_pause_too_is_up_to_a_tenth_longer_by_chance() -> None:
+    """Those who share a key must not come back together after it either."""
+    pauses = set()
+    for seed in range(50):
+        found = RateLimiter(LimiterSettings(), 0.0, rng=Random(seed))
+        found.refused(take(found), 86_400.0, 0.0)
+        pauses.add(found.paused_until)
+    assert 600.0 <= min(pauses) < 610.0
+    assert 650.0 < max(pauses) <= 660.0
 
 
 def test_a_pause_is_up_to_a_tenth_longer_by_chance() -> None:

@@ -34,6 +34,8 @@ def test_only_one_of_equal_calls_bears_the_cost(fast: Runtime, stub: StubServer)
     stub.release()
     ends(replies)
     assert sorted(reply.get(0).attempts for reply in replies) == [0, 0, 0, 0, 1]
+    joined = [reply.get(0) for reply in replies if reply.get(0).attempts == 0]
+    assert [(each.usage, each.cached) for each in joined] == [(None, False)] * 4
 
 
 def test_others_get_the_answer_when_the_first_of_equal_calls_leaves(fast: Runtime, stub: StubServer) -> None:
