@@ -34,6 +34,14 @@ class SqliteFile:
 
     def stranger(self) -> str | None:
         """Why the file cannot be one of ours, if it cannot: it must be left alone. `None` also where there is none."""
+        if str(self.path) == ":memory:":
+            return "SQLite takes that for no file at all, and each connection for another one"
+        try:
+            return self._strange()
+        except (OSError, ValueError) as error:  # a name too long, a file that is not to be read
+            return str(error)
+
+    def _strange(self) -> str | None:
         if not self.path.parent.is_dir():
             return "its directory does not exist"
         if not self.path.exists():

@@ -129,6 +129,13 @@ def test_a_locked_file_is_a_miss_at_once(disk: DiskCache) -> None:
     assert found in (None, RESPONSE)  # WAL readers may go on beside a writer; none of them waits or raises
 
 
+@pytest.mark.parametrize("name", [":memory:", "a" * 300])
+def test_what_can_be_no_file_is_refused_at_construction(name: str) -> None:
+    """In memory, each connection has a cache of its own: what was written was never found."""
+    with pytest.raises(LMConfigurationError, match="is no cache"):
+        DiskCache(name)
+
+
 def test_a_directory_that_is_not_there_is_refused_at_construction(tmp_path: Path) -> None:
     with pytest.raises(LMConfigurationError, match="its directory does not exist"):
         DiskCache(tmp_path / "nowhere" / "a.sqlite")
