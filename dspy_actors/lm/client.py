@@ -19,10 +19,12 @@ from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.work import Answer
 from dspy_actors.lm.worker import LMWorker
 from dspy_actors.messages import LMRequest
+from dspy_actors.secret import redacted
 from supervisors.actor import Ref
 from supervisors.clock import Clock, Timer
 from supervisors.current import CURRENT, Life
 from supervisors.errors import ActorDied, SystemStopped
+from supervisors.exits import Crash, describe, said
 from supervisors.reply import Reply
 
 MAX_RESUBMITS = 1
@@ -191,10 +193,14 @@ class LMClient:
         elif deadline is not None and deadline <= self._clock.now():
             failure = DeadlineExceeded("the deadline passed as the worker died", phase="resubmit")
         elif call.flow is not None and not call.flow.may_begin_anew():
-            msg = f"the worker of {call.lm.name} died in the middle of its stream; what had come is in `partial`"
+            msg = (
+                f"the worker of {call.lm.name} died in the middle of its stream: {_why(error)}; "
+                "what had come is in `partial`"
+            )
             failure = LMTransportError(msg, provider=call.lm.provider, model=call.lm.model)
         elif call.resubmits >= MAX_RESUBMITS and error.maybe_handled:
-            msg = f"the worker of {call.lm.name} died {call.resubmits + 1} times while it held this call"
+            times = call.resubmits + 1
+            msg = f"the worker of {call.lm.name} died {times} times while it held this call: {_why(error)}"
             failure = LMTransportError(msg, provider=call.lm.provider, model=call.lm.model)
         else:
             if error.maybe_handled:  # else it was never held, and asking again costs nobody anything
@@ -202,6 +208,8 @@ class LMClient:
                 self._counters.add("resubmits")
             self._search(call)
             return
+        if not call.abandoned:  # the worker that counts a call's end is dead
+            self._counters.add("failures")
         failure.__cause__ = error
         self._finish(call, None, failure)
 
@@ -244,6 +252,13 @@ class LMClient:
                 call.reply.fail(error)
             if flow is not None and not flow.in_turn:
                 flow.end(answer, error)
+
+
+def _why(death: ActorDied) -> str:
+    """What a worker died of, in a line; a crash may be a stranger's, so without what looks like a key."""
+    end = death.exit
+    why = f"{type(end.error).__name__}: {said(end.error)}" if isinstance(end, Crash) else describe(end)
+    return redacted(" ".join(why[:1000].split()))[:200]
 
 
 def _tell(afters: tuple[After, ...], call: LMCall, answer: Answer | None, error: BaseException | None) -> None:

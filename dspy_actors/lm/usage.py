@@ -17,7 +17,9 @@ class LMNumbers:
     what the provider's own log shows. `retries` were sent again after a failure, `resubmits` after a worker's death;
     `fallbacks` counts how often a call went on to another model, `hedges` the requests beside a slow one. `unanswered`
     attempts were given up (their worker died, their caller left, another was quicker) before an answer was seen: the
-    provider may have worked for them. `truncated` answers were cut off, by a limit of tokens or a content filter.
+    provider may have worked for them. `failures` counts calls that a worker had and that ended in an error, its death
+    over them too; with fallbacks one for each model that failed. `truncated` answers were cut off, by a limit of tokens
+    or a content filter.
     `open` is how many calls workers hold now, `open_streams` how many of them are streams.
     """
 

@@ -11,9 +11,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from dspy_actors.cache.manager import CacheManager
+from dspy_actors.errors import LMTransportError
 from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.io_loop import IOLoop
-from dspy_actors.messages import LMRequest
+from dspy_actors.lm.providers.base import Attempt
+from dspy_actors.messages import LMRequest, LMResponse
 from dspy_actors.runtime import Runtime
 from dspy_actors.testing.providers import ScriptedProvider
 from supervisors import steps
@@ -65,6 +67,32 @@ def test_a_call_whose_worker_dies_twice_ends_in_a_typed_error(fast: Runtime, stu
         stub.wait(f"requests>={count}", "held>=1")
         worker(fast).exit(KILLED)
     assert ends(replies) == ["lm_transport"]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (KeyError("boo"), "KeyError: 'boo'"),
+        (None, "AttributeError: "),
+        (ValueError("bad api_key=abc\nin the\tway " + "x" * 999), "ValueError: bad api_key=… in the way xxx"),
+    ],
+)
+def test_a_call_over_which_a_provider_of_one_s_own_crashes_says_why_and_is_counted(said: Any, why: str) -> None:
+    """It said that the worker died, and `failures` stayed 0."""
+
+    class Provider(ScriptedProvider):
+        async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
+            if said is None:
+                return None  # type: ignore[return-value]
+            raise said
+
+    with Runtime(lm="own/m", open_provider=lambda config: Provider([])) as rt, capture_logs():
+        error = rt.start(qa()).safe_call(question="blue").error
+        numbers = rt.numbers()
+    assert isinstance(error, LMTransportError)
+    assert f"the worker of own/m died 2 times while it held this call: {why}" in error.message
+    assert len(error.message) < 300
+    assert (numbers.calls, numbers.failures, numbers.open) == (1, 1, 0)
 
 
 def test_a_call_whose_worker_died_is_sent_again_only_if_its_budget_allows_it(stub: StubServer) -> None:
