@@ -83,6 +83,14 @@ class Entry:
     def kind(self) -> ChildType:
         return kind_of(self.spec)
 
+    def is_filled_after(self, exit: Exit) -> bool:
+        """Whether a successor follows a life that ends with `exit` by itself. Any thread; asked while it dies.
+
+        A start that fails is followed by another only if it was a restart, and not if `init` gave IGNORE.
+        """
+        is_tried_again = self.attempts > 0 and not isinstance(exit, Normal)
+        return (self.state == "running" or is_tried_again) and self.spec.restarts_after(exit)
+
     def told(self, started: Ref[Any] | Ignore) -> Any:
         """What `start_child` answers: the ref, or (ref, info) where the start function gave that."""
         return (started, *self.info) if self.info else started

@@ -129,6 +129,8 @@ class Children:
     def _up(self, entry: Entry, ref: Ref[Any]) -> None:
         entry.ref, entry.state, entry.started_at = ref, "running", self._clock.now()
         self._living[ref] = entry
+        if ref.is_alive():  # it may have taken names by itself
+            ref.mailbox.seat = entry
         if entry.spec.is_temporary and (entry.spec.args or entry.spec.kwargs):
             entry.spec = entry.spec.without_arguments()
         if self._telemetry.attached(_START):
@@ -218,6 +220,7 @@ class Children:
             self._await(entry, ref, told_at + self._patience(entry) - self._clock.now())
 
     def _tell(self, entry: Entry, ref: Ref[Any]) -> None:
+        ref.mailbox.seat = None  # nobody need wait for a successor
         if entry.spec.shutdown is BRUTAL_KILL:
             ref.mailbox.fence()
         else:

@@ -73,6 +73,7 @@ class Mailbox:
         "q",
         "ref",
         "sched",
+        "seat",
         "since",
         "started",
         "sysq",
@@ -115,6 +116,7 @@ class Mailbox:
         self.since: float | None = None
         self.above: Ancestor | None = None
         self.line: Ancestor | None = None  # itself, as those it starts remember it
+        self.seat: Any = None  # what its supervisor knows of it: whether somebody comes after it; until it is dead
         self.last: Message | None = None  # what it crashed in; until the death is told
 
     @property
@@ -343,7 +345,7 @@ class Mailbox:
             last.fail(self.died(True))
         metadata = {"name": self.name, "ref": self.ref, "exit": exit, "class": self.kind}
         self.home.telemetry.execute(("actor", "exit"), {"messages": self.handled}, metadata)
-        self.actor = self.last = None
+        self.actor = self.last = self.seat = None
         self.fenced = True  # whatever still runs in its name (tasks, helper threads) may not send
         return True
 

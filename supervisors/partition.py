@@ -169,6 +169,11 @@ class Router:
         routes = self._routes()
         return None if routes is None else routes.whereis(routes.place_of(_key(key)))
 
+    def missed(self, key: Hashable) -> Ref[Any] | None:
+        """The partition for `key` that has just died and comes back."""
+        routes = self._routes()
+        return None if routes is None else routes.missed(routes.place_of(_key(key)))
+
     def arrival(self, key: Hashable) -> Reply[Ref[Any]]:
         """Settles with the partition for `key`: the living one, or the next to come."""
         routes = self._routes()

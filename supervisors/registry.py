@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from threading import Lock
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -25,7 +26,7 @@ from supervisors.keylock import KeyLocks
 from supervisors.published_lock import PublishedLock
 from supervisors.ref import Ref
 from supervisors.reply import Reply
-from supervisors.via import Slot, Via, strict
+from supervisors.via import PATIENCE, Slot, Via, strict
 
 T = TypeVar("T")
 
@@ -84,6 +85,7 @@ class Registry:
         self._lock = PublishedLock()
         self._table: dict[Slot, tuple[Entry, ...]] = {}
         self._arrivals: dict[Slot, list[Reply[Ref[Any]]]] = {}
+        self._missed: dict[Slot, tuple[Ref[Any], float]] = {}  # who is about to have a successor, and until when
         self._listeners = tuple(listeners)
         self._meta: dict[Slot, object] = {}
         self._locks = KeyLocks()
@@ -102,6 +104,8 @@ class Registry:
             if self.unique and held:
                 raise AlreadyRegistered(key, held[0].ref)
             self._table[slot] = (*held, entry)
+            if self._missed:
+                self._missed.pop(slot, None)
         if self._listeners:
             self._announce(Registered(self, key, ref, value))  # before a death could take it back
         life = ref.mailbox
@@ -231,6 +235,20 @@ class Registry:
         self._need_unique("a registry with unique keys, for a name")
         return Via(self, key, value)
 
+    def missed(self, key: Hashable) -> Ref[Any] | None:
+        """The holder that died less than a second ago and is about to have a successor: its supervisor starts it again,
+        and there is none yet. None after the system has ended.
+        """
+        slot = strict(key)
+        with self._lock:
+            for entry in self._table.get(slot, ()):  # it has not given its key up yet
+                if _has_successor(entry.ref):
+                    return entry.ref
+            ref, until = self._missed.get(slot, (None, 0.0))
+        if ref is None or ref.mailbox.home.refuse is not None or ref.mailbox.home.clock.now() >= until:
+            return None
+        return ref
+
     def arrival(self, key: Hashable) -> Reply[Ref[Any]]:
         """Settles with the holder of `key`: the living one, or the next to come. Cancel it when it is not needed."""
         reply: Reply[Ref[Any]] = Reply()
@@ -280,8 +298,26 @@ class Registry:
                 self._table[slot] = left
             else:
                 self._table.pop(slot, None)
+                if self.unique and entry in held and _has_successor(entry.ref):
+                    self._miss(slot, entry.ref)
         if self._listeners and len(left) < len(held):
             self._announce(Unregistered(self, entry.key, entry.ref))
+
+    def _miss(self, slot: Slot, ref: Ref[Any]) -> None:
+        """With the lock. Those whose time is over are forgotten here, the oldest first, so that they cannot pile up."""
+        missed = self._missed
+        missed.pop(slot, None)
+        missed[slot] = ref, ref.mailbox.home.clock.now() + PATIENCE
+        for each in list(islice(missed, 2)):
+            dead, until = missed[each]
+            if dead.mailbox.home.clock.now() >= until:
+                missed.pop(each, None)
+
+
+def _has_successor(ref: Ref[Any]) -> bool:
+    life = ref.mailbox
+    seat = life.seat
+    return life.exit is not None and seat is not None and bool(seat.is_filled_after(life.exit))
 
 
 def _anything(_: object) -> bool:

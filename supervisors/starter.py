@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from supervisors.actor import Actor
+from supervisors.birth import Name
 from supervisors.cell import Cell, Ignore
 from supervisors.child import Entry
 from supervisors.errors import CallTimeout, StartFailed
@@ -23,6 +24,25 @@ from supervisors.tracebacks import without_repeats
 
 Outcome = Callable[[Ref[Any] | Ignore | StartFailed], object]
 """Is told what a start came to."""
+
+
+class Seat:
+    """The name of a child: whoever takes it is one of those that come after each other as `entry`."""
+
+    __slots__ = ("_entry", "_name")
+
+    def __init__(self, entry: Entry, name: Name) -> None:
+        self._entry, self._name = entry, name
+
+    @property
+    def label(self) -> str:
+        """The name, for messages."""
+        return self._name.label
+
+    def claim(self, ref: Ref[Any]) -> None:
+        """Register `ref`, and let its death tell callers whether to wait. Raises AlreadyRegistered."""
+        ref.mailbox.seat = self._entry
+        self._name.claim(ref)
 
 
 class Starter:
@@ -76,7 +96,7 @@ class Starter:
     def _spawn_class(self, cls: type[Actor], entry: Entry) -> Reply[Ref[Any] | Ignore]:
         """Start an actor and wait until its `init` is done, for better or worse."""
         is_inline = getattr(cls, "inline", False)
-        cell, started = self._begin(cls, entry.spec, is_inline)
+        cell, started = self._begin(cls, entry, is_inline)
         if is_inline:
             self._run_here(cell, started)
         try:
@@ -89,9 +109,11 @@ class Starter:
             raise self._overdue(entry, cell)
         return started
 
-    def _begin(self, cls: type[Actor], spec: ChildSpec, owned: bool) -> tuple[Cell, Reply[Ref[Any] | Ignore]]:
+    def _begin(self, cls: type[Actor], entry: Entry, owned: bool) -> tuple[Cell, Reply[Ref[Any] | Ignore]]:
+        spec = entry.spec
+        name = None if spec.name is None else Seat(entry, spec.name)
         return self._kernel.begin(
-            cls, *spec.args, name=spec.name, parent=self._owner.ref, on_down=self._told, owned=owned, **spec.kwargs
+            cls, *spec.args, name=name, parent=self._owner.ref, on_down=self._told, owned=owned, **spec.kwargs
         )
 
     def _run_here(self, cell: Cell, started: Reply[Any]) -> None:
@@ -136,7 +158,7 @@ class Starter:
     def _begin_pause(self, entry: Entry, then: Outcome) -> None:
         spec, entry.info = entry.spec, ()
         try:
-            cell, started = self._begin(spec.start, spec, owned=True)  # type: ignore[arg-type]  # see _can_pause
+            cell, started = self._begin(spec.start, entry, owned=True)  # type: ignore[arg-type]  # see _can_pause
         except BaseException as error:  # as in `spawn`
             raise start_failed(spec, error) from cause_of(error)
         rest = partial(self._after_pause, entry, cell, started, then)

@@ -43,6 +43,9 @@ class Names(Protocol):
     def whereis(self, key: Hashable) -> Ref[Any] | None:
         """The living holder."""
 
+    def missed(self, key: Hashable) -> Ref[Any] | None:
+        """The holder that has just died and is about to have a successor."""
+
     def arrival(self, key: Hashable) -> Reply[Ref[Any]]:
         """The living holder, or the next one."""
 
@@ -51,8 +54,9 @@ class Via:
     """A name, usable like a ref.
 
     `call` and `acall` send again to the successor what the actor that died certainly did not handle; they wait a
-    second for it. What may have been handled is never sent twice. A name without a holder answers ActorDied(NoProc)
-    at once; a `cast` to it is dropped.
+    second for it. What may have been handled is never sent twice. So they do for a second after the death of a holder
+    that its supervisor starts again. Any other name without a holder answers ActorDied(NoProc) at once. Only `call` and
+    `acall` wait: without a living holder a `cast` is dropped and a `send_request` fails.
     """
 
     __slots__ = ("_registry", "_seconds", "_value", "key")
@@ -87,6 +91,12 @@ class Via:
     def whereis(self) -> Ref[Any] | None:
         """The living holder."""
         return self._registry.whereis(self.key)
+
+    def addressee(self) -> Ref[Any] | None:
+        """To whom `call` sends: the living holder, else the dead one whose successor it then waits for, as if the
+        message had been in its queue. None where it is refused at once.
+        """
+        return self.whereis() or self._registry.missed(self.key)
 
     def within(self, seconds: float | None) -> Via:
         """This name with another timeout for `call` and `acall`; None waits for as long as the holder lives.
@@ -164,7 +174,7 @@ class Via:
         return ref.send_request(method, *args, **kwargs)
 
     def _holder(self) -> Ref[Any]:
-        ref = self.whereis()
+        ref = self.addressee()
         if ref is None:
             raise ActorDied(self.label, NoProc(), False)
         return ref

@@ -62,7 +62,7 @@ def _seconds(port: Ref[Any] | Via, timeout: float | None) -> float | None:
     deadline = current_deadline()
     if deadline is None:
         return timeout
-    ref = port.whereis() if isinstance(port, Via) else port
+    ref = port.addressee() if isinstance(port, Via) else port
     home = ref.mailbox.home if ref is not None else None
     if not isinstance(home, Kernel):
         return timeout

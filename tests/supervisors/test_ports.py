@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisors import ports
+from supervisors.cell import IGNORE
 from supervisors.clock import ManualClock
 from supervisors.deadline import deadline_at
 from supervisors.errors import ActorDied, CallTimeout, MailboxFull, SpecError, StartFailed
@@ -444,6 +446,29 @@ def test_a_call_that_waited_is_made_by_the_next_process(kernel: Kernel) -> None:
     os.kill(pid, signal.SIGKILL)
 
     assert (waiting.value(), name.call(Port.pid) != pid) == (["again"], True)
+    stop(sup)
+
+
+def test_a_call_to_a_port_that_comes_back_keeps_the_callers_deadline(kernel: Kernel) -> None:
+    name, go, began = Registry().via("sandbox"), threading.Event(), threading.Event()
+
+    def slow(_: Kernel) -> Any:
+        began.set()
+        go.wait(10)
+        return IGNORE
+
+    sup = kernel.spawn(Supervisor, [ChildSpec("sandbox", Port, name=name)], strategy=Strategy.ONE_FOR_ONE)
+    first = name.whereis()
+    assert first is not None
+    starting = sup.send_request(Supervisor.start_child, ChildSpec("slow", slow))  # it restarts nobody meanwhile
+    assert began.wait(5)
+    down = first.down()
+    first.exit(Crash(ValueError()))
+    down.get(5)
+    with deadline_at(0.0), pytest.raises(CallTimeout):
+        call(name, here("note"), "late")
+    go.set()
+    starting.get(5)
     stop(sup)
 
 
