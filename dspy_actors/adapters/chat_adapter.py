@@ -9,8 +9,8 @@ order (all marks and words are constants in `layout.py`):
    `LAYOUT_TITLE`, a blank line, then one block a field, inputs first, separated by blank lines: its header line
    `[[ ## question ## ]]` and its slot `{question}`. Behind an output's slot stand eight spaces, `# `
    and a note on its value: `True or False`; `one int and nothing else`; `OPTIONS` and the options of an enum or
-   `Literal` separated by `; `; `SCHEMA` and a JSON schema on one line. `str` has no note. The last block is
-   `COMPLETED`. Then `TASK_TITLE` and the instructions, each line behind eight spaces, to the end of the message.
+   `Literal` separated by `; `; `SCHEMA` and a JSON schema on one line; `TEXT_OR_NONE`. `str` has no note. The last
+   block is `COMPLETED`. Then `TASK_TITLE` and the instructions, each line behind eight spaces, to the end of the message.
 2. Each **demonstration** as a user turn and an assistant turn. Demonstrations that lack fields come first and begin
    with the paragraph `PARTIAL_DEMO`; an output they lack reads `NOT_GIVEN`. One without any input or without any
    output is left out. The assistant turn is the output blocks, a blank line, `COMPLETED` and a newline.

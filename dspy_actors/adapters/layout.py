@@ -17,6 +17,8 @@ INDENT = " " * 8
 """Stands before each line of the instructions and before each note."""
 NOTE = f"{INDENT}# "
 """Between a slot and the note on its value: `{label}        # exactly one of: order; complaint`."""
+TEXT_OR_NONE = "the text itself, or null where there is none"
+"""The note of a `str | None`."""
 OPTIONS = "exactly one of: "
 """Begins the note of an enum or `Literal`; the options follow, separated by `OPTION_BREAK`."""
 OPTION_BREAK = "; "

@@ -24,6 +24,7 @@ _MOST_LEFT_OPEN = 200
 that a model caught in a loop writes, and this may run on an event loop."""
 _SUBSCRIPT = re.compile(r"(?:Literal|str)\[(.*)\]\Z", re.DOTALL)
 _QUOTED = re.compile(r"""(["'])(.*)\1\Z""", re.DOTALL)
+_NONE = frozenset({"null", "None"})
 _TRUTH = {"True": True, "true": True, "False": False, "false": False}
 
 
@@ -31,7 +32,8 @@ def typed_value(text: str, annotation: Any) -> Any:
     """The value that `text` holds for an annotation. Raises `ValueError` (pydantic's is one) where it holds none.
 
     Text stays as it is; an enum is found by value or by name; `Literal` loses quotes and a `Literal[...]` round it;
-    `str | None` is text; everything else is read as JSON, as almost-JSON, as a Python literal, then checked.
+    `str | None` is text, but `null` and `None` are none; everything else is read as JSON, as almost-JSON, as a Python
+    literal, then checked.
     """
     if annotation is str:
         return text
@@ -48,8 +50,8 @@ def typed_value(text: str, annotation: Any) -> Any:
         if text in options:
             return text
     adapter = type_adapter(annotation)
-    if (origin is Union or origin is UnionType) and {str, NoneType} <= set(get_args(annotation)):
-        return adapter.validate_python(text)
+    if _is_text_or_none(annotation):
+        return adapter.validate_python(None if text in _NONE else text)
     try:
         return adapter.validate_python(_loaded(text))
     except ValidationError:
@@ -58,13 +60,20 @@ def typed_value(text: str, annotation: Any) -> Any:
         raise
 
 
+def _is_text_or_none(annotation: Any) -> bool:
+    """Whether the annotation admits any text and `None`."""
+    origin = get_origin(annotation)
+    return (origin is Union or origin is UnionType) and {str, NoneType} <= set(get_args(annotation))
+
+
 def data_value(value: Any, annotation: Any) -> Any:
     """The value that a JSON value holds for an annotation: text by the rules of `typed_value`, the rest as it is.
 
-    In a `str` another value than text is that value's JSON, but null is none. Raises `ValueError`.
+    In a `str | None` text is text, whatever it says. In a `str` another value than text is that value's JSON, but null
+    is none. Raises `ValueError`.
     """
     if isinstance(value, str):
-        return typed_value(value, annotation)
+        return value if _is_text_or_none(annotation) else typed_value(value, annotation)
     if annotation is str:
         if value is None:
             msg = "it is null"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import enum
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-from dspy_actors.adapters.layout import OPTION_BREAK, OPTIONS, SCHEMA
+from dspy_actors.adapters.layout import OPTION_BREAK, OPTIONS, SCHEMA, TEXT_OR_NONE
 from dspy_actors.errors import AdapterError
 from dspy_actors.example import Example
 from dspy_actors.messages import Part, TextPart
 from dspy_actors.signature.fields import Field
 from dspy_actors.types.base import field_types_in, written
-from dspy_actors.types.checking import schema_text
+from dspy_actors.types.checking import admits_none, schema_text
 from dspy_actors.types.python_names import python_name
 
 _AS_STR = frozenset({int, float, bool, type(None)})
@@ -34,7 +35,12 @@ def value_text(field: Field, value: Any) -> str | tuple[Part, ...]:
 
 
 def plain_value_text(field: Field, value: Any) -> str:
-    """The value where only text can stand, in an assistant's turn: parts become their addresses."""
+    """The value where only text can stand, in an assistant's turn: parts become their addresses.
+
+    `None` is `null` where the field admits it, which is what the field's note asks for.
+    """
+    if value is None and admits_none(field.annotation):
+        return "null"
     shown = value_text(field, value)
     if isinstance(shown, str):
         return shown
@@ -72,6 +78,8 @@ def type_note(field: Field) -> str:
         return "True or False"
     if kind in (int, float):
         return f"one {kind.__name__} and nothing else"
+    if set(get_args(kind)) == {str, NoneType}:
+        return TEXT_OR_NONE
     options = option_texts(kind)
     if options is not None:
         return OPTIONS + OPTION_BREAK.join(options)

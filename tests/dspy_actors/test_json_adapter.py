@@ -223,3 +223,10 @@ def test_whatever_a_model_writes_is_read_or_refused(text: str, kind: str) -> Non
         fields = {str(error.field)}
 
     assert fields == {"a"}
+
+
+def test_in_json_the_word_null_is_text_and_null_is_none() -> None:
+    signature = make_signature("q -> a: str | None")
+    read = [JSONAdapter().parse(signature, answer) for answer in ('{"a": "null"}', '{"a": null}')]
+
+    assert read == [{"a": "null"}, {"a": None}]
