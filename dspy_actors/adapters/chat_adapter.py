@@ -10,7 +10,8 @@ order (all marks and words are constants in `layout.py`):
    `[[ ## question ## ]]` and its slot `{question}`. Behind an output's slot stand eight spaces, `# `
    and a note on its value: `True or False`; `one int and nothing else`; `OPTIONS` and the options of an enum or
    `Literal` separated by `; `; `SCHEMA` and a JSON schema on one line; `TEXT_OR_NONE`. `str` has no note. The last
-   block is `COMPLETED`. Then `TASK_TITLE` and the instructions, each line behind eight spaces, to the end of the message.
+   block is `COMPLETED`. Then `TASK_TITLE` and the instructions, each line behind eight spaces, to the end of the
+   message.
 2. Each **demonstration** as a user turn and an assistant turn. Demonstrations that lack fields come first and begin
    with the paragraph `PARTIAL_DEMO`; an output they lack reads `NOT_GIVEN`. One without any input or without any
    output is left out. The assistant turn is the output blocks, a blank line, `COMPLETED` and a newline.
@@ -31,7 +32,7 @@ from typing import Any
 from dspy_actors.adapters.base import Demo
 from dspy_actors.adapters.chat_listener import ChatListener
 from dspy_actors.adapters.layout import COMPLETED, LAYOUT_TITLE, NOT_GIVEN, REMINDER, header, sections
-from dspy_actors.adapters.parsing import filled, typed_value
+from dspy_actors.adapters.parsing import filled, typed_value, within
 from dspy_actors.adapters.turns import Plan, TurnsAdapter, input_blocks, output_slot
 from dspy_actors.adapters.values import plain_value_text
 from dspy_actors.errors import AdapterParseError
@@ -65,6 +66,7 @@ class ChatAdapter(TurnsAdapter):
             except ValueError as error:
                 msg = f"output {name!r} is no {python_name(outputs[name].annotation)}: {reason(error)}"
                 raise AdapterParseError(msg, field=name, text=text, adapter=self.name) from error
+            values[name] = within(outputs[name], values[name], text, self.name)
         return filled(outputs, values, text, self.name)
 
     def listener(self, signature: type[Signature]) -> ChatListener:

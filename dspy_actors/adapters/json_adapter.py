@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 from dspy_actors.adapters.base import Demo
 from dspy_actors.adapters.json_listener import JSONListener
 from dspy_actors.adapters.layout import JSON_REMINDER, JSON_TITLE, LAYOUT_TITLE, NOT_GIVEN
-from dspy_actors.adapters.parsing import data_value, filled, json_object
+from dspy_actors.adapters.parsing import data_value, filled, json_object, within
 from dspy_actors.adapters.response_schema import strict_schema
 from dspy_actors.adapters.turns import Plan, TurnsAdapter, input_blocks, output_slot
 from dspy_actors.errors import AdapterParseError
@@ -69,6 +69,7 @@ class JSONAdapter(TurnsAdapter):
             except ValueError as error:
                 msg = f"output {name!r} is no {python_name(field.annotation)}: {reason(error)}"
                 raise AdapterParseError(msg, field=name, text=text, adapter=self.name) from error
+            values[name] = within(field, values[name], text, self.name)
         return filled(outputs, values, text, self.name)
 
     def listener(self, signature: type[Signature]) -> JSONListener:

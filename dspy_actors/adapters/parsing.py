@@ -12,10 +12,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from dspy_actors.errors import AdapterParseError
+from dspy_actors.errors import AdapterParseError, SignatureError
 from dspy_actors.signature.fields import Field
 from dspy_actors.types.base import FieldType
-from dspy_actors.types.checking import admits_none, type_adapter
+from dspy_actors.types.checking import admits_none, reason, type_adapter
 
 _BRACE = re.compile(r"[{}]")
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})\Z", re.ASCII)
@@ -160,6 +160,25 @@ def filled(outputs: Mapping[str, Field], values: Mapping[str, Any], text: str, a
             msg = f"the answer has no output {name!r} (found: {found})"
             raise AdapterParseError(msg, field=name, text=text, adapter=adapter)
     return whole
+
+
+def within(field: Field, value: Any, text: str, adapter: str) -> Any:
+    """`value` as the field's constraints leave it, those in its type's `Annotated` too.
+
+    Raises `AdapterParseError` naming field, constraint and, where it is a number, value; `SignatureError` where they
+    cannot be applied to the field's type, which only a value shows.
+    """
+    if not field.metadata:
+        return value
+    try:
+        return type_adapter(field.annotation, field.metadata).validate_python(value)
+    except ValidationError as error:
+        shown = f"is {value}, which is" if isinstance(value, (int, float)) else "is"
+        msg = f"output {field.name!r} {shown} outside of its limits: {reason(error)}"
+        raise AdapterParseError(msg, field=field.name, text=text, adapter=adapter) from error
+    except TypeError as error:
+        msg = f"the limits of output {field.name!r} ({field.limits}) do not fit its type: {error}"
+        raise SignatureError(msg, field=field.name) from error
 
 
 def _member(text: object, kind: enum.EnumMeta) -> Any:

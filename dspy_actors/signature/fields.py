@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import pydantic
+from pydantic.fields import FieldInfo
 
 from dspy_actors.errors import SignatureError
 
@@ -99,12 +100,14 @@ class Field:
         else:
             typed = True
         annotation, metadata = _without_annotated(annotation)
+        metadata += tuple(item for item in self.metadata if item not in metadata)
         return replace(
             self,
             name=name,
             annotation=annotation,
             typed=typed,
-            metadata=metadata + tuple(item for item in self.metadata if item not in metadata),
+            metadata=metadata,
+            limits=_in_words(metadata),
             desc=self.desc or f"${{{name}}}",
             prefix=self.prefix or f"{infer_prefix(name)}:",
         )
@@ -129,7 +132,10 @@ def InputField(**options: Any) -> Any:  # noqa: N802 - DSPy's name
 
 
 def OutputField(**options: Any) -> Any:  # noqa: N802 - DSPy's name
-    """Declare an output. Options as for `InputField`; constraints are told to the model, not checked, as in DSPy.
+    """Declare an output. Options as for `InputField`; constraints are told to the model, and its answer is checked.
+
+    An answer outside of them is asked for again once, with what was wrong, then an `AdapterParseError`. DSPy only tells
+    them; what the model should aim at and may miss is written into `desc`.
 
     An output with a default, or whose type admits `None`, may be missing from the model's answer.
     """
@@ -158,11 +164,18 @@ def _declare(direction: Direction, options: dict[str, Any]) -> Field:
         direction,
         desc=desc or "",
         prefix=prefix or "",
-        limits=", ".join(words.format(rest[name]) for name, words in _LIMITS if rest.get(name) is not None),
+        limits=_in_words(metadata),
         metadata=metadata,
         default=MISSING if default is ... else default,
         default_factory=factory,
     )
+
+
+def _in_words(metadata: tuple[Any, ...]) -> str:
+    """The constraints that have words, whether they stand in the declaration or in the type's `Annotated`."""
+    single = [part for item in metadata for part in (item.metadata if isinstance(item, FieldInfo) else (item,))]
+    found = ((words, [getattr(part, name, None) for part in single]) for name, words in _LIMITS)
+    return ", ".join(words.format(value) for words, values in found for value in values if value is not None)
 
 
 def _without_annotated(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
