@@ -185,6 +185,24 @@ class RuntimeHost:
         """Calls that have begun and not ended."""
         return self._open
 
+    @property
+    def refuses_threads(self) -> bool:
+        """Whether blocking programs are refused with `Busy`, as too many threads were abandoned."""
+        return self._user_code.refuses_threads
+
+    def health(self) -> dict[str, object]:
+        """What the programs are at, and what their code runs in, as plain data; asks no actor."""
+        plans: list[InstancePlan] = [spec.args[0] for spec in list(self.instances.values())]
+        queued = {plan.name: len(plan.admission.waiting) for plan in plans}
+        programs = {
+            "started": len(plans),
+            "open_calls": self._open,
+            "inflight": sum(len(plan.admission.running) for plan in plans),
+            "queued": sum(queued.values()),
+            "queued_by_program": {name: count for name, count in queued.items() if count},
+        }
+        return {"programs": programs, **self._user_code.reading()}
+
     def close_door(self) -> Reply[None]:
         """Let no more calls in; the reply settles when those under way have ended."""
         with self._lock:

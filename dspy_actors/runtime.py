@@ -327,8 +327,12 @@ class Runtime:
         return self._tree.counters.read()
 
     def health(self) -> dict[str, object]:
-        """Every number of the way to the models in one reading: counts, cache, keys, breakers, limiters, budgets."""
-        return self._running_layer().health(self.settings.lm)
+        """Every number in one reading, as plain data: of the programs and their threads, and of the way to the models.
+
+        `programs` has what is `started`, and its calls that have a place (`inflight`) and that wait for one (`queued`);
+        the rest are counts, cache, keys, breakers, limiters and budgets. See the README.
+        """
+        return {**self._running_layer().health(self.settings.lm), **self._running().health()}
 
     def usage(self, *, tenant: str | None = None, session: str | None = None) -> UsageTotals:
         """Attempts, tokens and cost so far: of a tenant, a session, or everything.

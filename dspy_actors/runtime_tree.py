@@ -56,6 +56,8 @@ class RuntimeTree:
         host, layer = self.host, self.layer
         if host is None or host.closing or not all(self.registry.whereis(name) for name in ("tasks", "modules")):
             return False
+        if host.refuses_threads:  # they are this process's to lose: others still have theirs
+            return False
         return layer is not None and layer.is_prompt() and layer.lets_through(lm, self.settings.deadline)
 
     def _laid_out(self, kernel: Kernel) -> RuntimeHost:

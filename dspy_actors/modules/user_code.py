@@ -39,13 +39,22 @@ class UserCode:
         self._max_zombies = max_zombies
         self._loop = loop
 
+    @property
+    def refuses_threads(self) -> bool:
+        """Whether so many abandoned threads are left that blocking user code is refused."""
+        return self._kernel.zombies > self._max_zombies
+
+    def reading(self) -> dict[str, object]:
+        """How many abandoned threads are left in the whole system, and how many may be, as plain data; asks nobody."""
+        return {"zombies": self._kernel.zombies, "max_zombies": self._max_zombies}
+
     def in_thread(self, body: Callable[[], T], name: str) -> Reply[T]:
         """Run blocking user code in a task thread, inside the caller's frame. Cancelling the reply abandons it.
 
         A thread cannot be killed: one abandoned in the middle is fenced and counted, and when more than
         `max_zombies` of them are left new calls are refused with `Busy`.
         """
-        if self._kernel.zombies > self._max_zombies:
+        if self.refuses_threads:
             msg = f"{self._kernel.zombies} abandoned threads have not come back; {name} is not started"
             raise Busy(msg, name=name)
         frame = current_frame()

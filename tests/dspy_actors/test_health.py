@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from dspy_actors import LM, CircuitOpen, LMConfigurationError, Predict, Runtime
-from dspy_actors.errors import LMRateLimitError
+from dspy_actors.errors import DeadlineExceeded, LMRateLimitError
 from dspy_actors.lm.breaker import State
 from dspy_actors.lm.guard_actors import BreakerManager
 from dspy_actors.lm.pulse import INTERVAL, Pulse
 from dspy_actors.messages import LMRequest
 from dspy_actors.testing.providers import ScriptedProvider
 from supervisors.testing import wait_until
+from tests.dspy_actors.programs import PATIENCE, SOON, Blocks, Gate, let_go, qa
+from tests.dspy_actors.programs import runtime as programs_runtime
 
 
 def answer(request: LMRequest) -> str:
@@ -169,3 +171,48 @@ def test_a_limiter_that_there_is_not_is_refused_with_those_there_are() -> None:
         Predict("question -> answer")(question="q")
         with pytest.raises(LMConfigurationError, match="'nobody/here'; there are: scripted/m"):
             rt.limiters.resume("nobody/here")
+
+
+# -- programs ------------------------------------------------------------------------------------------------------
+
+
+def test_calls_that_wait_for_a_place_are_seen() -> None:
+    gate = Gate()
+    with programs_runtime(gate) as rt:
+        program = rt.start(qa(), name="busy", max_inflight=2)
+        rt.start(qa(), name="idle")
+        replies = [program.submit(question=f"q{n}") for n in range(5)]
+        wait_until(lambda: seen(rt)["queued"] == 3)
+
+        assert seen(rt) == {
+            "started": 2,
+            "open_calls": 5,
+            "inflight": 2,
+            "queued": 3,
+            "queued_by_program": {"busy": 3},
+        }
+        gate.open()
+        for reply in replies:
+            reply.get(PATIENCE)
+
+
+def seen(rt: Runtime) -> dict[str, Any]:
+    programs: Any = rt.health()["programs"]
+    return dict(programs)
+
+
+def test_a_runtime_that_has_lost_too_many_threads_is_not_ready_until_they_come_back() -> None:
+    blocks = Blocks()
+    with programs_runtime(max_zombies=1) as rt:
+        wait_until(rt.ready)
+        program = rt.start(blocks)
+        for lost in (1, 2):
+            wait_until(rt.ready)
+            with pytest.raises(DeadlineExceeded):
+                program.using(deadline=SOON)(question="blue")
+            wait_until(lambda lost=lost: rt.health()["zombies"] == lost)  # type: ignore[misc]
+
+        assert rt.health()["max_zombies"] == 1
+        assert not rt.ready()
+        let_go(rt, blocks)
+        wait_until(rt.ready)
