@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, TypeAlias
 
 from dspy_actors.errors import (
@@ -20,6 +21,13 @@ NOT_READY = "not_ready"
 
 KeyEffect: TypeAlias = Literal["none", "refused", "no_money"]
 """What an answer says of the key it was asked with."""
+
+
+_EXPIRED = re.compile(
+    r"\b(token|key|credentials?)\b.{0,60}\bexpired|\bexpired.{0,20}(token|key|credential)|"
+    r"\binvalid (access|bearer|security) token",
+    re.IGNORECASE,
+)
 
 
 def is_retryable(error: BaseException) -> bool:
@@ -45,7 +53,13 @@ def is_provider_failure(error: BaseException) -> bool:
 
 
 def key_effect(error: BaseException) -> KeyEffect:
-    """Whether the key is wrong (401) or out of money. A 403 is about what the account may do, not about the key."""
+    """Whether the key is wrong (401) or out of money.
+
+    A 403 is about what the account may do, not about the key, but for one that says that a token has expired: so do
+    AWS and Databricks, and a callable has the next one.
+    """
     if isinstance(error, LMBillingError):
         return "no_money"
-    return "refused" if isinstance(error, LMAuthError) and error.status != 403 else "none"
+    if not isinstance(error, LMAuthError):
+        return "none"
+    return "refused" if error.status != 403 or _EXPIRED.search(error.message) else "none"

@@ -164,6 +164,15 @@ def test_a_callable_is_asked_once_more_and_its_new_key_is_used(stub: StubServer,
     assert (asking.keys(), asking.set_aside.snapshot()) == ([OTHER, KEY, KEY], [])
 
 
+def test_a_callable_is_asked_once_more_where_a_403_says_that_its_token_has_expired(stub: StubServer) -> None:
+    """It was kept until the process ended."""
+    stub.control(plan=[{"times": 1, "fault": "status=403,message=Invalid access token"}])
+    keys = iter([OTHER, KEY])
+    asking = Asking("openai", stub, lambda: next(keys))
+    assert asking.all(None, None) == ["ok", "ok"]
+    assert (asking.keys(), asking.set_aside.snapshot()) == ([OTHER, KEY, KEY], [])
+
+
 def test_a_callable_that_has_no_other_key_is_not_asked_again_for_a_minute(stub: StubServer) -> None:
     stub.control(keys=[KEY])
     asked: list[str] = []
