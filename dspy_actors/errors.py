@@ -4,7 +4,7 @@
 DspyActorsError(kind)
   SignatureError                      a signature that does not parse or whose fields clash      (also ValueError)
   InputError(field)                   a missing, extra or ill-typed input of a program           (also ValueError)
-  ModuleError(module, attribute)      a module that cannot be copied, as each is that is started (also TypeError)
+  ModuleError(module, attribute)      a module that cannot be copied, as each started one is, or run  (also TypeError)
   StateError(path)                    a saved program that does not fit the one it is loaded into
   NoRuntime                           a program was called where no Runtime is
   BlockingCall                        a blocking call from a running event loop; names `acall`
@@ -68,7 +68,7 @@ class InputError(DspyActorsError, ValueError):
 
 
 class ModuleError(DspyActorsError, TypeError):
-    """A module that cannot be copied, as each is that is started; `attribute` is what keeps it from that, if known."""
+    """A module that cannot be copied, as each is that is started, or run; `attribute` is what keeps it from that."""
 
     kind = "module"
     fields = ("module", "attribute")
@@ -388,5 +388,7 @@ def _no_runtime(name: str, write: str) -> str:
     started = write.replace("program", "started")
     return (
         f"{told}\nor, for services and other threads,\n    rt = {made}.start_up()\n    started = rt.start(program)\n"
-        f"    {started}\nwhere `program` is an object, as Predict('question -> answer')"
+        f"    {started}\nwhere `program` is an object, as Predict('question -> answer')\n"
+        "In a thread of your own inside of a call, as a pool's in `forward`, hand it the call:\n"
+        "    pool.submit(contextvars.copy_context().run, self.predict, question=...)"
     )

@@ -42,6 +42,11 @@ def check_options(where: str, options: Mapping[str, object]) -> None:
             raise LMConfigurationError(msg)
 
 
+def is_option(name: str) -> bool:
+    """Whether an option of that name is known here, or of an `LM` itself."""
+    return name in _KNOWN
+
+
 def _refuse_slip(where: str, name: str) -> None:
     meant = _meant_by(name)
     if meant is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Never, Self
 
-from dspy_actors.errors import DspyActorsError
+from dspy_actors.errors import DspyActorsError, ModuleError
 from dspy_actors.example import Prediction
 from dspy_actors.modules.copying import uncopied
 from dspy_actors.modules.own_inputs import by_name, check_own_inputs
@@ -173,7 +173,7 @@ def _run_blocking(module: Module, inputs: dict[str, Any], frame: Frame) -> Predi
     if aforward is None:
         raise _no_forward(module)
     check_own_inputs(module, aforward, inputs)
-    running = frame.runner.run_on_loop(aforward(**inputs))
+    running = frame.runner.run_on_loop(_coroutine(module, aforward(**inputs)))
     return as_prediction(drive(settle_in(frame, running, "aforward"), frame), module)
 
 
@@ -195,13 +195,22 @@ async def _run_foreign(module: Module, inputs: dict[str, Any], frame: Frame) -> 
     aforward = getattr(module, "aforward", None)
     if aforward is not None:
         check_own_inputs(module, aforward, inputs)
-        return as_prediction(await aforward(**inputs), module)
+        return as_prediction(await _coroutine(module, aforward(**inputs)), module)
     forward = getattr(module, "forward", None)
     if forward is None:
         raise _no_forward(module)
     check_own_inputs(module, forward, inputs)
     body = lambda: as_prediction(forward(**inputs), module)  # noqa: E731 - a name would say no more
     return await settle_in(frame, frame.runner.run_in_thread(body, type(module).__name__), "forward")
+
+
+def _coroutine(module: Module, running: Any) -> Any:
+    """What `aforward` returned; raises `ModuleError` where that cannot be awaited."""
+    if inspect.isawaitable(running):
+        return running
+    name = type(module).__name__
+    msg = f"{name}.aforward is called with await: write `async def aforward(...)`, or name it `forward`"
+    raise ModuleError(msg, module=name, attribute="aforward")
 
 
 def as_prediction(value: Any, module: Module) -> Prediction:

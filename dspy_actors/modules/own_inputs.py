@@ -9,6 +9,7 @@ from types import FunctionType
 from typing import Any
 
 from dspy_actors.errors import InputError
+from dspy_actors.lm.options import is_option
 
 
 def check_own_inputs(module: object, run: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
@@ -37,6 +38,29 @@ def by_name(module: Any, by_place: tuple[object, ...], inputs: dict[str, Any]) -
     write = f"program({', '.join(f'{name}=...' for name in names)})"
     msg = f"{type(module).__name__} takes its inputs by name: write {write}"
     raise InputError(msg, field=names[0] if names else None)
+
+
+def elsewhere(error: InputError, taken: Mapping[str, object]) -> InputError | None:
+    """`error` of a predictor that takes the inputs `taken`, with where to give what is no input; `None`: nowhere.
+
+    DSPy's predictors take models, options and demonstrations with a call.
+    """
+    name = error.field
+    if name is None or name in taken:
+        return None
+    if name == "lm":
+        where = "write `with rt.using(lm=...):` round the call, started.using(lm=...)(...), or Predict(..., lm=...)"
+    elif name == "demos":
+        where = "demonstrations are the predictor's: write predictor.demos = [...]"
+    elif name in ("signature", "new_signature"):
+        where = "a signature is the predictor's: write Predict(signature)(...)"
+    elif name == "config" or is_option(name):
+        option = "temperature" if name == "config" else name
+        using = f"using(options={{{option!r}: ...}})"
+        where = f"write `with rt.{using}:` round the call, started.{using}(...), or Predict(..., {option}=...)"
+    else:
+        return None
+    return InputError(f"{error.message}; {where}", field=name)
 
 
 def _names(module: Any) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Self
 from dspy_actors.errors import (
     AdapterParseError,
     BudgetExceeded,
+    InputError,
     LMInvalidRequestError,
     LMNotConfiguredError,
     LMUnsupportedFeatureError,
     SignatureError,
 )
-from dspy_actors.example import Prediction
+from dspy_actors.example import Example, Prediction
 from dspy_actors.lm.falling_back import MAY_ANSWER
 from dspy_actors.lm.lm import LM, Fallback
 from dspy_actors.lm.options import check_options
@@ -23,6 +24,7 @@ from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest, LMResponse, Message
 from dspy_actors.modules.asking import asked
 from dspy_actors.modules.module import Module
+from dspy_actors.modules.own_inputs import elsewhere
 from dspy_actors.modules.sink import Voice
 from dspy_actors.modules.truncated_answer import read_truncated
 from dspy_actors.runner import Frame, checkpoint, require_frame
@@ -41,7 +43,8 @@ class Predict(Module):
         config: options of the model for this predictor, as `temperature=0.7`; `LMConfigurationError` as for `LM`.
 
     What an optimizer may change: `signature` (its instructions), `demos` and `lm`. `demos` is a tuple of mappings;
-    assign a new one, it is never changed in place.
+    assign a new one, it is never changed in place. A demonstration that is no mapping, or that has none of the
+    signature's fields, is an `InputError`; an empty one is left out of prompts, as is one without input or output.
 
     An answer that does not hold the outputs is asked for again, with what was wrong, as often as the runtime's
     `parse_retries` says (once) and the budgets allow; then `AdapterParseError` is raised. A stream that has shown
@@ -83,7 +86,7 @@ class Predict(Module):
 
     @demos.setter
     def demos(self, demos: Iterable[Mapping[str, Any]]) -> None:
-        self._demos = tuple(demos)
+        self._demos = _checked_demos(self.signature, demos)
 
     def reset(self) -> None:
         """Forget demos and LM; the signature stays."""
@@ -100,7 +103,13 @@ class Predict(Module):
 
     async def steps(self, inputs: dict[str, Any]) -> Prediction:
         frame = require_frame("Predict")
-        values = validate_inputs(self.signature, inputs)
+        try:
+            values = validate_inputs(self.signature, inputs)
+        except InputError as error:
+            told = elsewhere(error, self.signature.input_fields)
+            if told is None:
+                raise
+            raise told from None
         lm, options = self._for_call(self._model(frame), frame)
         messages = frame.settings.adapter.format(self.signature, self._demos, values)
         assert frame.envelope is not None
@@ -226,6 +235,24 @@ def _fallback_from_state(state: str | Mapping[str, Any]) -> Fallback:
     if isinstance(state, str):  # LiteLLM's short form, which DSPy hands on
         return Fallback(state)
     return Fallback(lm_from_state(state), state.get("on", MAY_ANSWER))
+
+
+def _checked_demos(signature: type[Signature], demos: object) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(demos, Iterable) or isinstance(demos, (str, Mapping, Example)):
+        msg = f"demos is a list of demonstrations, as [{{'question': ..., 'answer': ...}}], not {type(demos).__name__}"
+        raise InputError(msg, field="demos")
+    kept = tuple(demos)
+    for index, demo in enumerate(kept):
+        if not isinstance(demo, (Mapping, Example)):
+            msg = f"demos[{index}] is a {type(demo).__name__}; a demonstration is a dict or an Example of fields"
+            raise InputError(msg, field="demos")
+        names = [*demo.keys()]
+        if names and not any(name in signature.fields for name in names):
+            known = ", ".join(signature.fields)
+            has = ", ".join(map(str, names))
+            msg = f"demos[{index}] has none of the fields of {signature.label} ({known}); it has {has}"
+            raise InputError(msg, field="demos")
+    return kept
 
 
 def _prediction(outputs: list[dict[str, Any]]) -> Prediction:

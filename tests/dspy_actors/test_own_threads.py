@@ -89,5 +89,5 @@ def test_they_ask_at_the_same_time(make: Callable[[], Module]) -> None:
 def test_a_thread_without_the_calls_context_finds_no_runtime() -> None:
     with runtime() as rt:
         program = rt.start(InBareThread())
-        with pytest.raises(NoRuntime):
+        with pytest.raises(NoRuntime, match=r"pool\.submit\(contextvars\.copy_context\(\)\.run, "):
             program(question="q")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import BlockingCall, NoRuntime
+from dspy_actors.errors import BlockingCall, InputError, ModuleError, NoRuntime
 from dspy_actors.evaluation.evaluate import Evaluate
 from dspy_actors.example import Prediction
 from dspy_actors.modules.chain_of_thought import ChainOfThought
@@ -18,7 +18,7 @@ from dspy_actors.modules.module import Module
 from dspy_actors.modules.predict import Predict
 from dspy_actors.optimizers.bootstrap_few_shot import BootstrapFewShot
 from dspy_actors.streaming.streamify import streamify
-from tests.dspy_actors.programs import Ask, examples, qa, right, runtime
+from tests.dspy_actors.programs import Ask, examples, qa, right, runtime, says
 
 NO_RUNTIME: list[tuple[Callable[[], object], list[str]]] = [
     (lambda: qa()(question="x"), ["with Runtime(", "    program(...)", "rt.start(program)", "    started(...)"]),
@@ -129,3 +129,68 @@ def test_an_async_forward_is_told_to_be_aforward_and_nothing_is_never_awaited(pr
             started(question="x") if way == "call" else asyncio.run(started.acall(question="x"))
         gc.collect()
     assert [str(each.message) for each in told] == []
+
+
+class PlainAforward(Module):
+    def aforward(self, question: str) -> Any:
+        return Prediction(answer=question)
+
+
+@pytest.mark.parametrize("way", ["call", "acall", "part"])
+def test_an_aforward_that_is_not_async_is_told_to_be(way: str) -> None:
+    class Outer(Module):
+        def __init__(self) -> None:
+            self.inner = PlainAforward()
+
+        def forward(self, question: str) -> Any:
+            return self.inner(question=question)
+
+    with runtime() as rt:
+        started = rt.start(Outer() if way == "part" else PlainAforward())
+        with pytest.raises(ModuleError, match=r"PlainAforward\.aforward .* write `async def aforward") as caught:
+            asyncio.run(started.acall(question="x")) if way == "acall" else started(question="x")
+    assert (caught.value.module, caught.value.attribute) == ("PlainAforward", "aforward")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("lm", "rt.using(lm=...)"),
+        ("config", "rt.using(options={'temperature': ...})"),
+        ("max_tokens", "rt.using(options={'max_tokens': ...})"),
+        ("demos", "predictor.demos = [...]"),
+        ("signature", "Predict(signature)"),
+        ("new_signature", "Predict(signature)"),
+    ],
+)
+def test_what_dspy_takes_with_a_call_is_told_where_it_is_written(name: str, advice: str) -> None:
+    with runtime(), pytest.raises(InputError, match=f"has no input '{name}'; it takes question; ") as caught:
+        qa()(question="x", **{name: 1})
+    assert (advice in str(caught.value), caught.value.field) == (True, name)
+
+
+def test_any_other_input_that_is_none_is_told_no_place() -> None:
+    with runtime(), pytest.raises(InputError, match=r"has no input 'query'; it takes question$"):
+        qa()(question="x", query="y")
+
+
+def test_an_input_may_be_called_as_an_option_is() -> None:
+    with runtime(lambda request: says(answer="warm")):
+        assert Predict("temperature: float -> answer")(temperature=21.5).answer == "warm"
+
+
+@pytest.mark.parametrize(
+    ("demos", "told"),
+    [
+        ([1], r"demos\[0\] is a int"),
+        (
+            [{}, {"query": "x", "reply": "y"}],
+            r"demos\[1\] has none of the fields of .* \(question, answer\); it has query",
+        ),
+        ({"question": "x", "answer": "y"}, "demos is a list of demonstrations"),
+        (5, "demos is a list of demonstrations"),
+    ],
+)
+def test_a_demonstration_that_is_none_is_told_as_it_is_given(demos: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        qa().demos = demos

@@ -50,6 +50,8 @@ def check_options(options: Mapping[str, object], model: str = "knn") -> None:
             continue
         if name in ("tools", "functions", "tool_choice", "parallel_tool_calls"):
             raise refuse("call tools", model)
+        if name == "model_type" and value == "embeddings":
+            raise refuse("turn texts into vectors; write Embedder('openai/MODEL') or 'local/MODEL'", model)
         if name not in _HONOURED:
             raise refuse(f"honour the option {name!r}", model)
     response_format = options.get("response_format")

@@ -122,7 +122,10 @@ class Messages:
 
     def body(self, request: LMRequest) -> JSONObject:
         """See `Dialect.body`. `max_tokens` is `DEFAULT_MAX_TOKENS` where the request has none."""
-        if request.options.get("model_type") not in (None, "chat"):
+        kind = request.options.get("model_type")
+        if kind == "embeddings":
+            raise LMConfigurationError("Anthropic has no embeddings; write Embedder('openai/MODEL') or 'local/MODEL'")
+        if kind not in (None, "chat"):
             raise LMConfigurationError("Anthropic has one API; leave model_type out")
         options = options_of(request, _OWN)
         refuse_options(options, _UNKNOWN, "Anthropic's messages API")
