@@ -249,6 +249,8 @@ def test_the_deadline_ends_the_attempt(stub: StubServer) -> None:
             None,
         ),
         (b'{"choices":[{"message":{"content":{"answer":"ok"}}}]}', LMUnexpectedError, None),
+        (b'{"choices":[{"message":{"content":"so f"},"error":{"code":502,"message":"gone"}}]}', LMServerError, "502"),
+        (b'{"choices":[{"message":{"content":"so f"},"finish_reason":"error"}]}', LMServerError, "api_error"),
         (b'{"choices":[{}]}', LMUnexpectedError, None),
         (b'{"choices":["a"]}', LMUnexpectedError, None),
         (b"[1]", LMUnexpectedError, None),
@@ -324,6 +326,14 @@ def test_a_source_without_a_usable_key_is_a_configuration_error(source: Callable
     with pytest.raises(LMConfigurationError) as caught:
         ask("https://api.example.com/v1", api_key=source)
     assert "marker" not in f"{caught.value!r}{caught.value.__cause__!r}{caught.value.__context__!r}"
+
+
+@pytest.mark.parametrize("where", ['"error":{"message":"who sent %s?"}', '"message":{"refusal":"who sent %s?"}'])
+def test_a_key_that_a_server_repeats_inside_an_answer_is_in_no_error(where: str) -> None:
+    key = "marker-0123456789abcdef"
+    with pytest.raises(LMError) as caught:
+        said(f'{{"choices":[{{{where % key}}}]}}'.encode(), api_key=Secret(key))
+    assert "marker" not in f"{caught.value!r}{caught.value.__cause__!r}"
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500])

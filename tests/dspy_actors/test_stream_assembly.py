@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dspy_actors.errors import LMError, LMStreamAssemblyError, LMUnexpectedError
+from dspy_actors.errors import LMError, LMRateLimitError, LMServerError, LMStreamAssemblyError, LMUnexpectedError
 from dspy_actors.lm.providers.anthropic import Messages
 from dspy_actors.lm.providers.chat import ChatCompletions
 from dspy_actors.lm.providers.dialect import Dialect
@@ -356,3 +356,14 @@ def test_arguments_of_a_responses_server_may_be_an_object_too() -> None:
         assert isinstance(found, LMResponse)
         assert found.tool_calls == ((ToolCall("c", "f", '{"a": 1}'),),)
         check_pieces(found, pieces, text)
+
+
+@pytest.mark.parametrize("more", [{}, {"error": {"code": 429, "message": "slow down"}}])
+def test_a_choice_that_ends_in_an_error_is_no_answer(more: dict[str, Any]) -> None:
+    """As OpenRouter tells of a provider that failed in the middle; it was taken for the whole answer, and kept."""
+    choices = [{"delta": {"content": "so f"}}, {"delta": {"content": ""}, "finish_reason": "error", **more}]
+    assembler = CHAT.assembler(REQUEST)
+    assembler.take(Event("", json.dumps({"choices": choices[:1]})))
+    with pytest.raises(LMRateLimitError if more else LMServerError):
+        assembler.take(Event("", json.dumps({"choices": choices[1:]})))
+    assert assembler.text == "so f"

@@ -13,6 +13,7 @@ from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.providers.chat_stream import ChatAssembler
 from dspy_actors.lm.providers.dialect import (
     JSONObject,
+    check_choice,
     count,
     count_in,
     counted,
@@ -71,6 +72,7 @@ class ChatCompletions:
         reasons: list[str] = []
         calls: list[tuple[ToolCall, ...]] = []
         for choice in choices:
+            check_choice(choice)
             message = choice.get("message")
             if not isinstance(message, dict):
                 raise unexpected("a choice without a message")

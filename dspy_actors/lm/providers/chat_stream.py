@@ -12,6 +12,7 @@ from dspy_actors.errors import LMStreamAssemblyError
 from dspy_actors.lm.providers.dialect import (
     Read,
     arguments_text,
+    check_choice,
     count,
     event_data,
     objects,
@@ -166,6 +167,7 @@ class ChatAssembler:
             raise unexpected("a chunk whose delta is no object")
         finish = data.get("finish_reason")
         if isinstance(finish, str) and finish:
+            check_choice(data)
             choice.finish = finish
             if choice.half:  # the other one does not come
                 half, choice.half = choice.half, ""

@@ -154,6 +154,14 @@ def refusal_in(event: Event, error: object) -> LMError:
     return classify(200, {}, said.encode("utf-8", "replace"))
 
 
+def check_choice(choice: Mapping[str, object]) -> None:
+    """Raise the error that a choice ended in: so OpenRouter tells of a provider that failed in the middle of it."""
+    error = choice.get("error")
+    if error or choice.get("finish_reason") == "error":
+        said = {"error": error or {"message": "the choice ended in an error", "type": "api_error"}}
+        raise classify(200, {}, dumps(said).encode("utf-8", "replace"))
+
+
 def objects(value: object) -> Sequence[Mapping[str, object]] | None:
     """The value, if it is a list of JSON objects."""
     if not isinstance(value, list):

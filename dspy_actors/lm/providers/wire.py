@@ -89,7 +89,7 @@ class Wire:
                 try:
                     return dialect.read(data, request, request_id_of(answer))
                 except LMError as error:
-                    raise self.placed(error, model, answer) from None
+                    raise self.placed(_without(error, key), model, answer) from None
             refusal = self.refusal(answer, data, model, key)
             if not await keys.refused(key, refusal) or tries <= 0:
                 raise refusal
@@ -211,6 +211,13 @@ def _blotted(answer: HTTPResponse, key: str) -> HTTPResponse:
         return answer
     headers = {name: value.replace(key, "[key]") for name, value in answer.headers.items()}
     return HTTPResponse(answer.status, headers, answer.body.replace(key.encode(), b"[key]"))
+
+
+def _without(error: LMError, key: Secret | None) -> LMError:
+    """The error without the key, which a server may have repeated in what it is made of."""
+    if key is not None and may_blot(key.reveal()) and key.reveal() in error.message:
+        error.args = (error.message.replace(key.reveal(), "[key]"),)
+    return error
 
 
 def _loads(answer: HTTPResponse) -> object:
