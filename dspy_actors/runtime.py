@@ -376,9 +376,17 @@ class Runtime:
 
     @property
     def system(self) -> System:
-        """The actor system this runtime started for itself; raises `NoRuntime` where it hangs in another's tree."""
+        """The actor system this runtime started for itself; raises `NoRuntime` where it hangs in another's tree.
+
+        It tells its events and is drawn there: `system.telemetry.attach(...)`, `system.draw()` of that one's `System`.
+        """
         if self._own.system is None:
-            msg = "this runtime has no system of its own now: it has not started, or hangs in another's tree"
+            msg = "this runtime has no system now: it has not started, or has ended"
+            if self._tree.host is not None:
+                msg = (
+                    "this runtime hangs in another's tree and has no system of its own: use the `System` whose tree "
+                    "that is, its `telemetry` and its `draw()`"
+                )
             raise NoRuntime(message=msg)
         return self._own.system
 

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from dspy_actors.errors import BlockingCall, DeadlineExceeded, LMConfigurationError, NoRuntime, ShuttingDown
 from dspy_actors.modules.module import Module
+from dspy_actors.modules.predict import Predict
 from dspy_actors.runner import current_frame
 from dspy_actors.runtime import Runtime
 from supervisors import steps
@@ -148,6 +149,21 @@ def test_the_cache_outlives_a_restart_of_the_whole_runtime() -> None:
         ref.down().get(PATIENCE)
         wait_until(rt.ready)
         assert program(question="blue").cached
+
+
+def test_a_runtime_in_a_services_own_tree_says_whose_system_it_has_and_tells_its_events_there() -> None:
+    heard: list[Any] = []
+    with System() as system:
+        system.telemetry.attach("test", ("breaker", "state"), lambda _, __, about: heard.append(about["name"]))
+        rt = Runtime(lm="embedded/knn")
+        with pytest.raises(NoRuntime, match="it has not started"):
+            _ = rt.system
+        system.start_child(rt.child_spec())
+        with pytest.raises(NoRuntime, match=r"use the `System` whose tree that is, its `telemetry`"):
+            rt.draw()
+        rt.start(Predict("question -> answer: Literal['yes', 'no']"))(question="Is it up?")
+        rt.breakers.force_open("embedded/knn")
+    assert heard == ["embedded/knn"]
 
 
 def test_a_runtime_ends_with_the_services_tree() -> None:
