@@ -241,9 +241,9 @@ class BudgetBook:
                     each.used = True
                 kind, left = lacking
                 asked = getattr(amount, kind)
-                msg = f"the budget of {ledger.name} has {left:g} {kind} left, which this call would exceed"
+                msg = f"the budget of {ledger.name} has {_shown(left)} {kind} left, which this call would exceed"
                 if kind != "requests":
-                    msg += f": it may take {asked:g}; bound its answer with max_tokens, or raise the budget"
+                    msg += f": it may take {_shown(asked)}; bound its answer with max_tokens, or raise the budget"
                 raise BudgetExceeded(msg, scope=ledger.name, left=left)
         for ledger in ledgers:
             ledger.reserve(amount)
@@ -327,3 +327,10 @@ def _money(given: object) -> Decimal:
 
 def _plain(value: object) -> object:
     return str(value) if isinstance(value, Decimal) else value
+
+
+def _shown(amount: Decimal | float) -> str:
+    """An amount as people write it, never as `4.9e-05`: with six places, or where it is below 1 six digits."""
+    if amount < 1:
+        return f"{Decimal(f'{amount:.6g}'):f}"
+    return f"{amount:.6f}".rstrip("0").rstrip(".")

@@ -294,6 +294,24 @@ def test_money_is_bounded_where_the_model_has_a_price() -> None:
     assert provider.requests == []
 
 
+@pytest.mark.parametrize(
+    ("bound", "wanted", "left", "take"),
+    [
+        ("0.000049", "0.00012345678", "0.000049", "0.000123457"),
+        ("0.5", "12345678.25", "0.5", "12345678.25"),
+        ("1.10", "20", "1.1", "20"),
+        ("0", "100000000", "0", "100000000"),
+    ],
+)
+def test_money_is_written_as_people_do(bound: str, wanted: str, left: str, take: str) -> None:
+    """It said `4.9e-05 money left`."""
+    book = BudgetBook({"a": Budget(money=Decimal(bound))}, {})
+    with pytest.raises(BudgetExceeded) as refused:
+        book.reserve(book.ledgers("a", ""), Amount(money=Decimal(wanted)))
+    assert f"has {left} money left, " in refused.value.message
+    assert f": it may take {take}; " in refused.value.message
+
+
 def test_what_is_free_by_its_price_is_asked_under_a_budget_of_money() -> None:
     with runtime(ScriptedProvider(answer), prices={"scripted/m": Price(0, 0)}, budgets={"": Budget(money=Decimal(0))}):
         assert Predict("question -> answer")(question="q").answer == "yes"
