@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         InputError,
         LMConfigurationError,
         LMError,
+        NameTaken,
         NoRuntime,
         QuarantinedInput,
         QuarantineError,
@@ -98,7 +99,7 @@ _ROOMS = {
     "adapters.json_adapter": "JSONAdapter",
     "batch": "Mapped",
     "errors": "AdapterParseError BlockingCall BudgetExceeded Busy CircuitOpen DeadlineExceeded DspyActorsError "
-    "EvaluationError InputError LMConfigurationError LMError NoRuntime ShuttingDown "
+    "EvaluationError InputError LMConfigurationError LMError NameTaken NoRuntime ShuttingDown "
     "SignatureError StateError QuarantineError QuarantinedInput UnknownTenant",
     "evaluation.evaluate": "Evaluate Progress",
     "evaluation.result": "EvaluationResult",
@@ -179,6 +180,7 @@ __all__ = [
     "LimiterSettings",
     "Mapped",
     "Module",
+    "NameTaken",
     "NoRuntime",
     "Optimizer",
     "Outcome",

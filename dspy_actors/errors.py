@@ -9,6 +9,7 @@ DspyActorsError(kind)
   NoRuntime                           a program was called where no Runtime is
   BlockingCall                        a blocking call from a running event loop; names `acall`
   Busy(name)                          a module instance admits no more calls
+  NameTaken(name)                     a program of that name runs already                        (also ValueError)
   DeadlineExceeded(phase, seconds)    the call's deadline passed                                 (also TimeoutError)
   StreamError                         a stream used as it cannot be: read twice, asked too early (also RuntimeError)
   CallCancelled                       the call was cancelled by its caller
@@ -108,6 +109,14 @@ class Busy(DspyActorsError):
 
     kind = "busy"
     infrastructure = True
+    fields = ("name",)
+    name: str | None
+
+
+class NameTaken(DspyActorsError, ValueError):
+    """A program called `name` runs in this runtime already; that one goes on as it was."""
+
+    kind = "name_taken"
     fields = ("name",)
     name: str | None
 
@@ -222,6 +231,9 @@ class AdapterParseError(AdapterError):
     limit: int | None
 
 
+_LM_FIELDS = "model provider status provider_code request_id retry_after attempts phase partial"
+
+
 class LMError(DspyActorsError):
     """Root of what goes wrong between us and a model. `retry_after` is in seconds.
 
@@ -231,17 +243,7 @@ class LMError(DspyActorsError):
     kind = "lm"
     infrastructure = True
     retryable: ClassVar[bool] = False
-    fields: ClassVar[tuple[str, ...]] = (
-        "model",
-        "provider",
-        "status",
-        "provider_code",
-        "request_id",
-        "retry_after",
-        "attempts",
-        "phase",
-        "partial",
-    )
+    fields: ClassVar[tuple[str, ...]] = tuple(_LM_FIELDS.split())
     model: str | None
     provider: str | None
     status: int | None

@@ -271,7 +271,7 @@ class Runtime:
         With `cached`, what the program answers is kept for half an hour and given again for equal parameters, model
         and inputs; only for programs that do nothing but compute. With `quarantine`, an input over which calls fail
         again and again is set aside and every call with it raises `QuarantinedInput`; without, only `safe_call` looks.
-        On a running event loop this does not wait; a start that fails is raised by the first call.
+        Raises `NameTaken`; on a running event loop this does not wait, and the first call raises why a start failed.
         """
         limits = self._tree.limits.but(max_inflight, max_queue)
         program = self._running().start(

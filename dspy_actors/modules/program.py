@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import Any, Never
 
 from dspy_actors.envelope import Scope
-from dspy_actors.errors import InputError
+from dspy_actors.errors import InputError, NameTaken
 from dspy_actors.example import Prediction
 from dspy_actors.modules.execution import execute, executed
 from dspy_actors.modules.host import Host
@@ -37,7 +37,7 @@ from dspy_actors.runner import (
     refuse_on_loop,
     settle_in,
 )
-from supervisors.errors import ActorDied
+from supervisors.errors import ActorDied, AlreadyStarted
 from supervisors.reply import Reply
 from supervisors.via import Via
 
@@ -330,16 +330,29 @@ class Program:
             if not starting.done():
                 await settle_in(frame, watched(starting), "start")
             if not isinstance(starting.exception(), ActorDied):
-                starting.take()
+                with self._in_our_words():
+                    starting.take()
             self._starting = None
         await take_place(self._host, self._plan, self._instance, frame)
         return self._plan.versions.active
 
     def wait_started(self) -> None:
-        """Block until the actor is up; raises what kept it from starting."""
+        """Block until the actor is up; raises what kept it from starting, `NameTaken` where that is its name."""
         if self._starting is not None:
-            self._starting.get()
+            with self._in_our_words():
+                self._starting.get()
             self._starting = None
+
+    @contextmanager
+    def _in_our_words(self) -> Iterator[None]:
+        try:
+            yield
+        except AlreadyStarted as error:
+            msg = (
+                f"a program called {self.name!r} runs in this runtime already; call that one by its handle, end it "
+                "with the handle's stop(), or start this one by another name"
+            )
+            raise NameTaken(msg, name=self.name) from error
 
     def _book(self, frame: Frame, kind: str | None, seconds: float) -> None:
         """The call has ended: count it, free its place, and tell the actor if somebody waits for one."""

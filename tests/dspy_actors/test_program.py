@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 from typing import Any
 
 import pytest
 
-from dspy_actors.errors import BlockingCall, InputError, LMNotConfiguredError, NoRuntime, ProgramError
+from dspy_actors.errors import BlockingCall, InputError, LMNotConfiguredError, NameTaken, NoRuntime, ProgramError
 from dspy_actors.example import Prediction
 from dspy_actors.modules.chain_of_thought import ChainOfThought
 from dspy_actors.modules.module import Module
 from dspy_actors.runner import current_frame
 from dspy_actors.runtime import Runtime
-from supervisors.errors import AlreadyStarted
 from tests.dspy_actors.programs import Ask, AskLater, asked, begin, qa, runtime, says
 
 
@@ -399,8 +399,10 @@ def test_a_module_without_forward_says_what_to_define() -> None:
 def test_a_second_program_of_the_same_name_is_refused() -> None:
     with runtime() as rt:
         rt.start(qa(), name="qa")
-        with pytest.raises(AlreadyStarted):
+        with pytest.raises(NameTaken, match=r"'qa' runs .* already; .* stop\(\), or .* another name") as refused:
             rt.start(qa(), name="qa")
+    assert (refused.value.name, refused.value.kind) == ("qa", "name_taken")
+    assert pickle.loads(pickle.dumps(refused.value)).name == "qa"
 
 
 def test_an_error_is_counted_by_its_kind() -> None:

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from dspy_actors.errors import Busy, CallCancelled, DeadlineExceeded, InputError, ShuttingDown
+from dspy_actors.errors import Busy, CallCancelled, DeadlineExceeded, InputError, NameTaken, ShuttingDown
 from dspy_actors.example import Prediction
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.user_code import UserCode
 from supervisors.dispatchers.loop import LoopDispatcher
-from supervisors.errors import AlreadyStarted
 from supervisors.kernel import Kernel
 from supervisors.reply import Reply
 from supervisors.testing import wait_until
@@ -281,7 +280,7 @@ def test_a_start_that_fails_on_a_loop_is_raised_by_the_first_call() -> None:
 
     with runtime() as rt:
         rt.start(qa(), name="qa")
-        with pytest.raises(AlreadyStarted):
+        with pytest.raises(NameTaken):
             asyncio.run(main())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import Busy, CallCancelled, DeadlineExceeded, ShuttingDown
+from dspy_actors.errors import Busy, CallCancelled, DeadlineExceeded, NameTaken, ShuttingDown
 from dspy_actors.example import Prediction
 from dspy_actors.hosting import MAX_AMBIENT
 from dspy_actors.modules.module import Module
@@ -16,7 +16,6 @@ from dspy_actors.modules.program import Program
 from dspy_actors.runtime import Runtime
 from supervisors.actor import Ref
 from supervisors.dynamic import DynamicSupervisor
-from supervisors.errors import AlreadyStarted
 from supervisors.exits import Crash
 from supervisors.reply import Reply
 from supervisors.testing import wait_until
@@ -223,7 +222,7 @@ def test_queued_calls_outlive_the_supervisor_of_their_programs_actor() -> None:
 def test_a_name_that_is_taken_leaves_its_holder_to_be_started_again() -> None:
     with runtime() as rt:
         program = rt.start(qa(), name="qa")
-        with pytest.raises(AlreadyStarted):
+        with pytest.raises(NameTaken):
             rt.start(Ask(), name="qa")
         modules = rt.registry.whereis("modules")
         assert modules is not None
