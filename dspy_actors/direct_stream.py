@@ -11,7 +11,7 @@ from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.options import check_options
 from dspy_actors.lm.work import Answer
-from dspy_actors.messages import LMRequest, Message, Role
+from dspy_actors.messages import LMRequest, Message, Role, wrong_turn
 from dspy_actors.runner import Settings, checkpoint, current_frame, new_envelope
 from supervisors.reply import Reply
 
@@ -84,7 +84,7 @@ def turns_of(prompt: Prompt) -> tuple[Message, ...]:
     if not isinstance(given, Sequence):
         msg = f"a prompt is a text or a list of messages, not {prompt!r:.80}"
         raise InputError(msg, field="prompt")
-    turns = tuple(turn if isinstance(turn, Message) else _turn(turn) for turn in prompt)
+    turns = tuple(_turn(turn) for turn in prompt)
     if not turns:
         msg = "an empty conversation asks nothing; give a text, or messages of which the last is the user's"
         raise InputError(msg, field="prompt")
@@ -92,6 +92,12 @@ def turns_of(prompt: Prompt) -> tuple[Message, ...]:
 
 
 def _turn(given: object) -> Message:
+    if isinstance(given, Message):
+        wrong = wrong_turn(given)
+        if wrong is not None:
+            msg = f"a turn of the prompt {wrong}"
+            raise InputError(msg, field="prompt")
+        return given
     role = given.get("role") if isinstance(given, Mapping) else None
     content = given.get("content") if isinstance(given, Mapping) else None
     if role not in get_args(Role) or not isinstance(content, str):

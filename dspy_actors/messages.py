@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from json import loads
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from dspy_actors.errors import AdapterParseError
 from dspy_actors.quick_init import quick_init
@@ -94,6 +94,20 @@ class Message:
         if len(self.parts) == 1 and isinstance(self.parts[0], TextPart):
             return self.parts[0].text
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+
+def wrong_turn(given: object) -> str | None:
+    """What is wrong with a turn of the user's own making, to stand behind its name; `None` where it is a message."""
+    if not isinstance(given, Message):
+        return f"is a {type(given).__name__}; write Message.of('user', 'text')"
+    parts: object = given.parts
+    if given.role not in get_args(Role):
+        return f"has the role {given.role!r:.40}; it is one of {', '.join(get_args(Role))}"
+    if not isinstance(parts, tuple) or not all(isinstance(part, get_args(TurnPart)) for part in parts):
+        return (
+            f"has as its parts {type(parts).__name__}, not a tuple of parts; write Message.of({given.role!r}, 'text')"
+        )
+    return None
 
 
 ResponseFormat: TypeAlias = Literal["json_object", "json_schema"]

@@ -18,7 +18,8 @@ class Adapter(Protocol):
     """Renders a call as messages and reads the completion. `testing.adapters.check_adapter` is its contract.
 
     An adapter is shared by all threads and loops of a runtime, so it keeps no state but caches. One that derives from
-    this class has `listener` and `options` already.
+    this class has `listener` and `options` already. What another than ours returns is checked in each call:
+    `AdapterError` where it is none of what stands below.
     """
 
     @property

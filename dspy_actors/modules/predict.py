@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
+from dspy_actors.adapters.own_adapter import formatted, read
 from dspy_actors.errors import (
     AdapterParseError,
     BudgetExceeded,
@@ -111,7 +112,7 @@ class Predict(Module):
                 raise
             raise told from None
         lm, options = self._for_call(self._model(frame), frame)
-        messages = frame.settings.adapter.format(self.signature, self._demos, values)
+        messages = formatted(frame.settings.adapter, self.signature, self._demos, values)
         assert frame.envelope is not None
         request = LMRequest(lm.model, messages, options, frame.envelope.sample)
         voice: Voice | None = None if frame.sink is None else frame.sink.voice(self, frame.settings.adapter)
@@ -191,7 +192,7 @@ class Predict(Module):
         adapter, response = frame.settings.adapter, answer.response
         if response.truncated is not None:
             return read_truncated(adapter, self.signature, answer, scope)
-        return _prediction([adapter.parse(self.signature, text) for text in response.texts])
+        return _prediction([read(adapter, self.signature, text) for text in response.texts])
 
     # -- state --------------------------------------------------------------------------------------------------
 

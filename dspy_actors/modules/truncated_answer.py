@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dspy_actors.adapters.base import Adapter
+from dspy_actors.adapters.own_adapter import read
 from dspy_actors.call_record import CallRecord
 from dspy_actors.envelope import Scope
 from dspy_actors.errors import AdapterParseError
@@ -19,11 +20,11 @@ def read_truncated(adapter: Adapter, signature: type[Signature], answer: Answer,
     Raises `AdapterParseError` for the first choice that does not hold them; where that is one that was cut off, the
     error says so, at what limit, and what to do.
     """
-    response, read = answer.response, []
+    response, found = answer.response, []
     cuts = [response.truncation(choice) for choice in range(len(response.texts))]
     for text, cut in zip(response.texts, cuts, strict=True):
         try:
-            read.append(adapter.parse(signature, text))
+            found.append(read(adapter, signature, text))
         except AdapterParseError as error:
             if cut is None:
                 raise
@@ -32,8 +33,8 @@ def read_truncated(adapter: Adapter, signature: type[Signature], answer: Answer,
     truncated = response.truncated
     assert truncated is not None
     scope.note_truncated(truncated)
-    completions = Completions(read, cuts) if len(read) > 1 else None
-    return Prediction.of(read[0], call=CallRecord(truncated=truncated), completions=completions)
+    completions = Completions(found, cuts) if len(found) > 1 else None
+    return Prediction.of(found[0], call=CallRecord(truncated=truncated), completions=completions)
 
 
 def _told(error: AdapterParseError, answer: Answer, cut: Truncation) -> AdapterParseError:
