@@ -220,13 +220,15 @@ class RuntimeHost:
 
     def came_up(self) -> None:
         """The tree stands."""
-        self._down = self._user_code.down = False
+        self._down = False
+        self._user_code.came_up()
         self._client.reopen()
         self._layer.open()
 
     def went_down(self) -> None:
         """The tree has ended and nobody restarts it: every call that still waits ends now, with `ShuttingDown`."""
-        self._down = self._user_code.down = True
+        self._down = True
+        self._user_code.went_down()
         self._client.close()
         for reply in tuple(self._pauses):
             reply.fail(cut_off("the call"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from contextvars import copy_context
+from contextlib import contextmanager, suppress
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeVar
 
 from dspy_actors.errors import Busy, CallCancelled, ProgramError, ShuttingDown
+from dspy_actors.lm.pulse import Pulse
 from dspy_actors.runner import FRAME, Frame, current_frame
 from supervisors.actor import Ref
 from supervisors.current import CURRENT
@@ -18,6 +19,7 @@ from supervisors.deadline import deadline_at
 from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.errors import Fenced, SystemStopped
 from supervisors.kernel import Kernel
+from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 from supervisors.tasks import Tasks
 
@@ -27,7 +29,8 @@ T = TypeVar("T")
 class UserCode:
     """Runs users' code for one runtime. Every method is safe from any thread and returns at once.
 
-    `down` says that the runtime's tree is being stopped: what ends then ends as `ShuttingDown`.
+    `down` says that the runtime's tree is being stopped: what ends then ends as `ShuttingDown`. How late the programs
+    loop is, is measured from the first coroutine that runs there: a runtime without any has no such thread.
     """
 
     def __init__(self, kernel: Kernel, tasks: Callable[[], Ref[Any]], max_zombies: int) -> None:
@@ -38,6 +41,21 @@ class UserCode:
         self._tasks = tasks
         self._max_zombies = max_zombies
         self._loop = loop
+        self._lock = PublishedLock()
+        self._pulse = Pulse()
+        self._beat: Reply[None] | None = None
+
+    def came_up(self) -> None:
+        """The runtime's tree stands."""
+        self.down = False
+
+    def went_down(self) -> None:
+        """The runtime's tree is being stopped; the loop may be others' too, and stay."""
+        self.down = True
+        with self._lock:
+            beat, self._beat = self._beat, None
+        if beat is not None:
+            beat.cancel()
 
     @property
     def refuses_threads(self) -> bool:
@@ -45,8 +63,12 @@ class UserCode:
         return self._kernel.zombies > self._max_zombies
 
     def reading(self) -> dict[str, object]:
-        """How many abandoned threads are left in the whole system, and how many may be, as plain data; asks nobody."""
-        return {"zombies": self._kernel.zombies, "max_zombies": self._max_zombies}
+        """How late the programs loop is, and how many abandoned threads are left in the whole system, and may be.
+
+        Plain data; asks nobody. The lag, in seconds, is `None` as long as nothing has run there.
+        """
+        lag = None if self._beat is None else self._pulse.lag()
+        return {"programs_loop_lag_seconds": lag, "zombies": self._kernel.zombies, "max_zombies": self._max_zombies}
 
     def in_thread(self, body: Callable[[], T], name: str) -> Reply[T]:
         """Run blocking user code in a task thread, inside the caller's frame. Cancelling the reply abandons it.
@@ -80,7 +102,16 @@ class UserCode:
             body.close()
             raise
         reply.on_settled(_GivenUp(self, body, reply))
+        if self._beat is None:
+            self._watch_loop()
         return reply
+
+    def _watch_loop(self) -> None:
+        with self._lock:
+            if self._beat is None and not self.down:
+                self._pulse.begin()
+                with suppress(SystemStopped):
+                    self._beat = self._loop.run(self._pulse.beat(), context=Context())
 
     def soon(self, body: Callable[[], object]) -> None:
         """Call `body` on the programs loop, soon; not at all once that has ended, and all calls with it.

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import threading
 import time
+import weakref
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
 
 from dspy_actors import LM, CircuitOpen, LMConfigurationError, Predict, Runtime
 from dspy_actors.errors import DeadlineExceeded, LMRateLimitError
+from dspy_actors.example import Prediction
 from dspy_actors.lm.breaker import State
 from dspy_actors.lm.guard_actors import BreakerManager
 from dspy_actors.lm.pulse import INTERVAL, Pulse
 from dspy_actors.messages import LMRequest
+from dspy_actors.modules.module import Module
 from dspy_actors.testing.providers import ScriptedProvider
+from supervisors.dispatchers.loop import LoopDispatcher
+from supervisors.supervisor import Supervisor
+from supervisors.system import System
 from supervisors.testing import wait_until
 from tests.dspy_actors.programs import PATIENCE, SOON, Blocks, Gate, let_go, qa
 from tests.dspy_actors.programs import runtime as programs_runtime
@@ -216,3 +225,65 @@ def test_a_runtime_that_has_lost_too_many_threads_is_not_ready_until_they_come_b
         assert not rt.ready()
         let_go(rt, blocks)
         wait_until(rt.ready)
+
+
+class Holds(Module):
+    """Holds up the loop that it runs on until the test lets go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+
+    def __deepcopy__(self, memo: object) -> Holds:
+        return self
+
+    async def aforward(self, question: str) -> Any:
+        self.begun.set()
+        assert self.go_on.wait(PATIENCE)
+        return Prediction(answer="late")
+
+
+def lag(rt: Runtime) -> float | None:
+    found: Any = rt.health()["programs_loop_lag_seconds"]
+    return None if found is None else float(found)
+
+
+def test_a_program_that_holds_up_the_programs_loop_is_seen_meanwhile() -> None:
+    holds = Holds()
+    with programs_runtime() as rt:
+        assert lag(rt) is None
+        reply = rt.start(holds).submit(question="blue")
+        assert holds.begun.wait(PATIENCE)
+        wait_until(lambda: (lag(rt) or 0.0) > 0.1)
+        assert not reply.done()
+        holds.go_on.set()
+        assert reply.get(PATIENCE).answer == "late"
+
+
+def test_watching_the_programs_loop_keeps_nothing_of_the_call_that_began_it() -> None:
+    held: ContextVar[object] = ContextVar("held")
+    kept = Holds()
+    gone = weakref.ref(kept)
+    context = copy_context()
+    context.run(held.set, kept)
+    with programs_runtime() as rt:
+        context.run(rt.start(qa()).submit, question="blue").get(PATIENCE)
+        assert lag(rt) is not None
+        del context, kept
+        wait_until(lambda: gc.collect() >= 0 and gone() is None)
+
+
+def test_the_programs_loop_of_a_service_is_watched_as_long_as_the_runtime_is_there() -> None:
+    rt = programs_runtime()
+    with System() as system:
+        loop = system.kernel.dispatcher("loop")
+        assert isinstance(loop, LoopDispatcher)
+        system.start_child(rt.child_spec())
+        program = rt.start(qa())
+        for _ in range(2):
+            program.submit(question="blue").get(PATIENCE)
+            assert lag(rt) is not None
+            system.root.call(Supervisor.terminate_child, rt.name)
+            assert lag(rt) is None
+            wait_until(lambda: not loop._tasks)
+            system.root.call(Supervisor.restart_child, rt.name)
