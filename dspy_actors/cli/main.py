@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib.metadata import version
@@ -100,6 +101,8 @@ def run(program: str, data: Path, out: Path, as_json: bool, **options: Any) -> i
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script; always ends in `SystemExit`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # servers say what no encoding holds, as half an emoji; stderr does so
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = commands.main(arguments, prog_name="dspy-actors", standalone_mode=False)
     except click.exceptions.Abort:

@@ -62,6 +62,7 @@ _NO_FEATURE = re.compile(
 )
 _WRONG_KEY = re.compile(r"api[ _-]?key (is )?(not valid|invalid)|(invalid|incorrect) api[ _-]?key", re.IGNORECASE)
 _NOT_READY = re.compile(r"\bloading (the )?model|model is (still |currently )?loading", re.IGNORECASE)
+_USER = re.compile(r"//[^/@]*@")
 _SECRETS = re.compile(r"(sk-|bearer\s+|key[=:]\s*)[A-Za-z0-9_\-.*]{6,}", re.IGNORECASE)
 
 
@@ -268,7 +269,7 @@ def _advice(found: type[LMError], status: int, headers: Mapping[str, str]) -> st
     if found is LMConfigurationError and status in (404, 405):
         return "; is the base_url right? It usually ends in /v1"
     if found is LMConfigurationError and 300 <= status < 400:
-        to = headers.get("location", "").partition("?")[0]
+        to = _USER.sub("//", headers.get("location", "").partition("?")[0])
         return f"; redirects are not followed, set base_url to where it points: {to}"
     if found is LMAuthError:
         return "; check the api_key of this LM and what it is allowed to do"

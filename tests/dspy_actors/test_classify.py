@@ -313,8 +313,8 @@ def test_a_wrong_path_points_at_the_base_url() -> None:
     assert "base_url" in str(plain(404, b"not found"))
 
 
-def test_a_redirect_says_where_to_without_its_query() -> None:
-    error = classify(308, {"location": "https://b/v1?key=secret"}, b"")
+def test_a_redirect_says_where_to_without_its_query_and_its_user() -> None:
+    error = classify(308, {"location": "https://me:secret@b/v1?key=secret"}, b"")
     assert "https://b/v1" in str(error)
     assert "secret" not in str(error)
 

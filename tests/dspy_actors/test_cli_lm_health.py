@@ -17,6 +17,7 @@ from dspy_actors.lm.providers.listing import Listing
 from dspy_actors.lm.providers.opening import opener
 from dspy_actors.lm.providers.set_aside import SetAside
 from dspy_actors.secret import Secret
+from dspy_actors.testing.peer import Peer, reply
 from dspy_actors.testing.providers import ScriptedProvider
 from tests.dspy_actors.command import Ended, dspy_actors, inside
 from tests.server.client import StubServer
@@ -226,3 +227,16 @@ def test_a_certificate_or_a_proxy_that_is_wrong_is_not_nobody_there(code: str) -
 def test_the_id_of_a_key_is_no_part_of_it() -> None:
     assert Secret(KEY).key_id not in KEY
     assert len(Secret(KEY).key_id) == hashlib.sha256().digest_size // 4
+
+
+def test_what_no_encoding_holds_is_told_all_the_same(tmp_path: Path) -> None:
+    """A server's words with half an emoji in them ended in a traceback."""
+
+    async def once() -> Ended:
+        async with Peer(reply(500, b'{"error":{"message":"down \\ud83d"}}')) as peer:
+            return await asyncio.to_thread(
+                dspy_actors, "lm", "health", "local/m", "--base-url", f"{peer.url}/v1", cwd=tmp_path
+            )
+
+    ended = asyncio.run(once())
+    assert (ended.code, ended.err, "down \\ud83d" in ended.out) == (1, "", True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from dspy_actors.errors import LMTimeoutError, LMTransportError
+from dspy_actors.lm.classify import is_answer
 from dspy_actors.lm.providers.wire import Wire
 from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse
 from dspy_actors.secret import Secret
@@ -56,7 +57,7 @@ async def list_models(wire: Wire, path: str, deadline: float | None, model: str)
         answer = await _get(wire, path, deadline, model, key)
         if answer.status in _NO_SUCH_PAGE:
             return Listing(None)
-        data = _read(answer.body) if answer.status == 200 else None
+        data = _read(answer.body) if is_answer(answer.status) else None
         if isinstance(data, dict) and not data.get("error"):
             return Listing(_ids(data), data.get("has_more") is not True)
         error = wire.refusal(answer, data, model, key)
