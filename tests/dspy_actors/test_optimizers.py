@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from random import Random
 from typing import Any
 
@@ -32,7 +33,7 @@ from dspy_actors.runtime import Runtime
 from dspy_actors.testing.providers import ScriptedProvider
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.testing import wait_until
-from tests.dspy_actors.programs import PATIENCE, asked, echo, examples, qa, right, runtime, says
+from tests.dspy_actors.programs import PATIENCE, asked, begin, echo, examples, qa, right, runtime, says
 
 
 class Twice(Module):
@@ -363,6 +364,26 @@ def test_an_example_that_the_infrastructure_failed_is_tried_again() -> None:
     with capture_logs() as logs, runtime(passing, lm=LM("scripted/m", num_retries=0)):
         assert augmented(bootstrap().compile(qa(), trainset=examples(3))) == ["q0", "q1", "q2"]
     assert [each for each in logs if each["event"] == "bootstrap.incomplete"] == []
+
+
+def test_a_search_between_two_tries_ends_with_its_runtime() -> None:
+    arrived = threading.Event()
+
+    def down(request: LMRequest) -> Exception:
+        arrived.set()
+        return LMServerError("down", status=503, retry_after=30.0)
+
+    with runtime(down, lm=LM("scripted/m", num_retries=0), deadline=60.0) as rt:
+
+        def search() -> None:
+            with rt.using():
+                bootstrap().compile(qa(), trainset=examples(2))
+
+        searching = begin(search)
+        assert arrived.wait(PATIENCE)
+        rt.shutdown()
+        with pytest.raises(ShuttingDown):
+            searching.get(PATIENCE)
 
 
 def test_an_example_is_not_tried_again_beyond_its_deadline() -> None:
