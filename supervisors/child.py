@@ -101,6 +101,17 @@ class Entry:
         return Child(self.spec.id, ref, self.kind)
 
 
+class Coming:
+    """In the place of the `Entry` of a life that is stopped to be started again, as its group is."""
+
+    @staticmethod
+    def is_filled_after(_: Exit) -> bool:
+        return True
+
+
+COMING = Coming()
+
+
 def offender(spec: ChildSpec, ref: Ref[Any] | None) -> dict[str, Any]:
     """The child of `spec`, or its life `ref`, as a report names it."""
     shutdown = spec.shutdown if isinstance(spec.shutdown, int | float) else BRUTAL_KILL.value

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 from supervisors import reports
 from supervisors.actor import Actor
 from supervisors.cell import Ignore
-from supervisors.child import Entry, is_expected
+from supervisors.child import COMING, Entry, is_expected
 from supervisors.errors import AlreadyStarted, StartFailed
 from supervisors.exits import Crash, Exit, Killed, Shutdown, is_clean
 from supervisors.intensity import Budgets, Intensity
@@ -171,19 +171,22 @@ class Children:
 
     # --- down ---------------------------------------------------------------------------------------------------
 
-    def stop(self, entry: Entry) -> None:
-        """Bring `entry` down and wait for it, at most its `shutdown`, then fence it. A retry that is due is dropped."""
+    def stop(self, entry: Entry, again: bool = False) -> None:
+        """Bring `entry` down and wait for it, at most its `shutdown`, then fence it. A retry that is due is dropped.
+
+        `again` if it is going to be started again, for those who call it by name meanwhile.
+        """
         self._forget_retry(entry)
         ref = entry.ref
         if ref is not None:
-            self._tell(entry, ref)
+            self._tell(entry, ref, again)
             self._await(entry, ref, self._patience(entry))
         entry.state = "stopped"
 
-    def stop_in_turn(self, entries: Iterable[Entry]) -> None:
+    def stop_in_turn(self, entries: Iterable[Entry], again: bool = False) -> None:
         """Stop one after the other, each with its own time: what started later leans on what started earlier."""
         for entry in list(entries):
-            self.stop(entry)
+            self.stop(entry, again)
 
     def end(self, word: str, detail: str, entry: Entry) -> None:
         """The supervisor ends by its own decision, with `Shutdown(detail)`; reported with `word`, about `entry`."""
@@ -219,8 +222,8 @@ class Children:
         for entry, ref in sorted(living, key=lambda pair: self._patience(pair[0])):
             self._await(entry, ref, told_at + self._patience(entry) - self._clock.now())
 
-    def _tell(self, entry: Entry, ref: Ref[Any]) -> None:
-        ref.mailbox.seat = None  # nobody need wait for a successor
+    def _tell(self, entry: Entry, ref: Ref[Any], again: bool = False) -> None:
+        ref.mailbox.seat = COMING if again and not entry.spec.is_temporary else None
         if entry.spec.shutdown is BRUTAL_KILL:
             ref.mailbox.fence()
         else:

@@ -258,7 +258,7 @@ class Supervisor(Parent):
             return [failed]
         table = self._table
         chosen = plan(self._strategy, table, failed.spec.id)
-        self._children.stop_in_turn(table[id] for id in chosen.stop)  # noqa: A001
+        self._children.stop_in_turn((table[id] for id in chosen.stop), again=True)  # noqa: A001
         group = [table[id] for id in chosen.start]  # noqa: A001
         for entry in group:
             if entry.spec.is_temporary:

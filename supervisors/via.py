@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
 
 from supervisors import calls
+from supervisors.current import CURRENT
 from supervisors.errors import ActorDied, CallTimeout, check_seconds
 from supervisors.exits import NoProc
 from supervisors.ref import Ref
@@ -55,8 +56,9 @@ class Via:
 
     `call` and `acall` send again to the successor what the actor that died certainly did not handle; they wait a
     second for it. What may have been handled is never sent twice. So they do for a second after the death of a holder
-    that its supervisor starts again. Any other name without a holder answers ActorDied(NoProc) at once. Only `call` and
-    `acall` wait: without a living holder a `cast` is dropped and a `send_request` fails.
+    that its supervisor starts again, unless that supervisor waits for this very `init` or `terminate`. Any other name
+    without a holder answers ActorDied(NoProc) at once. Only `call` and `acall` wait: without a living holder a `cast`
+    is dropped and a `send_request` fails.
     """
 
     __slots__ = ("_registry", "_seconds", "_value", "key")
@@ -96,7 +98,12 @@ class Via:
         """To whom `call` sends: the living holder, else the dead one whose successor it then waits for, as if the
         message had been in its queue. None where it is refused at once.
         """
-        return self.whereis() or self._registry.missed(self.key)
+        ref = self.whereis()
+        if ref is None:
+            ref = self._registry.missed(self.key)
+            if ref is not None and _is_held_up_here(ref):
+                return None
+        return ref
 
     def within(self, seconds: float | None) -> Via:
         """This name with another timeout for `call` and `acall`; None waits for as long as the holder lives.
@@ -195,6 +202,17 @@ class _Left:
 
     def patience(self) -> float:
         return PATIENCE if self._until is None else max(0.0, min(PATIENCE, self._until - self.clock.now()))
+
+
+def _is_held_up_here(ref: Ref[Any]) -> bool:
+    """Whether the supervisor that is to start a successor of `ref` may be waiting for the `init` or `terminate` of who
+    asks: it would do so for nothing.
+    """
+    me: Any = CURRENT.get()
+    above = ref.mailbox.above
+    if me is None or me.started or above is None:
+        return False
+    return any(each.incarnation == above.incarnation for each in me.above or ())
 
 
 def _unhandled(died: ActorDied, ref: Ref[Any]) -> bool:

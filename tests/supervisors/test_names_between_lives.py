@@ -14,7 +14,7 @@ from supervisors.backoff import Backoff
 from supervisors.cell import IGNORE
 from supervisors.clock import ManualClock
 from supervisors.errors import ActorDied
-from supervisors.exits import NoProc, Normal
+from supervisors.exits import Exit, NoProc, Normal
 from supervisors.kernel import Kernel
 from supervisors.partition import PartitionSupervisor
 from supervisors.ref import Ref
@@ -26,7 +26,9 @@ from supervisors.via import Via
 from tests.supervisors.actors import Background
 from tests.supervisors.parking import parked
 from tests.supervisors.workers import (
+    ALL,
     BOOM,
+    PERMANENT,
     TEMPORARY,
     TRANSIENT,
     InlineWorker,
@@ -35,6 +37,7 @@ from tests.supervisors.workers import (
     Script,
     Worker,
     end,
+    ids,
     spec,
     supervise,
 )
@@ -166,6 +169,28 @@ def test_a_partition_that_has_just_died_is_waited_for(kernel: Kernel) -> None:
     assert call.value() == "a"
 
 
+@pytest.mark.parametrize("restart", [PERMANENT, TRANSIENT])
+def test_one_who_is_stopped_with_its_group_is_waited_for(kernel: Kernel, registry: Registry, restart: Any) -> None:
+    began, go = threading.Event(), threading.Event()
+
+    class Slow(Worker):
+        def init(self, label: str, log: Log, script: Script | None = None) -> Any:
+            if log.events:  # not the first time
+                began.set()
+                go.wait(10)
+            return super().init(label, log, script)
+
+    name = registry.via("b")
+    group = [spec("a", Log(), Slow), spec("b", Log(), name=name, restart=restart)]
+    sup = supervise(kernel, group, ALL)
+    end(sup.call(Supervisor.which_child, "a").ref)  # type: ignore[arg-type]  # it runs
+    assert began.wait(5)
+    assert name.whereis() is None
+    call = waiting_for(registry, name)
+    go.set()
+    assert call.value() == "b"
+
+
 # how long
 
 
@@ -272,3 +297,60 @@ def test_a_cast_and_a_request_do_not_wait(still: Kernel, registry: Registry) -> 
         with pytest.raises(ActorDied) as caught:
             name.send_request(Worker.hello).get(0)
     assert (caught.value.exit, ask(name), log.events) == (NoProc(), "a", ["+a", "xa", "+a"])
+
+
+def test_nobody_waits_for_a_temporary_one_who_is_stopped_with_its_group(still: Kernel, registry: Registry) -> None:
+    name = registry.via("b")
+    sup = supervise(still, [spec("a", Log()), spec("b", Log(), name=name, restart=TEMPORARY)], ALL)
+    end(sup.call(Supervisor.which_child, "a").ref)  # type: ignore[arg-type]  # it runs
+    assert ids(sup) == ["a"]
+    assert refused(name).exit == NoProc()
+
+
+@pytest.mark.parametrize("place", ["init", "terminate"])
+def test_who_holds_up_a_restart_does_not_wait_for_what_comes_of_it(
+    still: Kernel, registry: Registry, place: str
+) -> None:
+    a, b, told = registry.via("a"), registry.via("b"), []
+
+    def note(name: Via) -> None:
+        try:
+            told.append(name.call(Worker.hello))
+        except ActorDied as died:
+            told.append(died.exit)
+
+    class First(Worker):
+        def init(self, label: str, log: Log, script: Script | None = None) -> Any:
+            if place == "init" and log.events:  # not the first time
+                note(b)
+            return super().init(label, log, script)
+
+    class Second(Worker):
+        def terminate(self, exit: Exit) -> None:
+            if place == "terminate" and not told:
+                note(a)
+
+    sup = supervise(still, [spec("a", Log(), First, name=a), spec("b", Log(), Second, name=b)], ALL)
+    end(sup.call(Supervisor.which_child, "a").ref)  # type: ignore[arg-type]  # it runs
+    assert (ids(sup), told) == (["a", "b"], [NoProc()])
+
+
+def test_an_init_waits_for_one_who_has_another_supervisor(kernel: Kernel, registry: Registry) -> None:
+    name = registry.via("x")
+    sup = supervise(kernel, [spec("a", Log(), name=name)])
+
+    class Asking(Worker):
+        def init(self, label: str, log: Log, script: Script | None = None) -> Any:
+            log.add(ask(name))
+            return super().init(label, log, script)
+
+    log = Log()
+    with deaf(sup):
+        crash(name)
+        starting = Background(supervise, kernel, [spec("b", log, Asking)])
+        for _ in range(5000):
+            if registry._arrivals or not starting.thread.is_alive():
+                break
+            threading.Event().wait(0.001)
+    starting.value()
+    assert log.events == ["a", "+b"]
