@@ -340,6 +340,13 @@ def test_a_refused_key_is_replaced_before_the_stream_begins(stub: StubServer) ->
     assert stub.stats()["statuses"] == {"200": 1, "401": 1}
 
 
+def test_what_comes_behind_the_last_word_is_no_part_of_the_answer() -> None:
+    """It was one where it came in the same read."""
+    went = streamed_from("chat", chat(said("all of it", "stop")) + chat(said(" and more", "stop")))
+    assert went.answer is not None
+    assert (went.text, went.answer.texts) == ("all of it", ("all of it",))
+
+
 def test_an_event_above_the_bound_is_refused_before_it_ends() -> None:
     went = streamed_from("chat", chat(said("a"), done=False) + b"data: " + b"x" * 1_200_000)
     assert isinstance(went.error, LMUnexpectedError)

@@ -225,6 +225,8 @@ class WireStream:
         try:
             for event in events:
                 pieces += assembler.take(event)
+                if assembler.done:  # what comes after it is read by nobody, in whichever read it came
+                    break
         except LMError as error:
             self._failure = error
         if self._failure is None:
