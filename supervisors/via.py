@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
 
 from supervisors import calls
-from supervisors.current import CURRENT
+from supervisors.current import BESIDE, CURRENT
 from supervisors.errors import ActorDied, CallTimeout, check_seconds
 from supervisors.exits import NoProc
 from supervisors.ref import Ref
@@ -56,9 +56,9 @@ class Via:
 
     `call` and `acall` send again to the successor what the actor that died certainly did not handle; they wait a
     second for it. What may have been handled is never sent twice. So they do for a second after the death of a holder
-    that its supervisor starts again, unless that supervisor waits for this very `init` or `terminate`. Any other name
-    without a holder answers ActorDied(NoProc) at once. Only `call` and `acall` wait: without a living holder a `cast`
-    is dropped and a `send_request` fails.
+    that its supervisor starts again, unless that one is the caller or waits for this very `init` or `terminate`. Any
+    other name without a holder answers ActorDied(NoProc) at once. Only `call` and `acall` wait: without a living holder
+    a `cast` is dropped and a `send_request` fails.
     """
 
     __slots__ = ("_registry", "_seconds", "_value", "key")
@@ -205,14 +205,16 @@ class _Left:
 
 
 def _is_held_up_here(ref: Ref[Any]) -> bool:
-    """Whether the supervisor that is to start a successor of `ref` may be waiting for the `init` or `terminate` of who
-    asks: it would do so for nothing.
+    """Whether the supervisor that is to start a successor of `ref` is the one who asks, or may be waiting for his
+    `init` or `terminate`: it would do so for nothing.
     """
     me: Any = CURRENT.get()
     above = ref.mailbox.above
-    if me is None or me.started or above is None:
+    if me is None or above is None:
         return False
-    return any(each.incarnation == above.incarnation for each in me.above or ())
+    if me.incarnation == above.incarnation:
+        return not BESIDE.get()
+    return not me.started and any(each.incarnation == above.incarnation for each in me.above or ())
 
 
 def _unhandled(died: ActorDied, ref: Ref[Any]) -> bool:

@@ -20,6 +20,7 @@ from supervisors.partition import PartitionSupervisor
 from supervisors.ref import Ref
 from supervisors.registry import Registry
 from supervisors.spec import ChildSpec
+from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
 from supervisors.testing import Log
 from supervisors.via import Via
@@ -333,6 +334,23 @@ def test_who_holds_up_a_restart_does_not_wait_for_what_comes_of_it(
     sup = supervise(still, [spec("a", Log(), First, name=a), spec("b", Log(), Second, name=b)], ALL)
     end(sup.call(Supervisor.which_child, "a").ref)  # type: ignore[arg-type]  # it runs
     assert (ids(sup), told) == (["a", "b"], [NoProc()])
+
+
+def test_a_supervisor_does_not_wait_for_a_successor_that_it_is_to_start_itself(
+    still: Kernel, registry: Registry
+) -> None:
+    name = registry.via("x")
+
+    class Asking(Supervisor):
+        def ask(self) -> Exit:
+            crash(name)
+            with pytest.raises(ActorDied) as caught:
+                name.call(Worker.hello)
+            return caught.value.exit
+
+    sup = still.spawn(Asking, [spec("a", Log(), name=name)], strategy=Strategy.ONE_FOR_ONE)
+    assert Background(sup.call, Asking.ask).value(3) == NoProc()
+    assert ask(name) == "a"
 
 
 def test_an_init_waits_for_one_who_has_another_supervisor(kernel: Kernel, registry: Registry) -> None:
