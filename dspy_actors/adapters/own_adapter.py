@@ -16,7 +16,9 @@ from dspy_actors.types.checking import reason, type_adapter
 from dspy_actors.types.python_names import python_name
 
 _OURS = frozenset({ChatAdapter, JSONAdapter})
-"""Themselves only: one that derives from them may write and read as it likes."""
+"""Themselves only: one that derives from them may write as it likes."""
+_OUR_PARSE = frozenset({ChatAdapter.parse, JSONAdapter.parse})
+"""What they read with holds to all of it by itself, also in one that derives from them."""
 
 
 def formatted(
@@ -44,10 +46,12 @@ def read(adapter: Adapter, signature: type[Signature], text: str) -> dict[str, A
     """The typed outputs of an answer. What our own adapters hold to is checked where another one read it.
 
     Raises what the adapter raises; `AdapterError` where it returned no outputs or others, and `AdapterParseError` where
-    one is missing, ill-typed or outside of its limits.
+    one is missing, ill-typed or outside of its limits. Where an adapter's own `parse` asks ours, validators of the
+    user's own see what they have made of a value once more.
     """
-    found = adapter.parse(signature, text)
-    if type(adapter) in _OURS:
+    parse = adapter.parse
+    found = parse(signature, text)
+    if getattr(parse, "__func__", None) in _OUR_PARSE:  # a validator must not see what it has made of a value
         return found
     returned: object = found
     name, outputs = f"{type(adapter).__name__}.parse", signature.output_fields

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import pytest
+from pydantic import AfterValidator
 
 from dspy_actors.adapters.base import Adapter, Demo
 from dspy_actors.adapters.chat_adapter import ChatAdapter
+from dspy_actors.adapters.json_adapter import JSONAdapter
 from dspy_actors.errors import AdapterError, AdapterParseError, InputError
 from dspy_actors.messages import LMResponse, Message
 from dspy_actors.modules.predict import Predict
-from dspy_actors.signature.signature import Signature
+from dspy_actors.signature.fields import InputField, OutputField
+from dspy_actors.signature.signature import Signature, make_signature
 from tests.dspy_actors.programs import runtime, says
 
 HI = (Message.of("user", "hi"),)
 NO_TEXT = cast("Any", "hi")
+_LOUD = AfterValidator(lambda text: f"{text}!")
 
 
 class Own(Adapter):
@@ -101,6 +105,17 @@ def test_an_adapter_that_derives_from_ours_is_looked_at_too() -> None:
 
     with pytest.raises(AdapterError, match=r"Shouts\.parse returned 'ANSWER'"):
         answered(Shouts(), "question -> answer", says(answer="yes"))
+
+
+@pytest.mark.parametrize("ours", [ChatAdapter, JSONAdapter])
+def test_what_our_own_code_read_is_not_validated_a_second_time(ours: type[Adapter]) -> None:
+    class Renamed(ours):  # type: ignore[misc, valid-type]
+        name = "renamed"
+
+    loud = make_signature({"question": (str, InputField()), "answer": (Annotated[str, _LOUD], OutputField())})
+    text = says(answer="yes") if ours is ChatAdapter else '{"answer": "yes"}'
+    with runtime(lambda request: text, adapter=Renamed()):
+        assert Predict(loud)(question="why?").answer == "yes!"
 
 
 def test_a_streamed_prompt_of_messages_that_are_none_is_refused() -> None:
