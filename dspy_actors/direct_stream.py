@@ -63,12 +63,15 @@ def stream_prompt(
 
 
 def _book(scope: Scope, model: LM, reply: Reply[Answer]) -> None:
-    """Add the stream to what the call around it has cost and met."""
+    """Add the stream to what the call around it has cost, met and read, whole or cut off."""
     error = reply.exception()
     if isinstance(error, DspyActorsError) and error.infrastructure:
         scope.met(error)
     if error is None:
         answer = reply.take()
+        truncated = answer.response.truncated
+        if truncated is not None:
+            scope.note_truncated(truncated)
         usage = answer.response.usage if answer.source == "model" else None
         scope.book(answer.model or model.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
 

@@ -351,6 +351,26 @@ def test_of_very_many_models_those_told_of_first_are_forgotten() -> None:
 # -- what is kept ----------------------------------------------------------------------------------------------------
 
 
+class Streaming(Module):
+    """A program that asks its model without a predictor."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self.rt = rt
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Streaming:
+        return Streaming(self.rt)
+
+    async def aforward(self, question: str) -> Prediction:
+        return Prediction(answer="".join([piece.text async for piece in self.rt.stream(question)]))  # type: ignore[union-attr]
+
+
+def test_what_a_program_made_of_a_prompt_that_was_cut_off_says_so() -> None:
+    _, rt = scripted(cut("tea"))
+    with rt:
+        outcome = rt.start(Streaming(rt)).safe_call(question="x")
+    assert (outcome.unwrap().answer, outcome.truncated) == ("tea", "length")
+
+
 def test_what_was_cut_off_is_kept_nowhere() -> None:
     provider, rt = scripted(cut(YES), cut(YES), YES)
     with rt:
