@@ -50,7 +50,7 @@ def typed_value(text: str, annotation: Any) -> Any:
         if text in options:
             return text
     adapter = type_adapter(annotation)
-    if _is_text_or_none(annotation):
+    if is_text_or_none(annotation):
         return adapter.validate_python(None if text in _NONE else text)
     try:
         return adapter.validate_python(_loaded(text))
@@ -60,10 +60,15 @@ def typed_value(text: str, annotation: Any) -> Any:
         raise
 
 
-def _is_text_or_none(annotation: Any) -> bool:
+def is_text_or_none(annotation: Any) -> bool:
     """Whether the annotation admits any text and `None`."""
     origin = get_origin(annotation)
     return (origin is Union or origin is UnionType) and {str, NoneType} <= set(get_args(annotation))
+
+
+def may_be_none(text: str, is_whole: bool) -> bool:
+    """Whether `text`, or what it may still become where it is not whole, may be read as no text in such a field."""
+    return text in _NONE if is_whole else any(word.startswith(text) for word in _NONE)
 
 
 def data_value(value: Any, annotation: Any) -> Any:
@@ -73,7 +78,7 @@ def data_value(value: Any, annotation: Any) -> Any:
     is none. Raises `ValueError`.
     """
     if isinstance(value, str):
-        return value if _is_text_or_none(annotation) else typed_value(value, annotation)
+        return value if is_text_or_none(annotation) else typed_value(value, annotation)
     if annotation is str:
         if value is None:
             msg = "it is null"

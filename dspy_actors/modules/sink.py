@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from dspy_actors.adapters.base import Adapter
 from dspy_actors.adapters.field_listener import FieldListener, FieldPiece
+from dspy_actors.adapters.parsing import is_text_or_none, may_be_none
 from dspy_actors.adapters.values import plain_value_text
 from dspy_actors.channel import Channel
 from dspy_actors.errors import DeadlineExceeded
@@ -97,9 +98,24 @@ class Sink:
 
 
 class Voice:
-    """One predictor's call as its outputs show it. `spoke` is whether the reader was shown anything."""
+    """One predictor's call as its outputs show it. `spoke` is whether the reader was shown anything.
 
-    __slots__ = ("_adapter", "_ended", "_heard", "_listener", "_name", "_predictor", "_sink", "_wanted", "spoke")
+    The null of a text that may be missing is not shown as it is written, but when it was read, as nothing.
+    """
+
+    __slots__ = (
+        "_adapter",
+        "_ended",
+        "_heard",
+        "_held",
+        "_listener",
+        "_name",
+        "_predictor",
+        "_sink",
+        "_unsure",
+        "_wanted",
+        "spoke",
+    )
 
     def __init__(self, sink: Sink, name: str, predictor: Any, adapter: Adapter, wanted: frozenset[str]) -> None:
         self._sink = sink
@@ -110,11 +126,16 @@ class Voice:
         self._listener: FieldListener | None = None
         self._ended: set[str] = set()
         self._heard: list[str] = []
+        self._unsure: set[str] = set()  # outputs of which nothing was shown, for they may still be no text
+        self._held: dict[str, str] = {}  # what has come of them
         self.spoke = False
 
     def begin(self) -> bool:
         """A request is about to be made; whether its answer can be followed while it is written."""
         self._heard.clear()
+        self._held.clear()
+        fields = self._predictor.signature.output_fields
+        self._unsure = {name for name in self._wanted if is_text_or_none(fields[name].annotation)}
         self._listener = self._adapter.listener(self._predictor.signature)
         return self._listener is not None
 
@@ -137,7 +158,8 @@ class Voice:
         await self._sink.show([whole(self._name, fields[name], outputs[name]) for name in rest])
 
     async def _show(self, pieces: Sequence[FieldPiece]) -> None:
-        shown = [StreamResponse(self._name, *piece) for piece in pieces if piece.field in self._wanted]
+        wanted = (self._sure(piece) for piece in pieces if piece.field in self._wanted)
+        shown = [StreamResponse(self._name, *piece) for piece in wanted if piece is not None]
         if shown:
             self.spoke = True
             self._ended.update(piece.signature_field_name for piece in shown if piece.is_last_chunk)
@@ -146,6 +168,18 @@ class Voice:
             except DeadlineExceeded as error:  # the reader was behind: what the model had written by then is not lost
                 error.partial = error.partial or "".join(self._heard)
                 raise
+
+    def _sure(self, piece: FieldPiece) -> FieldPiece | None:
+        """The piece behind what was held back of its output; `None` while all of that may be the null of no text."""
+        name = piece.field
+        if name not in self._unsure:
+            return piece
+        text = self._held.pop(name, "") + piece.text
+        if may_be_none(text, piece.is_last):
+            self._held[name] = text
+            return None
+        self._unsure.remove(name)
+        return FieldPiece(name, text, piece.is_last)
 
 
 def whole(name: str, field: Any, value: Any) -> StreamResponse:

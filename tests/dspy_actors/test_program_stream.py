@@ -643,3 +643,43 @@ def test_closing_wakes_a_reader_in_another_thread() -> None:
         stream.close()
 
         assert reading.get(PATIENCE) == []
+
+
+# -- a text that may be missing ------------------------------------------------------------------------------------
+
+MAY_BE_MISSING = "question -> note: str | None, answer"
+
+
+@pytest.mark.parametrize("adapter", [ChatAdapter(), JSONAdapter()])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_the_null_of_a_text_that_may_be_missing_is_shown_as_nothing(adapter: Adapter, size: int) -> None:
+    text = says(note="null", answer="yes") if adapter.name == "chat" else '{"note": null, "answer": "yes"}'
+    with scripted(lambda _: [text[at : at + size] for at in range(0, len(text), size)], adapter=adapter) as (rt, _):
+        stream = rt.start(Predict(MAY_BE_MISSING), cached=True).stream(question="why?")
+        shown = [chunk for chunk in stream if isinstance(chunk, StreamResponse)]
+        assert stream.prediction.toDict() == {"note": None, "answer": "yes"}
+    assert texts(shown) == {("self", "note"): "", ("self", "answer"): "yes"}
+    assert [chunk.signature_field_name for chunk in shown if chunk.is_last_chunk] == ["answer", "note"]
+
+
+@pytest.mark.parametrize("note", ["nullify it", "Non", "None of it", "no null", "so, None", ""])
+def test_a_text_that_begins_or_ends_as_null_does_is_shown_whole(note: str) -> None:
+    with scripted(lambda _: list(says(note=note, answer="yes"))) as (rt, _):
+        stream = rt.start(Predict(MAY_BE_MISSING)).stream(question="why?")
+        assert texts(stream) == {("self", "note"): note, ("self", "answer"): "yes"}
+        assert stream.prediction.note == note
+
+
+def test_a_null_in_the_quotes_of_json_is_shown_as_the_text_it_is() -> None:
+    with scripted(lambda _: list('{"note": "null", "answer": "yes"}'), adapter=JSONAdapter()) as (rt, _):
+        stream = rt.start(Predict(MAY_BE_MISSING)).stream(question="why?")
+        assert texts(stream) == {("self", "note"): "null", ("self", "answer"): "yes"}
+        assert stream.prediction.note == "null"
+
+
+def test_an_answer_of_which_only_null_was_written_may_be_asked_for_again() -> None:
+    answers = iter([says(note="null"), says(note="null", answer="yes")])
+    with scripted(lambda _: list(next(answers))) as (rt, provider):
+        stream = rt.start(Predict(MAY_BE_MISSING)).stream(question="why?")
+        assert texts(stream) == {("self", "note"): "", ("self", "answer"): "yes"}
+        assert len(provider.requests) == 2
