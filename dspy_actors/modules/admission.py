@@ -61,7 +61,8 @@ class Admission:
     def enter(self, call_id: str, *, urgent: bool = False) -> bool:
         """Take a free place, one that is kept for those who are `urgent` too, or be counted as waiting.
 
-        Raises `Busy` where too many wait already, and `ShuttingDown` once the program was stopped.
+        Raises `Busy` where too many wait already, but for an urgent call for which the actor has a kept place, and
+        `ShuttingDown` once the program was stopped.
         """
         with self._lock:
             if self.closed:
@@ -73,9 +74,10 @@ class Admission:
                 self.needed = True
                 if self._seat_if_free(call_id, self.limits.max_inflight):
                     return True
-            if len(self.waiting) >= self.limits.max_queue:
+            free = self.limits.max_inflight - max(self.open_to_all, len(self.running))  # of those that are kept
+            if len(self.waiting) >= self.limits.max_queue + (free if urgent else 0):
                 msg = (
-                    f"{self._name} runs {self.limits.max_inflight} calls and {len(self.waiting)} wait; "
+                    f"{self._name} runs {len(self.running)} calls and {len(self.waiting)} wait; "
                     f"try again later or give it more room (max_inflight, max_queue)"
                 )
                 raise Busy(msg, name=self._name)

@@ -85,9 +85,10 @@ class ModuleInstance(Actor):
 
     Places that become free are shared as a rate limit is: classes by weight, in a class the tenants, each place is one.
     So behind a flood that has all of them an interactive call has the next, and another tenant's its turn. From then on
-    a share of the places, rounded down, is kept for interactive calls, until for `reserve_seconds` none has needed one:
-    a rate limit that keeps some of itself for them holds up the others, whose places they could not get otherwise.
-    Before that all places are open to all, and who finds one free need not look whose it is.
+    (also where the line was full, and it was refused) a share of the places, rounded down, is kept for interactive
+    calls, until for `reserve_seconds` none has needed one: a rate limit that keeps some of itself for them holds up the
+    others, whose places they could not get otherwise. Before that all places are open to all, and who finds one free
+    need not look whose it is.
 
     A call does not run in here: it runs where its caller is and owns the record it was admitted with, so it outlives
     a restart of this actor. Places, versions and metrics are published, so a call that finds a place sends nothing.
@@ -112,8 +113,6 @@ class ModuleInstance(Actor):
         reply: Reply[None] = self.defer()
         if self.line.first() is None:
             self.line.clear()
-        if priority == "interactive" and not self.keeps:
-            self._keep()
         self.line.push(Waiter(call_id, priority, tenant, reply), priority, tenant)
         self.let_in()
         return reply
@@ -122,6 +121,8 @@ class ModuleInstance(Actor):
         """Give the free places to those whose turn it is."""
         line = self.line
         line.left(len(self.admission.waiting))
+        if self.admission.needed and not self.keeps:
+            self._keep()
         while (waiter := line.first()) is not None:
             if not self.admission.seat(waiter.call_id, urgent=line.may_use_reserve):
                 return

@@ -10,6 +10,7 @@ from weakref import WeakSet
 import pytest
 
 from dspy_actors.envelope import Priority
+from dspy_actors.errors import Busy
 from dspy_actors.lm.fair_queue import SWEEP_AT
 from dspy_actors.lm.fairness import Fairness
 from dspy_actors.lm.guarding import Guarding
@@ -180,8 +181,8 @@ def test_what_was_taken_is_forgotten_when_nobody_waits(line: Line) -> None:
 class Kept:
     """A program with ten places, all taken by batch calls, of which two more wait; two places may be kept."""
 
-    def __init__(self, rt: Runtime, clock: ManualClock) -> None:
-        program = rt.start(qa(), name="qa", max_inflight=10)
+    def __init__(self, rt: Runtime, clock: ManualClock, max_queue: int | None = None) -> None:
+        program = rt.start(qa(), name="qa", max_inflight=10, max_queue=max_queue)
         self.rt, self.clock = rt, clock
         self.admission = program._plan.admission
         self.turns: dict[str, Reply[Any]] = {}
@@ -302,6 +303,36 @@ def test_a_runtime_without_a_reserve_keeps_no_places(fairness: Fairness) -> None
         kept.come("urgent")
         kept.end("batch 1", "urgent")
         assert kept.has_place("batch 11")
+
+
+@pytest.fixture
+def full() -> Iterator[Kept]:
+    """As `kept`, and no more than the three batch calls that wait may do so."""
+    clock = ManualClock()
+    with runtime(clock=clock) as rt:
+        kept = Kept(rt, clock, max_queue=3)
+        kept.come("batch 13", "batch")
+        with pytest.raises(Busy):
+            kept.come("batch 14", "batch")
+        yield kept
+
+
+def test_from_the_first_interactive_call_that_a_full_line_refused_places_are_kept(full: Kept) -> None:
+    with pytest.raises(Busy, match="runs 10 calls and 3 wait"):
+        full.come("urgent")
+    full.end("batch 1", "batch 2")
+    assert len(full.admission.running) == 8
+
+
+def test_a_full_line_keeps_no_interactive_call_from_a_place_that_is_kept_for_it(full: Kept) -> None:
+    with pytest.raises(Busy):
+        full.come("urgent")
+    full.end("batch 1", "batch 2")
+    with pytest.raises(Busy):
+        full.come("batch 14", "batch")
+    assert [full.come(f"urgent {n}") for n in range(2)] == [True, True]
+    with pytest.raises(Busy):
+        full.come("urgent 2")
 
 
 # -- calls ---------------------------------------------------------------------------------------------------------
