@@ -197,10 +197,12 @@ class FilingManager(QuarantineManager):
         self.quarantine.unfiled = len(self.file.pending)
         about = {"path": str(self.file.path), "reason": str(error)}
         is_ours_no_more = isinstance(error, OtherVersion) and self.opened is not None
-        if not (
-            isinstance(error, sqlite3.OperationalError) or is_ours_no_more
-        ):  # broken, not just locked, full or gone
-            about["aside"] = str(self.file.set_aside())
+        is_broken = not isinstance(error, sqlite3.OperationalError)  # and not just locked, full or gone
+        if is_broken and not is_ours_no_more:
+            try:
+                about["aside"] = str(self.file.set_aside())
+            except OSError as refusal:  # not ours to rename, or renamed by another process this very moment
+                about["reason"] += f"; it cannot be renamed: {refusal.strerror}"
         if self.trouble != about["reason"]:  # told once, not every two seconds
             self.trouble = about["reason"]
             self.plan.telemetry.execute((QUARANTINE, "file"), {}, about)

@@ -335,15 +335,34 @@ def test_a_file_that_is_locked_as_the_runtime_starts_is_read_later(sick: Sick, c
         assert kinds(program, "bad") == ["quarantined"]
 
 
-def test_a_broken_file_is_set_aside_and_begun_anew(sick: Sick, clock: ManualClock, path: Path) -> None:
+def broken_file(path: Path) -> None:
     head = bytearray(b"SQLite format 3\x00" + b"rubbish" * 500)
     head[68:72] = MARK.to_bytes(4, "big")
     path.write_bytes(head)
+
+
+def test_a_broken_file_is_set_aside_and_begun_anew(sick: Sick, clock: ManualClock, path: Path) -> None:
+    broken_file(path)
     with sick.runtime(clock, path=path) as rt:
         polled(rt)
         kinds(rt.start(qa()), "bad", 3)
         file_says(path, ("content_filter", True))
     assert [each.name.startswith("quarantine.sqlite.broken-") for each in path.parent.glob("*.broken-*")] == [True]
+
+
+def test_a_broken_file_that_cannot_be_renamed_is_told_of_and_the_runtime_runs_without_it(
+    sick: Sick, clock: ManualClock, tmp_path: Path
+) -> None:
+    path = tmp_path / ("q" * 240)  # what it would be called is too long for a name
+    broken_file(path)
+    with capture_logs() as logs, sick.runtime(clock, path=path) as rt:
+        for _ in range(5):
+            polled(rt)
+        program = rt.start(qa())
+        kinds(program, "bad", 3)
+        assert kinds(program, "bad") == ["quarantined"]
+    (line,) = [line for line in logs if line["event"] == "quarantine.file"]
+    assert "it cannot be renamed: File name too long" in line["reason"]
 
 
 def test_a_file_that_breaks_in_use_is_set_aside_and_what_is_held_is_filed_again(
