@@ -182,7 +182,7 @@ def within(field: Field, value: Any, text: str, adapter: str) -> Any:
         msg = f"output {field.name!r} {shown} outside of its limits: {reason(error)}"
         raise AdapterParseError(msg, field=field.name, text=text, adapter=adapter) from error
     except TypeError as error:
-        msg = f"the limits of output {field.name!r} ({field.limits}) do not fit its type: {error}"
+        msg = f"the limits of output {field.name!r} ({field.limits}) do not fit its type: {reason(error)}"
         raise SignatureError(msg, field=field.name) from error
 
 

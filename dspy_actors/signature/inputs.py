@@ -63,7 +63,7 @@ def _checked(signature: type[Signature], field: Field, value: Any) -> Any:
     except ValidationError as error:
         raise _ill_typed(signature, field, value, reason(error)) from error
     except TypeError as error:
-        msg = f"the type of input {field.name!r} cannot be checked: {error}"
+        msg = f"the type of input {field.name!r} cannot be checked: {reason(error)}"
         raise SignatureError(msg, field=field.name) from error
 
 

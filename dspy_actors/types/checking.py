@@ -55,10 +55,10 @@ def _type_first(schema: Any) -> Any:
     return schema
 
 
-def reason(error: ValueError) -> str:
+def reason(error: ValueError | TypeError) -> str:
     """The first thing wrong and where, without the value itself, which may be private or long."""
     if not isinstance(error, ValidationError):
-        return str(error)
+        return str(error).partition(" to supplied value ")[0]  # pydantic's, of a limit that does not fit a type
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(step) for step in first["loc"])
     return f"{place}: {first['msg']}" if place else first["msg"]

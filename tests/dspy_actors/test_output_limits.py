@@ -90,3 +90,10 @@ def test_an_answer_outside_its_limits_is_asked_for_again_with_what_was_wrong() -
 def test_limits_that_do_not_fit_a_type_are_the_signatures_fault() -> None:
     with pytest.raises(SignatureError, match=r"limits of output 'a' \(length at least 3\) do not fit its type"):
         ChatAdapter().parse(signature(int, min_length=3), says(a="5"))
+
+
+def test_limits_that_do_not_fit_one_of_several_types_are_refused_without_the_text() -> None:
+    with pytest.raises(SignatureError, match=r"Unable to apply constraint 'ge'$") as caught:
+        ChatAdapter().parse(signature(int | str, ge=3), says(a="private"))
+
+    assert "private" not in caught.value.message
