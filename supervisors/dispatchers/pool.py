@@ -194,6 +194,7 @@ class Pool:
     ) -> None:
         """Run one actor after the other until this thread is to end. Written flat: every line costs every ask."""
         while True:
+            cell = None  # what the last one held must not stay while this thread waits
             if worker.following is not None:
                 cell, worker.following = worker.following, None
             elif queue.empty():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,6 +13,7 @@ import pytest
 
 from supervisors.actor import Actor
 from supervisors.blocking import blocking
+from supervisors.cell import Cell
 from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.dispatchers.pool import Pool
 from supervisors.errors import SystemStopped
@@ -45,6 +47,23 @@ def test_nested_blocking_calls_are_made_up_for(kernel: Kernel) -> None:
     chain = [spawn(kernel) for _ in range(200)]
     assert chain[0].within(20).call(Counter.ask_back, *chain[1:]) == 1
     assert pool_of(kernel).threads() > 100
+
+
+def test_an_idle_thread_keeps_nothing_of_the_actor_that_it_ran_last() -> None:
+    class OnSmall(Counter):
+        dispatcher = "small"
+
+    def is_kept() -> bool:
+        return any(isinstance(each, Cell) and each.kind is OnSmall for each in gc.get_objects())
+
+    kernel = Kernel()
+    kernel.install("small", Pool("small", size=1))
+    ref = spawn(kernel, OnSmall)
+    assert (ref.call(Counter.add, 1), is_kept()) == (1, True)
+    ref.stop()
+    del ref
+    wait_until(lambda: gc.collect() >= 0 and not is_kept())
+    kernel.close()
 
 
 def test_surplus_threads_go_when_they_are_idle() -> None:
