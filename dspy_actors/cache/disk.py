@@ -10,7 +10,9 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +28,7 @@ from supervisors.ref import Ref
 from supervisors.telemetry import Telemetry
 
 BATCH = 64
-"""Entries that are committed together at most."""
+"""So many entries that wait are committed at once."""
 
 FLUSH_SECONDS = 0.05
 """How long the first entry of a batch waits for others."""
@@ -92,6 +94,7 @@ class DiskCache:
         self._read: tuple[int, int] | None = None
         self._is_open = False
         self._openings = 0
+        self._waiting: deque[Entry] = deque()  # not the writer's: its end, or its death, takes none of them along
         self._forgotten: dict[bytes, int] = {}
         self._marks = 0
         self._hits = self._misses = self._written = self._dropped = self._unreadable = 0
@@ -103,6 +106,11 @@ class DiskCache:
             if not self._is_open:
                 self._is_open = True
                 self._open_reader()
+
+    @property
+    def backlog(self) -> int:
+        """How many entries wait to be written."""
+        return len(self._waiting)
 
     @property
     def path(self) -> Path:
@@ -170,6 +178,14 @@ class DiskCache:
                 del self._forgotten[next(iter(self._forgotten))]
         self._cast(writer, Entry(key, None, mark))
 
+    def take_waiting(self) -> list[Entry]:
+        """What waits, in order, for the writer to write."""
+        waiting, taken = self._waiting, []
+        with suppress(IndexError):  # the last one was taken back meanwhile
+            while waiting:
+                taken.append(waiting.popleft())
+        return taken
+
     def write(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
         """Commit entries in one transaction; called by the writer, in its thread. Raises what SQLite raises.
 
@@ -218,13 +234,16 @@ class DiskCache:
             self._forget_reader()
 
     def _cast(self, writer: Ref[Any] | None, entry: Entry) -> None:
+        if writer is None:
+            self.drop()
+            return
+        self._waiting.append(entry)
         try:
-            if writer is not None:
-                writer.cast(DiskWriter.keep, entry)
-                return
+            writer.cast(DiskWriter.keep)
         except (Fenced, MailboxFull, SystemStopped):
-            pass
-        self.drop()
+            with suppress(ValueError, IndexError):  # it is being written, or among those that are
+                self._waiting.remove(entry)
+                self.drop()
 
     def _row(self, key: bytes) -> bytes | None:
         if self._reader is None:
@@ -259,8 +278,9 @@ class DiskCache:
 class DiskWriter(Actor):
     """Writes the persistent tier, many entries a commit, in a thread of its own.
 
-    Messages: `keep(entry)`: write or delete it soon; `flush()`: write what waits, now; `sweep()`: delete what has
-    expired. Its mailbox is bounded: when it is full the sender drops the write and counts it.
+    Messages: `keep()`: write soon what waits at the `DiskCache`; `flush()`: do that now; `sweep()`: delete what has
+    expired. Its mailbox is bounded: when it is full the sender drops the write and counts it. At its end it writes all
+    that waits, also what it has not heard of: an exit comes before the messages that are queued.
     """
 
     dispatcher = "thread"
@@ -268,25 +288,25 @@ class DiskWriter(Actor):
 
     def init(self, disk: DiskCache) -> None:
         self.disk = disk
-        self.waiting: list[Entry] = []
         self.connection: sqlite3.Connection | None = None
         self.opening = -1
         self.due = False
         self.send_after(0.0, DiskWriter.sweep)
+        self.keep()  # what one before this has left
 
-    def keep(self, entry: Entry) -> None:
-        """Write an answer, or delete it, with the next commit."""
-        self.waiting.append(entry)
-        if len(self.waiting) >= BATCH:
+    def keep(self) -> None:
+        """Write what waits with the next commit."""
+        waiting = self.disk.backlog
+        if waiting >= BATCH:
             self.flush()
-        elif not self.due:
+        elif waiting and not self.due:
             self.due = True
             self.send_after(FLUSH_SECONDS, DiskWriter.flush)
 
     def flush(self) -> None:
         """Commit what waits. What cannot be written is dropped and counted: calls do not wait for a disk."""
         self.due = False
-        entries, self.waiting = self.waiting, []
+        entries = self.disk.take_waiting()
         if not entries:
             return
         self._connect()

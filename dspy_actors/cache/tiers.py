@@ -96,11 +96,9 @@ class AnswerCache:
         """
         if self.disk is None:
             return None
-        writer = self._registry.whereis(DISK_WRITER)
-        backlog = None if writer is None else writer.snapshot()["queue"]
         disk = self.disk
         file = {"path": str(disk.path), "usable": disk.usable, "trouble": disk.trouble}
-        return {**asdict(disk.stats()), **file, "backlog": backlog}
+        return {**asdict(disk.stats()), **file, "backlog": disk.backlog}
 
     def refuse(self, key: bytes, error: BaseException) -> None:
         """Remember that the provider called the request invalid."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from dspy_actors.cache.tiers import DISK_WRITER
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.messages import LMResponse, ToolCall, Usage
 from dspy_actors.testing.providers import ScriptedProvider
+from supervisors.exits import Shutdown
+from supervisors.system import System
+from supervisors.testing import wait_until
 
 RESPONSE = LMResponse(
     ("one", "zwei ö"), "m", Usage(1, 2, 3, 4, True), ("stop", "stop"), "id", ((ToolCall("c", "f", "{}"),), ())
@@ -336,3 +340,43 @@ def test_the_cache_file_holds_no_key(tmp_path: Path, stub: object) -> None:
         Predict("question -> answer")(question="q")
 
     assert not any(b"sk-marker" in part.read_bytes() for part in tmp_path.iterdir())
+
+
+class Busy(DiskWriter):
+    """A writer that is busy until it is let go."""
+
+    def wait_for(self, began: threading.Event, go: threading.Event) -> None:
+        began.set()
+        go.wait(5.0)
+
+
+def test_answers_that_its_writer_has_not_heard_of_yet_are_written_at_its_end(system: System, tmp_path: Path) -> None:
+    disk = DiskCache(tmp_path / "answers.sqlite")
+    began, go = threading.Event(), threading.Event()
+    writer = system.spawn(Busy, disk)
+    writer.cast(Busy.wait_for, began, go)
+    began.wait(5.0)
+    for key in (b"one", b"two", b"three"):
+        disk.file(writer, key, LMResponse(("yes",), "m"))
+    writer.exit(Shutdown())
+    go.set()
+    assert writer.down().get(5.0) == Shutdown()
+    assert (disk.stats().written, disk.backlog, disk.get(b"two")) == (3, 0, LMResponse(("yes",), "m"))
+    disk.close()
+
+
+def test_what_a_writer_has_left_is_written_by_its_successor(system: System, tmp_path: Path) -> None:
+    disk = DiskCache(tmp_path / "answers.sqlite")
+    began, go = threading.Event(), threading.Event()
+    writer = system.spawn(Busy, disk)
+    writer.cast(Busy.wait_for, began, go)
+    began.wait(5.0)
+    disk.file(writer, b"one", LMResponse(("yes",), "m"))
+    writer.fence()
+    go.set()
+    writer.down().get(5.0)
+    assert disk.backlog == 1
+    system.spawn(DiskWriter, disk)
+    wait_until(lambda: disk.stats().written == 1)
+    assert (disk.backlog, disk.get(b"one")) == (0, LMResponse(("yes",), "m"))
+    disk.close()
