@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import ValidationError
-
 from dspy_actors.errors import AdapterParseError, SignatureError
 from dspy_actors.signature.fields import Field
 from dspy_actors.types.base import FieldType
-from dspy_actors.types.checking import admits_none, reason, type_adapter
+from dspy_actors.types.checking import admits_none, checked_output, reason
 
 _BRACE = re.compile(r"[{}]")
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})\Z", re.ASCII)
@@ -31,9 +29,9 @@ _TRUTH = {"True": True, "true": True, "False": False, "false": False}
 def typed_value(text: str, annotation: Any) -> Any:
     """The value that `text` holds for an annotation. Raises `ValueError` (pydantic's is one) where it holds none.
 
-    Text stays as it is; an enum is found by value or by name; `Literal` loses quotes and a `Literal[...]` round it;
-    `str | None` is text, but `null` and `None` are none; everything else is read as JSON, as almost-JSON, as a Python
-    literal, then checked.
+    Text stays as it is; an enum is found by value or by name, also where it is one of several types; `Literal` loses
+    quotes and a `Literal[...]` round it; `str | None` is text, but `null` and `None` are none; everything else is read
+    as JSON, as almost-JSON, as a Python literal, then checked.
     """
     if annotation is str:
         return text
@@ -49,21 +47,30 @@ def typed_value(text: str, annotation: Any) -> Any:
         text = text if text in options else _unwrapped(text)
         if text in options:
             return text
-    adapter = type_adapter(annotation)
     if is_text_or_none(annotation):
-        return adapter.validate_python(None if text in _NONE else text)
+        return checked_output(annotation, None if text in _NONE else text)
+    loaded = _loaded(text)
     try:
-        return adapter.validate_python(_loaded(text))
-    except ValidationError:
+        return checked_output(annotation, loaded)
+    except ValueError:
         if isinstance(annotation, type) and issubclass(annotation, FieldType):
             return annotation.from_text(text)
+        for kind in _one_of(annotation):
+            found = _found(text, kind) if isinstance(kind, enum.EnumMeta) else None
+            if found is not None:
+                return found
         raise
 
 
 def is_text_or_none(annotation: Any) -> bool:
     """Whether the annotation admits any text and `None`."""
+    return {str, NoneType} <= set(_one_of(annotation))
+
+
+def _one_of(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union; of anything else none."""
     origin = get_origin(annotation)
-    return (origin is Union or origin is UnionType) and {str, NoneType} <= set(get_args(annotation))
+    return get_args(annotation) if origin is Union or origin is UnionType else ()
 
 
 def may_be_none(text: str, is_whole: bool) -> bool:
@@ -86,7 +93,7 @@ def data_value(value: Any, annotation: Any) -> Any:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(annotation, enum.EnumMeta):
         return _member(value, annotation)
-    return type_adapter(annotation).validate_python(value)
+    return checked_output(annotation, value)
 
 
 def json_object(text: str) -> dict[str, Any] | None:
@@ -170,24 +177,37 @@ def filled(outputs: Mapping[str, Field], values: Mapping[str, Any], text: str, a
 def within(field: Field, value: Any, text: str, adapter: str) -> Any:
     """`value` as the field's constraints leave it, those in its type's `Annotated` too.
 
-    Raises `AdapterParseError` naming field, constraint and, where it is a number, value; `SignatureError` where they
-    cannot be applied to the field's type, which only a value shows.
+    Raises `AdapterParseError` naming field, constraint and, where it is a number, value, or the validator of the
+    user's own that raised something; `SignatureError` where they cannot be applied to the field's type, which only a
+    value shows. To one of several types they need not apply: then it is the model that wrote a value of the wrong one.
     """
     if not field.metadata:
         return value
     try:
-        return type_adapter(field.annotation, field.metadata).validate_python(value)
-    except ValidationError as error:
+        return checked_output(field.annotation, value, field.metadata)
+    except ValueError as error:
         shown = f"is {value}, which is" if isinstance(value, (int, float)) else "is"
         msg = f"output {field.name!r} {shown} outside of its limits: {reason(error)}"
         raise AdapterParseError(msg, field=field.name, text=text, adapter=adapter) from error
     except TypeError as error:
+        if len({*_one_of(field.annotation)} - {NoneType}) > 1:
+            msg = f"output {field.name!r} is a {type(value).__name__}, which has no such limits: {field.limits}"
+            raise AdapterParseError(msg, field=field.name, text=text, adapter=adapter) from error
         msg = f"the limits of output {field.name!r} ({field.limits}) do not fit its type: {reason(error)}"
         raise SignatureError(msg, field=field.name) from error
 
 
 def _member(text: object, kind: enum.EnumMeta) -> Any:
-    members: Mapping[str, Any] = kind.__members__
+    found = _found(text, kind)
+    if found is None:
+        msg = f"it is none of {', '.join(str(member.value) for member in _members(kind).values())}"
+        raise ValueError(msg)
+    return found
+
+
+def _found(text: object, kind: enum.EnumMeta) -> Any:
+    """The enum's member of that value or name; `None` where it has none."""
+    members = _members(kind)
     for member in members.values():
         if member.value == text:
             return member
@@ -196,8 +216,11 @@ def _member(text: object, kind: enum.EnumMeta) -> Any:
     for member in members.values():
         if str(member.value) == text:
             return member
-    msg = f"it is none of {', '.join(str(member.value) for member in members.values())}"
-    raise ValueError(msg)
+    return None
+
+
+def _members(kind: enum.EnumMeta) -> Mapping[str, Any]:
+    return kind.__members__
 
 
 def _unwrapped(text: str) -> str:

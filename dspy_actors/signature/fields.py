@@ -135,7 +135,8 @@ def OutputField(**options: Any) -> Any:  # noqa: N802 - DSPy's name
     """Declare an output. Options as for `InputField`; constraints are told to the model, and its answer is checked.
 
     An answer outside of them is asked for again once, with what was wrong, then an `AdapterParseError`. DSPy only tells
-    them; what the model should aim at and may miss is written into `desc`.
+    them; what the model should aim at and may miss is written into `desc`. So is an answer for which a validator of the
+    type's (pydantic's `AfterValidator` and the like) raises, whatever it raises: the error names output and validator.
 
     An output with a default, or whose type admits `None`, may be missing from the model's answer.
     """

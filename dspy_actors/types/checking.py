@@ -8,7 +8,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
-from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
 
 def type_adapter(annotation: Any, constraints: tuple[Any, ...] = ()) -> TypeAdapter[Any]:
@@ -21,6 +21,38 @@ def type_adapter(annotation: Any, constraints: tuple[Any, ...] = ()) -> TypeAdap
         return _compiled(annotation, constraints)
     except TypeError:  # an unhashable annotation, such as Literal with a list: compiled each time
         return _compile(annotation, constraints)
+
+
+def checked_output(annotation: Any, value: Any, constraints: tuple[Any, ...] = ()) -> Any:
+    """What a model wrote, as the annotation and the constraints leave it. Raises `ValueError` (pydantic's is one).
+
+    Also where a validator of the user's own raises something else: it is the answer that it has no place for, as in a
+    table that lacks the word; DSPy takes it so too. Raises `TypeError` for constraints that do not fit the value.
+    """
+    adapter = type_adapter(annotation, constraints)
+    try:
+        return adapter.validate_python(value)
+    except (ValueError, PydanticUserError):
+        raise
+    except Exception as error:
+        if isinstance(error, TypeError) and str(error).startswith(_DOES_NOT_FIT):
+            raise
+        msg = f"its validator {_raised_in(error)!r} raised {type(error).__name__}"
+        raise ValueError(msg) from error
+
+
+_DOES_NOT_FIT = "Unable to apply constraint"
+
+
+def _raised_in(error: Exception) -> str:
+    """The function that pydantic asked, by its name; without the error's own words, which may hold the value."""
+    step = error.__traceback__
+    while step is not None and step.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _CHECKERS:
+        step = step.tb_next
+    return "?" if step is None else step.tb_frame.f_code.co_qualname
+
+
+_CHECKERS = frozenset({__name__.partition(".")[0], "pydantic"})
 
 
 @lru_cache(maxsize=1024)

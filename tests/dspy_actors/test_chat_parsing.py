@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspy_actors.adapters.chat_adapter import ChatAdapter
+from dspy_actors.adapters.json_adapter import JSONAdapter
 from dspy_actors.adapters.layout import sections
 from dspy_actors.errors import AdapterParseError
 from dspy_actors.signature.fields import InputField, OutputField
@@ -19,6 +21,16 @@ from tests.dspy_actors.recorded.kinds import CUSTOM_TYPES
 from tests.dspy_actors.recorded.record import answer, plain
 
 RECORDED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "recorded" / "parses.json").read_text("utf-8"))
+
+
+class Tint(Enum):
+    RED = "red"
+
+
+class Level(Enum):
+    LOW = 1
+    HIGH = 2
+
 
 NONE = ("null", "None")
 """What we read as no text where there may be none; there DSPy reads the word."""
@@ -76,10 +88,28 @@ def test_rare_line_separators_stay_in_values() -> None:
     assert ChatAdapter().parse(signature, ChatAdapter().assistant_text(signature, values)) == values
 
 
+@pytest.mark.parametrize(
+    ("annotation", "text", "value"),
+    [
+        (Tint | None, "RED", Tint.RED),
+        (Tint | None, "red", Tint.RED),
+        (Tint | None, "null", None),
+        (Level | None, "LOW", Level.LOW),
+        (int | Level, "HIGH", Level.HIGH),
+        (int | Level, "7", 7),
+    ],
+)
+def test_an_enum_that_is_one_of_several_types_is_found_by_its_name_too(
+    annotation: Any, text: str, value: object
+) -> None:
+    signature = make_signature({"q": (str, InputField()), "a": (annotation, OutputField())})
+
+    assert ChatAdapter().parse(signature, f"[[ ## a ## ]]\n{text}") == {"a": value}
+    assert JSONAdapter().parse(signature, json.dumps({"a": text})) == {"a": value}
+
+
 def test_an_enum_with_numbers_is_found_by_its_number() -> None:
     """DSPy lists the numbers as options, then refuses them."""
-    from enum import Enum
-
     size = Enum("size", {"SMALL": 1, "LARGE": 2})
     read = ChatAdapter().parse(make_signature("q -> a: Size", custom_types={"Size": size}), answer(a="2"))
 

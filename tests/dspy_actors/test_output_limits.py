@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import pytest
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator
 
 from dspy_actors.adapters.base import Adapter
 from dspy_actors.adapters.chat_adapter import ChatAdapter
@@ -92,8 +92,72 @@ def test_limits_that_do_not_fit_a_type_are_the_signatures_fault() -> None:
         ChatAdapter().parse(signature(int, min_length=3), says(a="5"))
 
 
-def test_limits_that_do_not_fit_one_of_several_types_are_refused_without_the_text() -> None:
+@pytest.mark.parametrize(("adapter", "text"), [(ChatAdapter(), says(a="private")), (JSONAdapter(), '{"a": "private"}')])
+def test_a_value_of_one_of_several_types_that_has_no_such_limits_is_the_models_fault(
+    adapter: Adapter, text: str
+) -> None:
+    with pytest.raises(
+        AdapterParseError, match=r"output 'a' is a str, which has no such limits: at least 3$"
+    ) as caught:
+        adapter.parse(signature(int | str | None, ge=3), text)
+
+    assert (caught.value.field, caught.value.text) == ("a", text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("7", 7), ("null", None)])
+def test_limits_that_fit_one_of_several_types_hold_it(text: str, value: object) -> None:
+    assert ChatAdapter().parse(signature(int | list[int] | None, ge=3), says(a=text)) == {"a": value}
+
+
+def test_limits_that_do_not_fit_a_type_that_may_be_missing_are_the_signatures_fault() -> None:
     with pytest.raises(SignatureError, match=r"Unable to apply constraint 'ge'$") as caught:
-        ChatAdapter().parse(signature(int | str, ge=3), says(a="private"))
+        ChatAdapter().parse(signature(str | None, ge=3), says(a="private"))
 
     assert "private" not in caught.value.message
+
+
+def looked_up(value: Any) -> Any:
+    return {"a": 1}[value]
+
+
+def divided(value: Any) -> Any:
+    return 1 / 0
+
+
+def counted(value: Any) -> Any:
+    return len(None)  # type: ignore[arg-type]
+
+
+class Holder(BaseModel):
+    inner: str
+
+    @field_validator("inner")
+    @classmethod
+    def known(cls, value: str) -> str:
+        return str(looked_up(value))
+
+
+@pytest.mark.parametrize("validator", [looked_up, divided, counted])
+@pytest.mark.parametrize("kind", [AfterValidator, BeforeValidator])
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_a_validator_raises_is_an_unreadable_answer_that_names_both(
+    validator: Any, kind: Any, inside: bool
+) -> None:
+    told = Annotated[str, kind(validator)]
+    text = '["private"]' if inside else "private"
+    with pytest.raises(AdapterParseError, match=f"output 'a' .*its validator '{validator.__name__}' raised") as caught:
+        ChatAdapter().parse(signature(list[told] if inside else told), says(a=text))
+
+    assert caught.value.field == "a"
+    assert "private" not in caught.value.message
+
+
+def test_what_a_models_own_validator_raises_names_the_output_and_the_validator() -> None:
+    with pytest.raises(AdapterParseError, match=r"'a' is no Holder: its validator 'Holder\.known' raised KeyError"):
+        JSONAdapter().parse(signature(Holder), '{"a": {"inner": "private"}}')
+
+
+def test_an_answer_that_a_validator_has_no_place_for_is_asked_for_again() -> None:
+    texts = iter([says(a="b"), says(a="a")])
+    with Runtime(lm="scripted/m", open_provider=lambda config: ScriptedProvider(lambda request: next(texts))):
+        assert Predict(signature(Annotated[Any, AfterValidator(looked_up)]))(q="x").a == 1
