@@ -35,6 +35,7 @@ from dspy_actors.lm.providers.dialect import (
 )
 from dspy_actors.lm.providers.keys import KeyRing
 from dspy_actors.lm.providers.listing import Listing, list_models
+from dspy_actors.lm.providers.surrogates import joined
 from dspy_actors.lm.providers.wire import JSON_HEADERS, Wire
 from dspy_actors.lm.transports.base import is_loopback
 from dspy_actors.messages import (
@@ -161,7 +162,7 @@ class Messages:
         blocks = objects(data.get("content"))
         if blocks is None:
             raise unexpected("a message without content")
-        text = "".join(text_or(block.get("text"), "") for block in blocks if block.get("type") == "text")
+        text = joined([text_or(block.get("text"), "") for block in blocks if block.get("type") == "text"])
         calls = tuple(
             tool_call(block.get("id"), block.get("name"), _written(block.get("input")))
             for block in blocks

@@ -8,20 +8,25 @@ from dataclasses import replace
 
 from dspy_actors.errors import LMStreamAssemblyError
 from dspy_actors.lm.providers.dialect import Read, count, event_data, refusal_in, text_or, unexpected
+from dspy_actors.lm.providers.surrogates import FIRST_HALF, paired
 from dspy_actors.lm.sse import Event
 from dspy_actors.messages import LMRequest, LMResponse, ToolCall, Usage
 from dspy_actors.pieces import Piece, TextPiece, ToolCallPiece
 
 
 class _Block:
-    """A block of the content: text, a call of a tool, or one that is not shown, such as thinking."""
+    """A block of the content: text, a call of a tool, or one that is not shown, such as thinking.
 
-    __slots__ = ("call", "data", "said")
+    `half` is what has come of a character that the server has cut in two.
+    """
+
+    __slots__ = ("call", "data", "half", "said")
 
     def __init__(self, data: dict[str, object], call: int | None) -> None:
         self.data = data
         self.call = call
         self.said: list[str] = []
+        self.half = ""
 
     def input(self) -> dict[str, object] | None:
         """A tool's input; `None` where the model wrote no JSON object."""
@@ -98,6 +103,8 @@ class MessageAssembler:
             delta = data.get("delta")
             if isinstance(delta, dict):
                 self._stopped.update(delta)
+            if self.ended:
+                return [piece for block in self._blocks.values() for piece in self._take_half(block)]
         elif kind == "message_stop":
             self.done = True
         elif kind == "error":
@@ -141,11 +148,23 @@ class MessageAssembler:
     def _stop(self, data: dict[str, object]) -> Sequence[Piece]:
         """A tool's input that came whole with the beginning of its block is told now."""
         block = self._blocks.get(count(data.get("index")))
-        if block is None or block.call is None or block.said or not block.data.get("input"):
+        if block is None:
             return ()
+        if block.call is None or block.said or block.half or not block.data.get("input"):
+            return self._take_half(block)
         return self._say(block, json.dumps(block.data["input"], ensure_ascii=False))
 
     def _say(self, block: _Block, said: str) -> Sequence[Piece]:
+        if said and (block.half or said[-1] >= FIRST_HALF):
+            said, block.half = paired(block.half + said)
+        return self._show(block, said)
+
+    def _take_half(self, block: _Block) -> Sequence[Piece]:
+        """The block has ended: the other half does not come."""
+        half, block.half = block.half, ""
+        return self._show(block, half)
+
+    def _show(self, block: _Block, said: str) -> Sequence[Piece]:
         if not said:
             return ()
         self.size += len(said)

@@ -24,6 +24,7 @@ from dspy_actors.lm.providers.dialect import (
     unexpected,
     withheld,
 )
+from dspy_actors.lm.providers.surrogates import joined
 from dspy_actors.messages import (
     ImagePart,
     LMRequest,
@@ -172,7 +173,7 @@ def _text(message: Mapping[str, object], reason: str, calls: tuple[ToolCall, ...
     content = message.get("content")
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict))
-        content = "".join(part for part in parts if isinstance(part, str))
+        content = joined([part for part in parts if isinstance(part, str)])
     elif content is not None and not isinstance(content, str):
         raise unexpected("a message whose content is neither text nor a list of parts")
     if isinstance(content, str) and content:

@@ -19,7 +19,7 @@ from dspy_actors.lm.providers.dialect import (
     refusal_in,
     unexpected,
 )
-from dspy_actors.lm.providers.surrogates import FIRST_HALF, paired
+from dspy_actors.lm.providers.surrogates import FIRST_HALF, joined, paired
 from dspy_actors.lm.sse import Event
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.pieces import Piece, ToolCallPiece, text_piece
@@ -28,15 +28,16 @@ _MANY = 512
 
 
 class _Call:
-    """A tool call of which pieces have come."""
+    """A tool call of which pieces have come; `half` as in `_Choice`."""
 
-    __slots__ = ("arguments", "id", "name", "number", "shown")
+    __slots__ = ("arguments", "half", "id", "name", "number", "shown")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.id = ""
         self.name = ""
         self.arguments: list[str] = []
+        self.half = ""
         self.shown = False
 
 
@@ -169,11 +170,21 @@ class ChatAssembler:
         if isinstance(finish, str) and finish:
             check_choice(data)
             choice.finish = finish
-            if choice.half:  # the other one does not come
-                half, choice.half = choice.half, ""
+            self._take_halves(choice, index, pieces)
+
+    def _take_halves(self, choice: _Choice, index: int, pieces: list[Piece]) -> None:
+        """The choice has ended: the other halves do not come."""
+        if choice.half:
+            half, choice.half = choice.half, ""
+            self.size += len(half)
+            choice.add(half)
+            pieces.append(text_piece((half, index)))
+        for call in choice.order:
+            if call.half:
+                half, call.half = call.half, ""
                 self.size += len(half)
-                choice.add(half)
-                pieces.append(text_piece((half, index)))
+                call.arguments.append(half)
+                pieces.append(ToolCallPiece(call.number, "", "", half, index))
 
 
 def _take_calls(choice: _Choice, index: int, data: object, pieces: list[Piece]) -> int:
@@ -192,6 +203,8 @@ def _take_calls(choice: _Choice, index: int, data: object, pieces: list[Piece]) 
         if isinstance(name, str):
             call.name = call.name or name
         said = arguments_text(arguments)
+        if said and (call.half or said[-1] >= FIRST_HALF):
+            said, call.half = paired(call.half + said)
         if said:
             size += len(said)
             call.arguments.append(said)
@@ -227,7 +240,7 @@ def _message(choice: _Choice) -> dict[str, object]:
     ]
     message: dict[str, object] = {"role": "assistant", "content": choice.text()}
     if choice.refusal:
-        message["refusal"] = "".join(choice.refusal)
+        message["refusal"] = joined(choice.refusal)
     if calls:
         message["tool_calls"] = calls
     return message
@@ -239,4 +252,4 @@ def _text_of(content: object) -> str:
     if found is None:
         raise unexpected("a chunk whose content is neither text nor a list of parts")
     parts = (part.get("text") for part in found)
-    return "".join(part for part in parts if isinstance(part, str))
+    return joined([part for part in parts if isinstance(part, str)])

@@ -26,7 +26,8 @@ from dspy_actors.lm.providers.dialect import (
     unexpected,
     withheld,
 )
-from dspy_actors.lm.providers.responses_stream import ResponsesAssembler
+from dspy_actors.lm.providers.responses_stream import ResponsesAssembler, said_in
+from dspy_actors.lm.providers.surrogates import joined
 from dspy_actors.messages import (
     ImagePart,
     LMRequest,
@@ -198,15 +199,8 @@ def _move(options: JSONObject, old: str, new: str) -> None:
 
 def _said(output: object) -> tuple[str, str]:
     """The text of all messages, and what the model refused with."""
-    texts: list[str] = []
-    refusals: list[str] = []
-    for item in objects(output) or ():
-        if item.get("type") != "message":
-            continue
-        for part in objects(item.get("content")) or ():
-            texts.append(text_or(part.get("text"), ""))
-            refusals.append(text_or(part.get("refusal"), ""))
-    return "".join(texts), "".join(refusals)
+    said = [said_in(item) for item in objects(output) or () if item.get("type") == "message"]
+    return joined([text for text, _ in said]), joined([refusal for _, refusal in said])
 
 
 def _reason(data: Mapping[str, object], status: str, calls: tuple[ToolCall, ...]) -> str:

@@ -6,19 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dspy_actors.errors import LMStreamAssemblyError
 from dspy_actors.lm.providers.dialect import Read, arguments_text, event_data, objects, refusal_in, text_or, unexpected
+from dspy_actors.lm.providers.surrogates import FIRST_HALF, joined, paired
 from dspy_actors.lm.sse import Event
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.pieces import Piece, TextPiece, ToolCallPiece
 
 
 class _Item:
-    """An item of the output: a message's text and refusal, or a call and its arguments."""
+    """An item of the output: a message's text and refusal, or a call and its arguments.
 
-    __slots__ = ("call", "data", "refusal", "said")
+    `half` is what has come of a character that the server has cut in two.
+    """
+
+    __slots__ = ("call", "data", "half", "refusal", "said")
 
     def __init__(self) -> None:
         self.said: list[str] = []
         self.refusal: list[str] = []
+        self.half = ""
         self.call: int | None = None
         self.data: Mapping[str, object] = {}
 
@@ -28,7 +33,7 @@ class _Item:
             return {**self.data, "type": "function_call", "arguments": "".join(self.said)}
         content: list[object] = [{"type": "output_text", "text": "".join(self.said)}] if self.said else []
         if self.refusal:
-            content.append({"type": "refusal", "refusal": "".join(self.refusal)})
+            content.append({"type": "refusal", "refusal": joined(self.refusal)})
         kind = text_or(self.data.get("type"), "message")
         return {**self.data, "type": "message" if content else kind, "content": content}
 
@@ -81,7 +86,8 @@ class ResponsesAssembler:
             begun = self._begin_call(self._item(_key(data)), data)
             return [*begun, *self._said(data, data.get("delta"))]
         if kind in ("response.output_item.added", "response.output_item.done"):
-            return self._take_item(_key(data), data.get("item"))
+            pieces = self._take_item(_key(data), data.get("item"))
+            return pieces if kind.endswith("added") else [*pieces, *self._take_half(self._item(_key(data)))]
         if kind == "response.refusal.delta":
             self._item(_key(data)).refusal.append(text_or(data.get("delta"), ""))
         elif kind in ("response.completed", "response.incomplete"):
@@ -111,6 +117,16 @@ class ResponsesAssembler:
         return self._add(self._item(_key(data)), said)
 
     def _add(self, item: _Item, said: str) -> Sequence[Piece]:
+        if said and (item.half or said[-1] >= FIRST_HALF):
+            said, item.half = paired(item.half + said)
+        return self._show(item, said)
+
+    def _take_half(self, item: _Item) -> Sequence[Piece]:
+        """The item has ended: the other half does not come."""
+        half, item.half = item.half, ""
+        return self._show(item, half)
+
+    def _show(self, item: _Item, said: str) -> Sequence[Piece]:
         if not said:
             return ()
         self.size += len(said)
@@ -129,13 +145,12 @@ class ResponsesAssembler:
             pieces += self._begin_call(item, data)
             whole = arguments_text(data.get("arguments"))
         elif data.get("type") == "message":
-            content = objects(data.get("content")) or ()
-            whole = "".join(text_or(part.get("text"), "") for part in content)
-            refusal = "".join(text_or(part.get("refusal"), "") for part in content)
+            whole, refusal = said_in(data)
             if refusal:
                 item.refusal[:] = [refusal]
         known = "".join(item.said)
-        if whole.startswith(known):
+        if len(whole) > len(known) and whole.startswith(known):
+            item.half = ""  # it is told again
             pieces += self._add(item, whole[len(known) :])
         return pieces
 
@@ -152,9 +167,21 @@ class ResponsesAssembler:
         pieces: list[Piece] = []
         for index, item in enumerate(objects(data.get("output")) or ()):
             pieces += self._take_item(index, item)
+        for known in self._items.values():
+            pieces += self._take_half(known)
         self._final = data
         self.done = True
         return pieces
+
+
+def said_in(message: Mapping[str, object]) -> tuple[str, str]:
+    """The text of a message's item, and what the model refused with; some servers send a plain text as its content."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content, ""
+    parts = objects(content) or ()
+    said = joined([text_or(part.get("text"), "") for part in parts])
+    return said, joined([text_or(part.get("refusal"), "") for part in parts])
 
 
 def _key(data: Mapping[str, object]) -> object:
