@@ -77,3 +77,11 @@ def said(value: object) -> str:
         return str(value)
     except BaseException as error:  # a stranger's code, which must not keep an error or a report from being told
         return f"<{type(value).__qualname__}, whose str raised {type(error).__name__}>"
+
+
+def shown(error: BaseException) -> str:
+    """`repr(error)`, for messages; also of one that has none."""
+    try:
+        return repr(error)
+    except BaseException as failure:  # as above
+        return f"<{type(error).__qualname__}, whose repr raised {type(failure).__name__}>"

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Self
 from dspy_actors.batch import Mapped
 from dspy_actors.cli.sole_writer import keep_from_others
 from dspy_actors.errors import DataError, DspyActorsError
+from supervisors.exits import said
 
 
 def check_out(out: Path, *inputs: Path | None) -> None:
@@ -155,7 +156,7 @@ def error_record(error: BaseException | None) -> dict[str, Any]:
     """An error as data; one that is not ours has its class's name as `kind`."""
     if isinstance(error, DspyActorsError):
         return error.to_wire()
-    return {"kind": type(error).__name__, "type": type(error).__name__, "message": str(error)}
+    return {"kind": type(error).__name__, "type": type(error).__name__, "message": said(error)}
 
 
 def _plain(value: object) -> Any:

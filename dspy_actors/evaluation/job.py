@@ -14,6 +14,7 @@ from dspy_actors.modules.program import Program
 from dspy_actors.runner import Settings
 from supervisors.actor import Ref
 from supervisors.clock import Clock, Timer
+from supervisors.exits import shown
 from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
 
@@ -162,7 +163,7 @@ class Job:
         if row.crashes < CRASH_TRIES and not self.stopped:
             self.feed.put_back(row)
             return
-        msg = f"the program brought its evaluation actor down: {cause!r}"
+        msg = f"the program brought its evaluation actor down: {shown(cause)}"
         error = ProgramError(msg, error_type=type(cause).__name__)
         error.__cause__ = cause
         try:

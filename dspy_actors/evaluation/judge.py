@@ -11,8 +11,10 @@ from typing import Any, TypeAlias
 
 from dspy_actors.errors import BlockingCall, EvaluationError, ProgramError
 from dspy_actors.example import Example, Prediction
+from dspy_actors.modules.user_code import cancellations
 from dspy_actors.runner import FRAME, Frame
 from supervisors.errors import BlockingCallOnLoop
+from supervisors.exits import said
 
 Metric: TypeAlias = Callable[..., Any]
 """`metric(example, prediction, trace=None)` -> a number, a bool, a `Prediction` with `score`, or an awaitable of it."""
@@ -45,15 +47,17 @@ class Judge:
 
     async def score(self, example: Example, prediction: Prediction) -> float:
         """The score of one prediction. Raises `ProgramError` where the metric raises or returns no number."""
-        token = FRAME.set(self._frame)
+        token, before = FRAME.set(self._frame), cancellations()
         try:
             value = self._at_once(example, prediction)
             if value.__class__ not in _NUMBERS:  # there may be something to wait for
                 async with asyncio.timeout(self._frame.settings.deadline):
                     value = await self._later(value, example, prediction)
             return as_score(value)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
-            msg = f"the metric failed on this row: {type(error).__name__}: {error}"
+        except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and cancellations() > before:
+                raise
+            msg = f"the metric failed on this row: {type(error).__name__}: {said(error)}"
             raise ProgramError(msg, error_type=type(error).__name__) from error
         finally:
             FRAME.reset(token)
@@ -69,7 +73,8 @@ class Judge:
             self._in_thread = True
             return _ELSEWHERE
         except RuntimeError as error:
-            if "loop" not in str(error) or "running" not in str(error):  # asyncio.run(...) in a metric
+            told = said(error)
+            if "loop" not in told or "running" not in told:  # asyncio.run(...) in a metric
                 raise
             self._in_thread = True
             return _ELSEWHERE

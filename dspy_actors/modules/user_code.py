@@ -18,6 +18,7 @@ from supervisors.current import CURRENT
 from supervisors.deadline import deadline_at
 from supervisors.dispatchers.loop import LoopDispatcher
 from supervisors.errors import Fenced, SystemStopped
+from supervisors.exits import shown
 from supervisors.kernel import Kernel
 from supervisors.published_lock import PublishedLock
 from supervisors.reply import Reply
@@ -124,14 +125,17 @@ class UserCode:
             pass
 
     async def _framed(self, body: Coroutine[Any, Any, T]) -> T:
+        before = cancellations()
         try:
             return await body
         except (SystemExit, KeyboardInterrupt) as error:
-            msg = f"the program's code raised {error!r}; raise an Exception instead"
+            msg = f"the program's code raised {shown(error)}; raise an Exception instead"
             raise ProgramError(msg, error_type=type(error).__name__) from error
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if self.down:
                 raise cut_off("the call") from None
+            if cancellations() == before:
+                raise cancelled_itself(error) from error
             raise
 
     def drop(self, body: Coroutine[Any, Any, Any]) -> None:
@@ -223,9 +227,24 @@ def _under_deadline(frame: Frame, body: Callable[[], T]) -> Callable[[], T]:
 
 def ended_itself(name: str, error: BaseException) -> ProgramError:
     """The program's code wanted to end what it runs in: an error of its own, as a value."""
-    failure = ProgramError(f"{name} wanted to end what it runs in: {error!r}", error_type=type(error).__name__)
+    failure = ProgramError(f"{name} wanted to end what it runs in: {shown(error)}", error_type=type(error).__name__)
     failure.__cause__ = error
     return failure
+
+
+def cancellations() -> int:
+    """How often the task that asks was cancelled so far, by whoever: what is raised without is the code's own."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def cancelled_itself(error: BaseException) -> ProgramError:
+    """For a `CancelledError` that nobody asked for: what the program's code has awaited was cancelled.
+
+    Let out as it is, it would end the task that awaits the program, and who waits for that task would never hear.
+    """
+    msg = "the program's code raised CancelledError, and nobody had cancelled its call: it awaited what was cancelled"
+    return ProgramError(msg, error_type=type(error).__name__)
 
 
 def _caught(body: Callable[[], T], tell: Callable[[BaseException], object]) -> tuple[T | None, Exception | None]:

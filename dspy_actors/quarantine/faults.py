@@ -28,6 +28,9 @@ CRASH = "crash"
 _PASSING = (OSError, MemoryError, CancelledError)
 """Exceptions of the machine and the network, timeouts among them, which say nothing of the input."""
 
+_ENDINGS = (KeyboardInterrupt.__name__, CancelledError.__name__)
+"""What ended the program's code by the will of somebody else."""
+
 
 def fault_reason(
     error: BaseException, *, fault: BaseException | None = None, attempts: int = 0, breakers_closed: bool = True
@@ -54,7 +57,7 @@ def _of_ours(error: DspyActorsError, attempts: int) -> str | None:
     if isinstance(error, AdapterParseError):  # the same answer from the cache is no further evidence
         return error.kind if attempts > 0 else None
     if isinstance(error, ProgramError):
-        return None if error.error_type == KeyboardInterrupt.__name__ else CRASH
+        return None if error.error_type in _ENDINGS else CRASH
     return None
 
 

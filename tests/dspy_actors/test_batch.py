@@ -157,14 +157,15 @@ def test_a_row_that_fails_has_its_error_and_the_others_their_answers() -> None:
     assert [each.outcome.ok for each in mapped] == [True, True, True, False, True, True]
 
 
-def test_a_row_that_wants_to_end_the_process_is_an_error_of_that_row() -> None:
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
+def test_a_row_that_raises_what_is_no_exception_is_an_error_of_that_row(error: type[BaseException]) -> None:
     class Exits(Module):
         def __init__(self) -> None:
             self.ask = qa()
 
         async def aforward(self, question: str) -> Any:
             if question == "q2":
-                raise SystemExit(3)
+                raise error
             return await self.ask.acall(question=question)
 
     with runtime() as rt:

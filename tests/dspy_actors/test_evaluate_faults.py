@@ -15,6 +15,7 @@ from dspy_actors.errors import (
     CircuitOpen,
     LMAuthError,
     LMServerError,
+    ProgramError,
     ShuttingDown,
 )
 from dspy_actors.evaluation.evaluate import Evaluate, Progress
@@ -264,7 +265,16 @@ def test_an_evaluation_at_the_shutdown_keeps_what_is_finished() -> None:
 # -- crashes -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+class Unspeakable(BaseException):
+    """Cannot be put into words."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+    __str__ = __repr__
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, Unspeakable])
 @pytest.mark.parametrize("concurrency", [1, 8, 20])
 def test_a_row_that_wants_to_end_the_process_is_an_error_and_its_neighbours_are_unharmed(
     error: type[BaseException], concurrency: int
@@ -273,6 +283,41 @@ def test_a_row_that_wants_to_end_the_process_is_an_error_and_its_neighbours_are_
         result = evaluate(12, num_threads=concurrency)(Fails("q3", "q7", error=error))
     assert [row.index for row in result.errors] == [3, 7]
     assert (result.coverage, len(result.rows)) == (1.0, 12)
+
+
+def test_a_row_that_awaited_what_was_cancelled_is_an_error_of_the_program() -> None:
+    with runtime():
+        result = evaluate(6)(Fails("q3", error=asyncio.CancelledError))
+    assert [(row.index, type(row.error)) for row in result.errors] == [(3, ProgramError)]
+    assert (result.coverage, len(result.rows)) == (1.0, 6)
+
+
+def test_the_metric_of_a_row_may_await_what_was_cancelled_and_the_others_are_scored() -> None:
+    async def cancelled(example: Any, prediction: Any, trace: object = None) -> bool:
+        if example.question == "q3":
+            gone = asyncio.get_running_loop().create_future()
+            gone.cancel()
+            await gone
+        return True
+
+    with runtime():
+        result = evaluate(6, metric=cancelled)(qa())
+    assert ([row.index for row in result.errors], result.score) == ([3], 100.0)
+
+
+def test_a_metric_may_raise_what_cannot_be_put_into_words() -> None:
+    class Wordless(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def raises(example: Any, prediction: Any, trace: object = None) -> bool:
+        if example.question == "q3":
+            raise Wordless
+        return True
+
+    with runtime():
+        result = evaluate(6, metric=raises)(qa())
+    assert "1 x metric Wordless" in str(result)
 
 
 def test_rows_of_an_evaluation_actor_that_was_killed_are_taken_over() -> None:

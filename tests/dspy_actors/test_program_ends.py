@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from dspy_actors.errors import Busy, CallCancelled, DeadlineExceeded, InputError, NameTaken, ShuttingDown
+from dspy_actors.errors import Busy, CallCancelled, DeadlineExceeded, InputError, NameTaken, ProgramError, ShuttingDown
 from dspy_actors.example import Prediction
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.user_code import UserCode
@@ -185,6 +185,27 @@ def test_cancelling_the_awaiting_task_gives_up_the_request(make: Any) -> None:
         program = rt.start(make())
         asyncio.run(main())
         gate.wait_for_cancel()
+
+
+def test_a_call_that_nobody_cancelled_does_not_end_as_cancelled_where_its_code_awaits_what_was() -> None:
+    class Awaits(Module):
+        async def aforward(self, question: str) -> Any:
+            gone = asyncio.get_running_loop().create_future()
+            gone.cancel()
+            return await gone
+
+    async def awaited() -> None:
+        async with asyncio.TaskGroup() as group:  # a child that ends as cancelled it takes for done
+            group.create_task(program.acall(question="blue"))
+
+    with runtime() as rt:
+        program = rt.start(Awaits())
+        for call in (lambda: program(question="blue"), lambda: program.submit(question="blue").get(PATIENCE)):
+            with pytest.raises(ProgramError, match="CancelledError"):
+                call()
+        with pytest.raises(ExceptionGroup) as found:
+            asyncio.run(awaited())
+    assert isinstance(found.value.exceptions[0], ProgramError)
 
 
 @pytest.mark.parametrize("make", [qa, Ask, AskLater])

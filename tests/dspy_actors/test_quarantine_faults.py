@@ -50,6 +50,7 @@ NEVER: list[BaseException] = [
     errors.AdapterError("cannot be rendered"),
     QuarantinedInput("set aside", entry="e", until=0.0, reason="parse", retry_after=1.0),
     ProgramError("Ctrl-C", error_type="KeyboardInterrupt"),
+    ProgramError("gone", error_type="CancelledError"),
     asyncio.CancelledError(),
     concurrent.futures.CancelledError(),
     KeyboardInterrupt(),
