@@ -15,7 +15,7 @@ class DspyActorsError(Exception):
     """True where the fault lies outside the program: such an example is unscored, never scored zero."""
 
     def __init__(self, message: str, **fields: object) -> None:
-        super().__init__(message)
+        super().__init__(writable(message))
         unknown = set(fields) - set(self.fields)
         if unknown:
             msg = (
@@ -27,8 +27,12 @@ class DspyActorsError(Exception):
 
     @property
     def message(self) -> str:
-        """The text without the fields."""
+        """The text without the fields. Any log can hold it: half a surrogate stands in it as `\\ud83d`."""
         return str(self.args[0])
+
+    @message.setter
+    def message(self, text: str) -> None:
+        self.args = (writable(text),)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_filled, (type(self), self.to_wire()))
@@ -50,6 +54,11 @@ class DspyActorsError(Exception):
         return wire
 
 
+def writable(text: str) -> str:
+    """The text as UTF-8 can hold it: half a surrogate, of an emoji that a server cut in two, escaped as JSON does."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def from_wire(wire: Mapping[str, object]) -> DspyActorsError:
     """The error that `to_wire` wrote; a type this release does not know comes back as `DspyActorsError`."""
     found = error_class(str(wire.get("type", "")), DspyActorsError) or DspyActorsError
@@ -58,7 +67,7 @@ def from_wire(wire: Mapping[str, object]) -> DspyActorsError:
 
 def _filled(kind: type[DspyActorsError], wire: Mapping[str, object]) -> DspyActorsError:
     error = kind.__new__(kind)
-    Exception.__init__(error, str(wire.get("message", "")))
+    Exception.__init__(error, writable(str(wire.get("message", ""))))
     for name in kind.fields:
         setattr(error, name, wire.get(name))
     return error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from json import loads
 from math import isfinite
 
+from dspy_actors.error_root import writable
 from dspy_actors.errors import (
     ContextWindowExceededError,
     LMAuthError,
@@ -281,7 +282,7 @@ def _advice(found: type[LMError], status: int, headers: Mapping[str, str]) -> st
 def _word(value: object) -> str:
     if isinstance(value, bool):
         return ""
-    return " ".join(str(value)[:LONGEST_CODE].split()) if isinstance(value, (str, int)) else ""
+    return " ".join(writable(str(value)[:LONGEST_CODE]).split()) if isinstance(value, (str, int)) else ""
 
 
 def _number(raw: str | None) -> float | None:

@@ -192,9 +192,9 @@ class Wire:
                 kind = answer.headers.get("content-type", "no content type").partition(";")[0]
                 size = f", {len(answer.body)} bytes" if isinstance(answer, HTTPResponse) else ""
                 said = f"{self.endpoint} answered {answer.status} with {error.message}"
-                error.args = (f"{said} ({kind}{size})",)
+                error.message = f"{said} ({kind}{size})"
             elif isinstance(error, (LMProviderError, LMStreamAssemblyError)) and self.endpoint not in error.message:
-                error.args = (f"{self.endpoint}: {error.message}",)
+                error.message = f"{self.endpoint}: {error.message}"
         return error
 
 
@@ -216,7 +216,7 @@ def _blotted(answer: HTTPResponse, key: str) -> HTTPResponse:
 def _without(error: LMError, key: Secret | None) -> LMError:
     """The error without the key, which a server may have repeated in what it is made of."""
     if key is not None and may_blot(key.reveal()) and key.reveal() in error.message:
-        error.args = (error.message.replace(key.reveal(), "[key]"),)
+        error.message = error.message.replace(key.reveal(), "[key]")
     return error
 
 

@@ -273,7 +273,7 @@ class WireStream:
         error.request_id = error.request_id or self._request_id or self._own_id
         error.partial = self.text if self._some else None
         if self._key is not None and may_blot(self._key.reveal()) and self._key.reveal() in error.message:
-            error.args = (error.message.replace(self._key.reveal(), "[key]"),)
+            error.message = error.message.replace(self._key.reveal(), "[key]")
         await self._refused(error)
         return error
 
