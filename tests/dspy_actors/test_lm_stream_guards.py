@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -10,11 +12,13 @@ from dspy_actors.errors import BudgetExceeded, CallCancelled, LMInvalidRequestEr
 from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.limiter import LimiterSettings
+from dspy_actors.lm.lm import LM
 from dspy_actors.lm.prices import Price
 from dspy_actors.lm.usage_log import UsageRecord
 from dspy_actors.messages import ToolCall, Usage
 from dspy_actors.pieces import TextPiece, ToolCallPiece
 from dspy_actors.runtime import Runtime
+from dspy_actors.testing.peer import Peer, reply
 from supervisors.testing import wait_until
 from tests.dspy_actors.programs import PATIENCE, Gate
 from tests.dspy_actors.programs import runtime as scripted
@@ -321,3 +325,27 @@ def test_whoever_leaves_the_line_is_sent_nothing() -> None:
         tap.end()
         rest(first)
         assert len(taps.all) == 1
+
+
+@pytest.mark.parametrize("start", [{"input_tokens": 11}, {"input_tokens": 11, "output_tokens": 1}])
+@pytest.mark.parametrize("end", [{}, {"usage": {}}, {"usage": {"input_tokens": 11}}])
+def test_a_message_whose_output_nobody_counted_is_estimated(start: dict[str, int], end: dict[str, object]) -> None:
+    """As of relays in front of Anthropic's API; it was booked with the prompt alone, and free of any budget."""
+    events = [
+        {"type": "message_start", "message": {"usage": start}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "x" * 40}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, **end},
+        {"type": "message_stop"},
+    ]
+    body = b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in events)
+
+    async def read() -> None:
+        async with Peer(reply(200, body)) as peer:
+            lm = LM("anthropic/m", base_url=peer.url, api_key="key-0123456789", cache=False)
+            async with Runtime(lm=lm) as rt:
+                stream = rt.stream("hi")
+                assert [piece async for piece in stream] == [TextPiece("x" * 40)]
+                assert stream.usage == rows(rt)[0].usage == Usage(11, 10, estimated=True)
+                assert rt.usage().tokens == 21
+
+    asyncio.run(read())

@@ -47,10 +47,25 @@ class _Block:
 class MessageAssembler:
     """See `dialect.Assembler`. Counts of tokens are cumulative: the last one of each name counts.
 
+    What the beginning says of the output is no count of it. Where none comes later, as of relays that count nothing,
+    the answer has no usage: whoever reads the stream estimates it, from what this has of the prompt.
+
     The answer is whole when its stop_reason has come, with a `message_stop` or without, which may be a relay's own.
     """
 
-    __slots__ = ("_blocks", "_calls", "_count", "_head", "_read", "_request", "_stopped", "_usage", "done", "size")
+    __slots__ = (
+        "_blocks",
+        "_calls",
+        "_count",
+        "_counted",
+        "_head",
+        "_read",
+        "_request",
+        "_stopped",
+        "_usage",
+        "done",
+        "size",
+    )
 
     def __init__(self, request: LMRequest, read: Read, count_tokens: Callable[[object], Usage | None]) -> None:
         """`read` and `count_tokens` are the dialect's own, for the answer in one piece."""
@@ -62,6 +77,7 @@ class MessageAssembler:
         self._calls = 0
         self._usage: dict[str, object] = {}
         self._stopped: dict[str, object] = {}
+        self._counted = False
         self.done = False
         self.size = 0
 
@@ -99,7 +115,8 @@ class MessageAssembler:
             self._head = message
             self._count_in(message.get("usage"))
         elif kind == "message_delta":
-            self._count_in(data.get("usage"))
+            self._count_in(usage := data.get("usage"))
+            self._counted = self._counted or (isinstance(usage, dict) and usage.get("output_tokens") is not None)
             delta = data.get("delta")
             if isinstance(delta, dict):
                 self._stopped.update(delta)
@@ -117,7 +134,7 @@ class MessageAssembler:
             raise LMStreamAssemblyError("the stream ended before the answer was whole: no stop_reason")
         blocks = [block for _, block in sorted(self._blocks.items())]
         content = [block.whole() for block in blocks]
-        data = {**self._head, **self._stopped, "content": content, "usage": self._usage or None}
+        data = {**self._head, **self._stopped, "content": content, "usage": self._usage if self._counted else None}
         response = self._read(data, self._request, request_id)
         calls = [block for block in blocks if block.call is not None]
         if all(block.input() is not None for block in calls):

@@ -80,7 +80,8 @@ class WireStream:
     @property
     def usage(self) -> Usage | None:
         """See `ProviderStream.usage`."""
-        return self._assembler.usage if self._response is None else self._response.usage
+        counted = None if self._response is None else self._response.usage
+        return self._assembler.usage if counted is None else counted
 
     @property
     def text(self) -> str:
