@@ -6,7 +6,7 @@ import asyncio
 
 from dspy_actors.errors import LMTransportError
 from dspy_actors.lm.transports.base import TransportFactory, TransportSettings
-from dspy_actors.testing.peer import Peer, Reaction
+from dspy_actors.testing.peer import Peer, Reaction, reply
 from dspy_actors.testing.transport_tools import (
     LAST_CHUNK,
     Check,
@@ -97,6 +97,25 @@ async def _codes(factory: TransportFactory, begin: bytes, nonsense: bytes) -> tu
         read = await asyncio.wait_for(reading, _SOON)
         await asyncio.wait_for(peer.until(open_connections=0), _SOON)
     return sent.provider_code, read.provider_code
+
+
+async def it_cuts_a_refusal_at_the_bound(factory: TransportFactory) -> None:
+    """Its status says what it is; with an error in its place a key that is out of money was asked again."""
+    for body in (b"x" * 1000, b"x" * 5000):
+        peer = Peer(reply(429, body, "Retry-After: 7"), reply())
+        async with peer, opened(factory, peer, TransportSettings(max_body=1000)) as transport:
+            answer = await transport.send(request_to(peer))
+            assert (answer.status, answer.headers["retry-after"], answer.body) == (429, "7", b"x" * 1000)
+            assert (await transport.send(request_to(peer))).status == 200
+            await peer.until(open_connections=1)
+
+
+async def it_waits_for_nothing_beyond_the_bound_of_a_refusal(factory: TransportFactory) -> None:
+    peer = Peer(Reaction(b"HTTP/1.1 503 Down\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 1001), reply())
+    async with peer, opened(factory, peer, TransportSettings(max_body=1000)) as transport:
+        answer = await transport.send(request_to(peer))
+        assert (answer.status, answer.body) == (503, b"x" * 1000)
+        assert (await transport.send(request_to(peer))).status == 200
 
 
 NONSENSE_CHECKS: tuple[Check, ...] = tuple(found for name, found in list(globals().items()) if name.startswith("it_"))

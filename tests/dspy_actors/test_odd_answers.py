@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from dspy_actors.errors import LMAuthError, LMError, LMRateLimitError, LMTransportError, LMUnexpectedError
 from dspy_actors.lm.providers.base import Attempt
+from dspy_actors.lm.providers.wire_stream import MAX_ANSWER
 from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, TransportFactory, TransportSettings
 from dspy_actors.lm.transports.choose import choose
 from dspy_actors.lm.verdicts import is_retryable
@@ -109,3 +111,14 @@ def test_no_content_is_no_answer(how: str) -> None:
 def test_an_error_inside_a_201_is_the_error(how: str) -> None:
     found = asked(reply(201, b'{"error":{"code":"rate_limit_exceeded","message":"slow down"}}'), how)
     assert (type(found), found.status) == (LMRateLimitError, 429)
+
+
+@pytest.mark.parametrize("how", ["whole", "stream"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_refusal_above_the_bound_is_what_its_status_says(how: str, packed: bool) -> None:
+    """It lost its status, and with that the wait that the provider asked for."""
+    body = b" " * (MAX_ANSWER + 1_000_000)
+    headers = ["Retry-After: 7", *(["Content-Encoding: gzip"] if packed else [])]
+    error = asked(reply(429, gzip.compress(body, 1) if packed else body, *headers), how)
+
+    assert (type(error), error.status, error.retry_after) == (LMRateLimitError, 429, 7.0)

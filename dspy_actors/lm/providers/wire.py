@@ -165,7 +165,7 @@ class Wire:
     async def _refused(self, incoming: Incoming, attempt: Attempt, model: str, key: Secret | None) -> LMError:
         """What a stream was refused with; the body of the refusal is read to its end, if it can be read."""
         try:
-            body = await whole_body(incoming)
+            body = await whole_body(incoming, refused=True)
         except (LMTransportError, LMTimeoutError) as error:
             if error.provider_code != "encoding":
                 error.provider, error.model, error.request_id = self.name, model, attempt.request_id

@@ -296,8 +296,12 @@ def _kind(head: bytes, content_type: str, *, over: bool) -> Literal["stream", "w
     return "unclear" if maybe and not over else "whole"
 
 
-async def whole_body(incoming: Incoming) -> bytes:
-    """All of a body, decompressed. Raises `LMTransportError` (`too_large`) above `MAX_ANSWER`; closes in any case."""
+async def whole_body(incoming: Incoming, *, refused: bool = False) -> bytes:
+    """All of a body, decompressed; closes in any case.
+
+    Raises `LMTransportError` (`too_large`) above `MAX_ANSWER`; of what is `refused` the beginning is enough, for what
+    it is says its status.
+    """
     pieces: list[bytes] = []
     size = 0
     try:
@@ -305,6 +309,8 @@ async def whole_body(incoming: Incoming) -> bytes:
             pieces.append(data)
             size += len(data)
             if size > MAX_ANSWER:
+                if refused:
+                    break
                 raise LMTransportError(f"the answer is larger than {MAX_ANSWER} bytes", provider_code="too_large")
     finally:
         await incoming.aclose()

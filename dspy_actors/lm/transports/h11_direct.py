@@ -26,6 +26,7 @@ from dspy_actors.lm.transports.base import (
 )
 from dspy_actors.lm.transports.broken import Broken, broken, check_head, untrusted
 from dspy_actors.lm.transports.h11_connection import Connection, serialised
+from dspy_actors.lm.transports.refusal import REFUSED, RefusalBody
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
 
@@ -123,7 +124,8 @@ class DirectTransport(SlottedTransport):
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
             check_head(head.status_code, headers)
             connection.read_chunks(head)
-            return Head(_Source(self, connection, head, trip), head.status_code, headers)
+            status, source = head.status_code, _Source(self, connection, head, trip)
+            return Head(source if status < REFUSED else RefusalBody(source, self._settings.max_body), status, headers)
         except BaseException:
             self._busy.discard(connection)
             connection.close()

@@ -24,6 +24,7 @@ from dspy_actors.lm.transports.base import (
 )
 from dspy_actors.lm.transports.broken import Broken, check_head
 from dspy_actors.lm.transports.httpx_errors import is_dropped, mapped
+from dspy_actors.lm.transports.refusal import REFUSED, RefusalBody
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
 
@@ -97,7 +98,8 @@ class HttpxTransport(SlottedTransport):
         except BaseException:
             await self._drop(connection, made)
             raise
-        return Head(_Source(self, connection, answer, made, trip), answer.status_code, headers)
+        status, source = answer.status_code, _Source(self, connection, answer, made, trip)
+        return Head(source if status < REFUSED else RefusalBody(source, self._settings.max_body), status, headers)
 
     async def _drop(self, connection: httpx.AsyncHTTPTransport, made: list[Any]) -> None:
         """Close a connection, in a task of its own: whoever waits for it may be cancelled a second time."""

@@ -1,0 +1,39 @@
+"""`RefusalBody`: the body of an answer that is none, of which no more is read than a response may have."""
+
+from __future__ import annotations
+
+from dspy_actors.lm.transports.arriving import Source
+from dspy_actors.lm.transports.base import Take
+
+REFUSED = 300
+"""The least status whose answer says all that counts by its status."""
+
+
+class RefusalBody:
+    """See `arriving.Source`. Ends after `bound` bytes: what a refusal means its status says, which must not be lost.
+
+    A connection on which the rest would still come is not kept.
+    """
+
+    __slots__ = ("_left", "_source")
+
+    def __init__(self, source: Source, bound: int) -> None:
+        self._source = source
+        self._left = bound
+
+    async def next(self) -> bytes:
+        """See `Source.next`."""
+        if self._left <= 0:
+            return b""
+        piece = await self._source.next()
+        kept = piece[: self._left]
+        self._left -= len(piece)
+        return kept
+
+    async def pour(self, take: Take) -> bool:
+        """See `Source.pour`. Of what is poured nobody keeps all."""
+        return await self._source.pour(take)
+
+    async def release(self, clean: bool) -> None:
+        """See `Source.release`."""
+        await self._source.release(clean and self._left > 0)
