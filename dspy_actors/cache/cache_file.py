@@ -115,9 +115,12 @@ class CacheFile:
         """Leave the file of another version alone and use one beside it; whether there is one that can be used."""
         path = self.path
         beside = self._at(path.with_name(f"{path.name}.v{self._version}"))
-        is_usable = not self._is_beside and beside.stranger() is None
+        strange = None if self._is_beside else beside.stranger()
+        is_usable = not self._is_beside and strange is None
         if is_usable:
             self._file, self._is_beside = beside, True
+        elif strange is not None:  # that one is in the way, and nothing is wrong with the first
+            reason = f"{reason}; {beside.path}, which is to be used beside it, is no cache: {strange}; move it away"
         if self._report(path, self.path, reason) and self._told is not None:
             self._told(path, self.path, f"another version of dspy-actors made it: {reason}", False)
         return is_usable

@@ -92,8 +92,13 @@ def test_what_is_no_cache_beside_another_version_s_is_left_alone(path: Path) -> 
     become_version(path, 3)
     path.with_name("a.sqlite.v1").write_text("notes\n")
 
-    assert CacheFile(path).open_reader() is None
+    told: list[str] = []
+    file = CacheFile(path, told=lambda path, aside, reason, renamed: told.append(reason))
+
+    assert file.open_reader() is None
     assert path.with_name("a.sqlite.v1").read_text() == "notes\n"
+    wrong = f"{path}.v1, which is to be used beside it, is no cache: it is some other file"
+    assert [wrong in said for said in (file.trouble or "", *told)] == [True, True]
 
 
 def test_a_file_of_another_version_is_told_of_and_its_answers_outlive_the_change(path: Path) -> None:
