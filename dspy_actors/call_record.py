@@ -16,8 +16,9 @@ class CallRecord:
     A call that joined an equal one under way has its answer and none of its cost: as from the cache no `usage` and no
     `attempts`, but it is not `cached`.
 
-    `truncated` says what cut an answer off that the outputs were read from, if one was: at least one of them may end in
-    the middle.
+    `truncated` says what cut an answer off that the outputs rest on, if one was: one of them may end in the middle, or
+    was made of what does. Of a program's prediction that is any answer of its call, of whichever predictor, also one
+    that the program got over; the other predictors' own predictions do not say it.
     """
 
     usage: Usage | None = None

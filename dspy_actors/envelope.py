@@ -75,7 +75,8 @@ class Scope:
 
     `fault` remembers the last failure of the infrastructure (an outage, a rate limit), so that an evaluation can
     tell it from a wrong answer even when the program wrapped it in an error of its own. `truncated` remembers what cut
-    off the first answer that was cut off and that no whole one has taken the place of.
+    off the first answer that was: what the call makes rests on it, however many others were whole. Not so where none of
+    it was used, for another of its choices could not be read and it was asked for again.
 
     A call made through a handle from inside of another call has that one's scope as its `parent`: it is cancelled with
     it, and its costs and faults are the parent's too. `attempts` counts the requests behind the answers, `inner` all

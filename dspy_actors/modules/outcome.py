@@ -22,8 +22,8 @@ class Outcome:
     an error of its own: such a call says nothing about the program. `met` is the last such failure on the way, also
     where the call got over it, by a fallback or by the program's own means: then its prediction is not kept. `seconds`
     is wall time from admission on; `attempts` counts requests, whatever came of them, `cached` answers that came
-    from the cache. `usage` is that of the answers. `truncated` says what cut an answer off, if one was and no whole one
-    took its place: what was read from it may end in the middle, or could not be read.
+    from the cache. `usage` is that of the answers. `truncated` says what cut an answer off, if one of the call's was,
+    of whichever predictor, though others were whole: what was read from it may end in the middle, or could not be read.
     """
 
     call_id: str

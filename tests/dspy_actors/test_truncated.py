@@ -140,6 +140,29 @@ class Inside(Module):
         return Prediction(seen=found.truncated)
 
 
+class Draft(Module):
+    """Asks one predictor after the other, and says what each prediction says of itself."""
+
+    def __init__(self) -> None:
+        self.draft, self.final = qa(), qa()
+
+    def forward(self, question: str) -> Prediction:
+        draft = self.draft(question=question)
+        final = self.final(question=draft.answer)
+        return Prediction(draft=draft.truncated, final=final.truncated)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_program_rests_on_all_its_predictors_and_each_speaks_for_itself(first: bool) -> None:
+    answers = (cut(YES), YES) if first else (YES, cut(YES))
+    _, rt = scripted(*answers)
+    with rt:
+        outcome = rt.start(Draft()).safe_call(question="x")
+    prediction = outcome.unwrap()
+    assert (prediction.draft, prediction.final) == (("length", None) if first else (None, "length"))
+    assert (prediction.truncated, outcome.truncated) == ("length", "length")
+
+
 @pytest.mark.parametrize("text", [YES, TEAPOT], ids=["read", "unread"])
 def test_a_program_sees_it_inside_and_so_do_its_callers(text: str) -> None:
     _, rt = scripted(cut(text))
