@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dspy_actors.messages import Truncation, Usage
+from dspy_actors.old_pickles import reads_old_pickles
 from dspy_actors.quick_init import quick_init
 
 
+@reads_old_pickles
 @quick_init
 @dataclass(frozen=True, slots=True)
 class CallRecord:

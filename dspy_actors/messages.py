@@ -11,6 +11,7 @@ from json import loads
 from typing import Literal, TypeAlias, get_args
 
 from dspy_actors.errors import AdapterParseError
+from dspy_actors.old_pickles import reads_old_pickles
 from dspy_actors.quick_init import quick_init
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -35,6 +36,7 @@ class ImagePart:
 Part: TypeAlias = TextPart | ImagePart
 
 
+@reads_old_pickles
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """A tool that the model wants called; a part of the assistant's turn.
@@ -131,6 +133,7 @@ class LMRequest:
     sample: int = 0
 
 
+@reads_old_pickles
 @quick_init
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -161,6 +164,7 @@ Truncation: TypeAlias = Literal["length", "content_filter"]
 """What cut an answer off before its end: a limit of tokens, or the provider's content filter. OpenAI's words."""
 
 
+@reads_old_pickles
 @quick_init
 @dataclass(frozen=True, slots=True)
 class LMResponse:

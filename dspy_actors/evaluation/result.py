@@ -13,11 +13,13 @@ from typing import Any, Literal, TypeAlias
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Example, Prediction
 from dspy_actors.modules.outcome import Outcome, kind_of
+from dspy_actors.old_pickles import reads_old_pickles
 from dspy_actors.quick_init import quick_init
 
 Verdict: TypeAlias = Literal["scored", "failed", "unscored"]
 
 
+@reads_old_pickles
 @quick_init
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -46,6 +48,7 @@ class Scored:
         return None if self.error is None else kind_of(self.error)
 
 
+@reads_old_pickles
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
     """The score over the rows that could be scored, never without its coverage.

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from dspy_actors.envelope import Priority
 from dspy_actors.lm.prices import Prices, cost_of
 from dspy_actors.messages import Usage
+from dspy_actors.old_pickles import reads_old_pickles
 from supervisors.published_lock import PublishedLock
 
 KEPT = 10_000
@@ -44,6 +45,7 @@ class UsageRecord(NamedTuple):
     priority: Priority = "interactive"
 
 
+@reads_old_pickles
 @dataclass(frozen=True, slots=True)
 class UsageTotals:
     """Sums over attempts. `unpriced` counts those whose cost is not known and not in `cost`."""

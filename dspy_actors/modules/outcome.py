@@ -8,11 +8,13 @@ from dspy_actors.call_record import CallRecord
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
 from dspy_actors.messages import Truncation, Usage
+from dspy_actors.old_pickles import reads_old_pickles
 from dspy_actors.quick_init import quick_init
 from dspy_actors.runner import Frame, fault_of
 from supervisors.errors import fresh
 
 
+@reads_old_pickles
 @quick_init
 @dataclass(frozen=True, slots=True)
 class Outcome:
