@@ -6,8 +6,10 @@ from dspy_actors.errors import DspyActorsError, LMError
 from supervisors.errors import StartFailed, SupervisorsError
 
 USAGE = 2
+BY_SIGNAL = 128
+"""And the signal's number: 129 where the terminal was closed, 130 after Ctrl-C, 143 after SIGTERM."""
+
 INTERRUPTED = 130
-TERMINATED = 143
 BROKEN_PIPE = 141
 
 HOPELESS = frozenset({"lm_auth", "lm_billing", "lm_configuration", "lm_not_configured", "lm_unsupported_model"})

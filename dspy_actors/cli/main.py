@@ -25,6 +25,7 @@ from dspy_actors.cli.options import (
 )
 from dspy_actors.cli.quarantine_commands import quarantine
 from dspy_actors.cli.stopping import Stopping
+from dspy_actors.cli.telling import tell
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -93,7 +94,12 @@ def run(program: str, data: Path, out: Path, as_json: bool, **options: Any) -> i
 
     def job(stopping: Stopping) -> int:
         summary = command.run(plan, stopping)
-        click.echo(command.summary_json(summary) if as_json else command.summary_text(summary))
+        try:
+            click.echo(command.summary_json(summary) if as_json else command.summary_text(summary))
+        except OSError:
+            if not stopping.asked:
+                raise
+            _forget_stdout()  # closed with the terminal, or with whoever got the signal too: the job has ended well
         return 0 if summary["succeeded"] else 1
 
     return stoppable(job)
@@ -111,9 +117,14 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever read our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         sys.exit(BROKEN_PIPE)
     except EXPECTED as error:
-        click.echo(f"dspy-actors: {one_line(error)}", err=True)
+        tell(f"dspy-actors: {one_line(error)}")
         sys.exit(USAGE)
     sys.exit(code or 0)
+
+
+def _forget_stdout() -> None:
+    """What nobody took is not tried again as the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from dspy_actors.cli.stopping import Hurry, Stopping
+from dspy_actors.cli.telling import tell
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.lm import LM
 
@@ -68,10 +69,10 @@ def named_lm_of(options: dict[str, Any]) -> LM | None:
 
 
 def stoppable(job: Callable[[Stopping], int]) -> int:
-    """Run `job`; where Ctrl-C or SIGTERM came the exit code is 130 or 143."""
+    """Run `job`; after a signal the exit code is 128 and the signal's number."""
     with Stopping() as stopping:
         try:
             code = job(stopping)
         except Hurry:
-            click.echo("dspy-actors: stopped", err=True)
+            tell("dspy-actors: stopped")
     return stopping.exit_code or code

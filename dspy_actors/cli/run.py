@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import click
-
 from dspy_actors.batch import Mapped
 from dspy_actors.cli.bars import VanishingBar
 from dspy_actors.cli.earlier import Earlier, read_earlier, refuse_earlier
@@ -22,6 +20,7 @@ from dspy_actors.cli.results import ResultFile, check_out
 from dspy_actors.cli.rows import Row, check_rows, read_rows
 from dspy_actors.cli.sole_writer import sole_writer
 from dspy_actors.cli.stopping import Hurry, Stopping
+from dspy_actors.cli.telling import tell
 from dspy_actors.cli.unreported import is_outage, unreported
 from dspy_actors.errors import CircuitOpen, DeadlineExceeded, LMError
 from dspy_actors.lm.lm import LM
@@ -99,7 +98,7 @@ def _earlier(plan: RunPlan, total: int, made: Mapping[str, str]) -> Earlier | No
                 f"dspy-actors: {earlier.count_by_another} of the {earlier.count} predictions kept in {plan.out} were "
                 "made by another program, model or options than this run's; --overwrite asks all rows anew"
             )
-            click.echo(text, err=True)
+            tell(text)
     return earlier
 
 
@@ -181,7 +180,7 @@ class _Work:
         """Tell who watches why nothing moves, and for how long."""
         text = f"dspy-actors: rows wait up to {self._plan.deadline:g} s for the model: {one_line(refusal)}"
         if self._bar is None:
-            click.echo(text, err=True)
+            tell(text)
         else:
             self._bar.say(text)
 

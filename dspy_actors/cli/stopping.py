@@ -1,4 +1,4 @@
-"""`Stopping`: what Ctrl-C and SIGTERM do to a job: stop taking rows, finish those under way, then end."""
+"""`Stopping`: what Ctrl-C, SIGTERM and the end of its terminal do to a job: it finishes the rows under way and ends."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Self, TypeVar
 
-from dspy_actors.cli.failures import INTERRUPTED, TERMINATED
+from dspy_actors.cli.failures import BY_SIGNAL
 
 T = TypeVar("T")
 
@@ -30,12 +30,23 @@ class Hurry(BaseException):
     """Raised in the main thread: the job ends now, through its `finally` blocks."""
 
 
+def _numbers() -> list[int]:
+    """The signals that have a handler meanwhile."""
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM]
+    hangup = getattr(signal, "SIGHUP", None)  # there is none on Windows
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    return [int(number) for number in numbers]
+
+
 class Stopping:
-    """Installs handlers for SIGINT and SIGTERM while the block runs; main thread only.
+    """Installs handlers for SIGINT, SIGTERM and SIGHUP while the block runs; main thread only.
+
+    A SIGHUP that is ignored already, as under `nohup`, stays so.
 
     A signal raises `Hurry` in the main thread, once. Inside `draining` the first one only asks the job to stop, and
     a second one, or ten seconds, raises it. After that signals are left alone: the job is on its way out, and where
-    that takes longer than `END_SECONDS` the process ends there and then. `exit_code` is 0, 130 or 143.
+    that takes longer than `END_SECONDS` the process ends there and then. `exit_code` is 0, 129, 130 or 143.
     """
 
     def __init__(self) -> None:
@@ -52,7 +63,7 @@ class Stopping:
         return self.exit_code != 0
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        for number in _numbers():
             self._before[number] = signal.signal(number, self._come)
         return self
 
@@ -99,7 +110,7 @@ class Stopping:
     def _come(self, number: int, frame: FrameType | None) -> None:
         is_first = not self.asked
         if is_first:
-            self.exit_code = INTERRUPTED if number == signal.SIGINT else TERMINATED
+            self.exit_code = BY_SIGNAL + number
         if self._ending:
             if number == signal.SIGALRM:
                 os._exit(self.exit_code)
@@ -107,7 +118,8 @@ class Stopping:
                 signal.alarm(END_SECONDS)
         elif is_first and self._drains:
             signal.alarm(DRAIN_SECONDS)
-            os.write(2, _NOTE)
+            with suppress(OSError):  # who read it has left, as `tee` does at the same Ctrl-C
+                os.write(2, _NOTE)
         elif self._held:
             self._hurried = True
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+import sys
+from contextlib import suppress
+from typing import Any, Self, TextIO, cast
 
 
 class NoBar:
@@ -16,6 +18,28 @@ class NoBar:
 
     def __call__(self, progress: Any) -> None:
         return None
+
+
+class _Screen:
+    """A file for rich, standard error. One that nobody reads any more, for its terminal was closed, shows nothing.
+
+    At a broken pipe rich would end the process, and its standard output.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class ProgressBar:
@@ -34,7 +58,7 @@ class ProgressBar:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
-            console=console or Console(stderr=True),
+            console=console or Console(stderr=True, file=cast("Any", sys.stderr and _Screen(sys.stderr))),
         )
         self._task = self._bar.add_task(title, total=total, note="")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -10,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from dspy_actors.cli.bars import VanishingBar
 from dspy_actors.cli.stopping import Hurry, Stopping
-from tests.dspy_actors.command import beginning, end_of, results, tickets
+from dspy_actors.cli.telling import tell
+from tests.dspy_actors.command import PATIENCE, beginning, end_of, results, tickets
 from tests.server.client import StubServer
 
 BOTH = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+ALL = pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 
 STUCK = """
 import threading
@@ -54,7 +59,7 @@ def interrupt(process: subprocess.Popen[str], number: signal.Signals) -> None:
     assert "finishing the rows under way" in next(lines)
 
 
-@BOTH
+@ALL
 def test_a_signal_lets_the_rows_under_way_finish_and_takes_no_more(
     tmp_path: Path, stub: StubServer, number: signal.Signals, code: int
 ) -> None:
@@ -84,6 +89,47 @@ def test_a_second_signal_ends_at_once_and_keeps_what_is_finished(
     assert ended.code == code
     assert [line["index"] for line in results(tmp_path / "out.jsonl")] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert "9 of 50 rows" in ended.out
+
+
+@ALL
+def test_a_signal_after_which_nobody_reads_what_is_said_loses_no_row(
+    tmp_path: Path, stub: StubServer, number: signal.Signals, code: int
+) -> None:
+    tickets(tmp_path / "rows.jsonl", 50)
+    stub.control(plan=[{"match": "number 3", "times": 1, "fault": "hold"}, {"times": 9}, {"times": 3, "fault": "hold"}])
+    with beginning(*arguments(stub), cwd=tmp_path) as process:
+        stub.wait("held>=4", timeout=20)
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipe.close()
+        process.send_signal(number)
+        stub.release()
+        assert process.wait(PATIENCE) == code
+    indexes = [line["index"] for line in results(tmp_path / "out.jsonl")]
+    assert indexes == list(range(stub.stats()["requests"]))
+
+
+def test_a_hangup_that_is_ignored_ends_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stopping() as stopping, stopping.draining():
+            signal.raise_signal(signal.SIGHUP)
+            assert not stopping.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_line_and_a_bar_that_nobody_reads_any_more_end_nothing() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=1) as gone, contextlib.redirect_stderr(gone):
+        tell("rows wait for the model")
+        with VanishingBar("run", 2) as bar:
+            bar.say("rows wait for the model")
+            bar.at(2)
+        with pytest.raises(BrokenPipeError):
+            gone.write("a line\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # what is left in its buffer would fail its end
 
 
 def test_a_server_that_hangs_holds_the_end_up_until_the_alarm_only(tmp_path: Path, stub: StubServer) -> None:
