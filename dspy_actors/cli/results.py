@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Self
 
 from dspy_actors.batch import Mapped
 from dspy_actors.cli.sole_writer import keep_from_others
-from dspy_actors.errors import DataError, DspyActorsError
+from dspy_actors.errors import DataError, DspyActorsError, ProgramError
 from supervisors.exits import said
 
 
@@ -66,8 +67,15 @@ class ResultFile:
             self._file.close()
 
     def write(self, mapped: Mapped) -> None:
-        """Append one row's result or typed error. Raises `DataError` where the disk refuses; whole lines stay."""
-        line = as_line(mapped, self._made)
+        """Append one row's result or typed error. Raises `DataError` where the disk refuses; whole lines stay.
+
+        A result that JSON cannot hold is an error of its row.
+        """
+        try:
+            line = as_line(mapped, self._made)
+        except Exception as error:  # the outputs' own code runs in there
+            mapped = _unwritable(mapped, error)
+            line = as_line(mapped, self._made)
         try:
             if self._file is None:
                 self._file = self._open()
@@ -116,8 +124,31 @@ class ResultFile:
 
 
 def as_line(mapped: Mapped, made: Mapping[str, str]) -> bytes:
-    """One line of the file, its line feed included: always JSON, whatever the row and the outputs hold."""
+    """One line of the file, its line feed included: always JSON.
+
+    What JSON has no word for is written as its text. Raises for what has none (a list that holds itself, bytes that are
+    no UTF-8, an object whose `repr` raises) whatever it raises.
+    """
     return _json_line({**as_record(mapped), **made})
+
+
+def _unwritable(mapped: Mapped, error: Exception) -> Mapped:
+    """The row of a result that cannot be written: its program's error, which names the output."""
+    outputs = {} if mapped.outcome.prediction is None else dict(mapped.outcome.prediction.items())
+    names = ", ".join(name for name, value in outputs.items() if not _has_line(value)) or "the result"
+    msg = (
+        f"{names} cannot be written as JSON ({type(error).__name__}: {said(error)}); let the program return plain data"
+    )
+    failure = ProgramError(msg, error_type=type(error).__name__)
+    return replace(mapped, outcome=replace(mapped.outcome, prediction=None, error=failure))
+
+
+def _has_line(value: object) -> bool:
+    try:
+        _json_line({"value": value})
+    except Exception:
+        return False
+    return True
 
 
 def read_back(row: Mapping[str, Any]) -> Any:

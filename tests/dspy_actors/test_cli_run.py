@@ -48,6 +48,16 @@ class Down(Module):
         return Prediction(category="ok")
 
 
+class Odd(Module):
+    """Returns what JSON cannot hold."""
+
+    def forward(self, ticket):
+        ring = []
+        ring.append(ring)
+        found = {"ticket number 0": b"\\xff", "ticket number 1": ring}
+        return Prediction(size=len(ticket), category=found.get(ticket, "ok"))
+
+
 loud = Loud()
 
 
@@ -304,6 +314,15 @@ def test_the_bar_and_the_summary_are_shown_at_the_end(here: Path) -> None:
     assert "3/3" in ended.err
     assert ended.out.startswith("3 of 3 rows in ")
     assert ended.out.count("\n") == 1
+
+
+def test_an_output_that_json_cannot_hold_is_an_error_of_its_row(here: Path) -> None:
+    tickets(here / "rows.jsonl", 3)
+    ended = dspy_actors("run", "mine:Odd", "--data", "rows.jsonl", "--out", "out.jsonl", "--json", cwd=here)
+    assert (ended.code, ended.summary["succeeded"], ended.summary["failed"]) == (0, 1, 2)
+    told = [line.get("error", {}).get("message", "") for line in results(here / "out.jsonl")]
+    assert [text.partition(" cannot be written as JSON")[0] for text in told] == ["category", "category", ""]
+    assert results(here / "out.jsonl")[2]["outputs"] == {"size": 15, "category": "ok"}
 
 
 def test_a_line_is_json_whatever_the_row_holds(here: Path) -> None:

@@ -129,7 +129,8 @@ def test_a_line_and_a_bar_that_nobody_reads_any_more_end_nothing() -> None:
             bar.at(2)
         with pytest.raises(BrokenPipeError):
             gone.write("a line\n")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # what is left in its buffer would fail its end
+        with open(os.devnull, "w") as nothing:  # what is left in its buffer would fail its end
+            os.dup2(nothing.fileno(), writer)
 
 
 def test_a_server_that_hangs_holds_the_end_up_until_the_alarm_only(tmp_path: Path, stub: StubServer) -> None:
