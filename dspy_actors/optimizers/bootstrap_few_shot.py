@@ -13,6 +13,7 @@ from typing import Any
 from dspy_actors.errors import EvaluationError, ShuttingDown
 from dspy_actors.evaluation.attempt import attempt
 from dspy_actors.evaluation.host import EvaluationHost
+from dspy_actors.evaluation.job import MOMENT
 from dspy_actors.evaluation.judge import Metric, awaited
 from dspy_actors.example import Example, Prediction
 from dspy_actors.modules.module import Module
@@ -51,7 +52,8 @@ class BootstrapFewShot:
 
     An example that the infrastructure fails is tried again as `Evaluate` does, within the runtime's deadline. It says
     nothing about the teacher: where no example got further there is no program but an error, and where some did not
-    the warning `bootstrap.incomplete` in the log counts them.
+    the warning `bootstrap.incomplete` in the log counts them. An outage is waited for two deadlines at most: the
+    first try's that it fails, and one more for all that follow, until one of them is answered.
 
     Args:
         metric: `metric(example, prediction, trace)` -> truthy for a success; without one everything counts.
@@ -95,8 +97,9 @@ class BootstrapFewShot:
         """A copy of `student` with demonstrations. Blocking, inside a runtime.
 
         Raises:
-            EvaluationError: the trainset is empty, the teacher does not fit, `max_errors` tries failed, or the
-                infrastructure failed every example; of the last two the cause is the last failure.
+            EvaluationError: the trainset is empty, the teacher does not fit, `max_errors` tries failed, an outage
+                went on for two deadlines, or the infrastructure failed every example; of the last three the cause is
+                the last failure.
             ShuttingDown: the runtime lets no more calls in, from before or in the middle of the search.
         """
         examples = checked_trainset(trainset)
@@ -147,6 +150,8 @@ class _Search:
         self.unanswered: Counter[str] = Counter()
         """Kinds of failures of the infrastructure, one for each example that they kept from being solved."""
         self.fault: Exception | None = None
+        self.until: float | None = None
+        """When an outage has lasted too long, on the runtime's clock in seconds; `None` where there is none."""
 
     def run(self, examples: list[Example]) -> tuple[Demos, set[int]]:
         """The demos by predictor, and the positions of the examples they were made from."""
@@ -191,12 +196,14 @@ class _Search:
             if round_ > 0:
                 settings = settings.bind(sample=round_, options={**settings.options, "temperature": RETRY_TEMPERATURE})
             self.rounds += 1
-            outcome, trace = attempt(self.host, self.program, dict(example.inputs().items()), settings, variant)
+            inputs = dict(example.inputs().items())
+            outcome, trace = attempt(self.host, self.program, inputs, self._within(settings), variant)
             if isinstance(outcome.error, ShuttingDown):  # what was found so far is no whole search
                 raise outcome.error
             if outcome.prediction is None:
                 self._count(outcome.error, outcome.fault)
                 continue
+            self.until = None
             if outcome.truncated is not None:
                 continue
             try:
@@ -207,6 +214,12 @@ class _Search:
             if succeeded:
                 return _demos_of(trace, names)
         return None
+
+    def _within(self, settings: Settings) -> Settings:
+        """The settings of the next try, which in an outage has no longer than that may last."""
+        if self.until is None:
+            return settings
+        return settings.bind(deadline=min(settings.deadline, max(MOMENT, self.until - self.host.clock.now())))
 
     def _succeeded(self, example: Example, prediction: Any, trace: Trace) -> bool:
         if self.plan.metric is None:
@@ -221,9 +234,19 @@ class _Search:
 
     def _count(self, error: Exception | None, fault: Exception | None) -> None:
         self.errors += 1
-        if fault is not None:
+        now, deadline = self.host.clock.now(), self.settings.deadline
+        if fault is None:
+            self.until = None
+        else:
             self.lost_rounds += 1
             self.fault = fault
+            if self.until is None:
+                self.until = now + deadline
+            elif now + MOMENT >= self.until:
+                msg = (
+                    f"the infrastructure failed every try for more than a call's deadline ({deadline:g} s); the last: "
+                )
+                raise EvaluationError(f"{msg}{error!r}") from error
         if self.errors >= self.plan.max_errors:
             msg = f"{self.errors} tries failed (max_errors={self.plan.max_errors}); the last: {error!r}"
             raise EvaluationError(msg) from error

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from dspy_actors.errors import (
     BlockingCall,
     CircuitOpen,
+    DspyActorsError,
     EvaluationError,
     LMAuthError,
     LMNotConfiguredError,
@@ -31,6 +32,7 @@ from dspy_actors.optimizers.bootstrap_few_shot import BootstrapFewShot, Bootstra
 from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
 from dspy_actors.runtime import Runtime
 from dspy_actors.testing.providers import ScriptedProvider
+from supervisors.clock import ManualClock
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.testing import wait_until
 from tests.dspy_actors.programs import PATIENCE, asked, begin, echo, examples, qa, right, runtime, says
@@ -390,6 +392,37 @@ def test_an_example_is_not_tried_again_beyond_its_deadline() -> None:
     fault = CircuitOpen("not asked", retry_after=3600.0)
     with runtime(lambda request: fault), pytest.raises(EvaluationError, match="1 x circuit_open"):
         bootstrap().compile(qa(), trainset=examples(1))
+
+
+def slow_outage(clock: ManualClock, *answered: str) -> Any:
+    """A model that answers these questions, and is down for the others, which it says after 40 s."""
+
+    def script(request: LMRequest) -> Any:
+        if asked(request) in answered:
+            return echo(request)
+        clock.advance(40.0)
+        return LMServerError("down", status=501)
+
+    return script
+
+
+def test_an_outage_is_waited_for_no_longer_than_two_deadlines() -> None:
+    """It was one for each of `max_errors` tries."""
+    clock, steps = ManualClock(), list[Bootstrapped]()
+    match = r"the infrastructure failed every try for more than a call's deadline \(60 s\)"
+    with runtime(slow_outage(clock), clock=clock, deadline=60.0):
+        begun = clock.now()
+        with pytest.raises(EvaluationError, match=match) as caught:
+            bootstrap(on_progress=steps.append).compile(qa(), trainset=examples(9))
+        assert clock.now() - begun <= 120.0
+    assert (isinstance(caught.value.__cause__, DspyActorsError), len(steps)) == (True, 2)
+
+
+def test_an_answer_ends_an_outage() -> None:
+    clock = ManualClock()
+    with runtime(slow_outage(clock, "q2", "q5"), clock=clock, deadline=60.0):
+        made = bootstrap().compile(qa(), trainset=examples(6))
+    assert augmented(made) == ["q2", "q5"]
 
 
 def test_a_search_is_refused_once_its_runtime_lets_no_calls_in() -> None:
