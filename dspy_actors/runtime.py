@@ -329,8 +329,8 @@ class Runtime:
     def health(self) -> dict[str, object]:
         """Every number in one reading, as plain data: of the programs and their threads, and of the way to the models.
 
-        `programs` has what is `started`, and its calls that have a place (`inflight`) and that wait for one (`queued`);
-        the rest are counts, cache, keys, breakers, limiters and budgets. See the README.
+        `programs`: what is `started`, and its calls that have a place (`inflight`) and that wait for one (`queued`);
+        `waits`: by tenant who waits (see `Waits.reading`); then counts, cache, keys, breakers, limiters and budgets.
         """
         return {**self._running_layer().health(self.settings.lm), **self._running().health()}
 

@@ -17,6 +17,7 @@ from dspy_actors.lm.outages import Outages
 from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.lm.retry_budget import RetryBudget
 from dspy_actors.lm.truncations import Truncations
+from dspy_actors.lm.waits import NotedGates, Waits
 from dspy_actors.secret import Secret
 from supervisors.clock import Clock
 from supervisors.published_lock import PublishedLock
@@ -44,6 +45,7 @@ class Gatehouse:
         self._telemetry = telemetry
         self._outages = outages or Outages()
         self._truncations = Truncations(telemetry, self._outages.truncated, clock.now)
+        self.waits = Waits(clock.now)
         self._lock = PublishedLock()
         self._held: dict[Hashable, Gates] = {}
         self._keys: dict[str, KeySource] = {}  # of each limiter: a callable's identity names it while that is kept
@@ -68,7 +70,8 @@ class Gatehouse:
                 self._endpoint(place),
                 _once(self.breakers, model, lambda: Breaker(model, guarding.breaker, changed=self._changed)),
             )
-            gates = Gates(
+            gates = NotedGates(
+                self.waits,
                 _once(self.limiters, limited, lambda: self._line(limited, config)),
                 breakers,
                 _once(self.retry_budgets, place, lambda: RetryBudget(guarding.retry_budget)),

@@ -119,6 +119,7 @@ class LMLayer:
                 for name, reading in gatehouse.readings().items()
             },
             "limiters": gatehouse.limits(),
+            "waits": gatehouse.waits.reading(),
             "latencies": {name: lane.reading() for name, lane in list(gatehouse.lanes.items())},
             "retry_budgets": {name: budget.left for name, budget in list(gatehouse.retry_budgets.items())},
             "budgets": self.book.readings(),

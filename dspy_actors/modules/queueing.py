@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from dspy_actors.envelope import Envelope
 from dspy_actors.errors import CallCancelled, ShuttingDown
+from dspy_actors.lm.waits import Waits
 from dspy_actors.modules.instance import InstancePlan, ModuleInstance
 from dspy_actors.runner import Frame, settle_in
 from supervisors.errors import ActorDied, Fenced, SupervisorsError
@@ -18,7 +19,9 @@ RESTART_PAUSE = 0.005
 
 
 class Doorkeeper(Protocol):
-    """What the queue needs of the runtime."""
+    """What the queue needs of the runtime. `waits` knows by tenant who waits."""
+
+    waits: Waits
 
     def pause(self, seconds: float) -> Reply[None]:
         """Settles after `seconds`; fails with `ShuttingDown` at the runtime's end."""
@@ -36,6 +39,7 @@ async def take_place(host: Doorkeeper, plan: InstancePlan, instance: Via, frame:
         turn: Reply[None] | None = None
         try:
             turn = _queued(instance, frame.envelope)
+            turn.on_settled(host.waits.begin(frame.envelope.tenant))
             await settle_in(frame, turn, "admission")
         except ActorDied:
             plan.admission.leave(call_id)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dspy_actors.lm.transports.arriving import Source
 from dspy_actors.lm.transports.base import Take
 
-REFUSED = 300
-"""The least status whose answer says all that counts by its status."""
-
 
 class RefusalBody:
     """See `arriving.Source`. Ends after `bound` bytes: what a refusal means its status says, which must not be lost.
