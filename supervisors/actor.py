@@ -271,6 +271,15 @@ class Actor(pykka.Actor):
             cell.tasks = Tasks(cell)
         return cell.tasks.start(coro)
 
+    def end_task(self, task: asyncio.Task[Any]) -> None:
+        """Count `task` as over: its own last act, before it returns nothing. Spares the loop a turn for its end.
+
+        For actors that start thousands of tasks a second. What it raises after this is no crash.
+        """
+        tasks = self._cell.tasks
+        if tasks is not None:
+            tasks.over(task)
+
     @property
     def running_tasks(self) -> int:
         """How many tasks of `start_task` run now."""

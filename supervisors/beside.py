@@ -47,6 +47,11 @@ class Tasks(dict[asyncio.Task[Any], None]):
             loop.call_soon(task.cancel)
         return task
 
+    def over(self, task: asyncio.Task[Any]) -> None:
+        """`task`, which runs now, is about to return, and has nothing to say: its end takes no turn of the loop."""
+        if self.pop(task, self) is None:
+            task.remove_done_callback(self._when_ended)
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """What it raised ends the actor, as in a handler."""
         self.pop(task, None)

@@ -17,7 +17,7 @@ from concurrent.futures import CancelledError
 from concurrent.futures import Future as ConcurrentFuture
 from contextvars import copy_context
 from threading import get_ident
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import pykka
 
@@ -54,6 +54,14 @@ class Failure:
         self.traceback = error.__traceback__
 
 
+class Hearer(Protocol):
+    """Who is told that a reply was cancelled: see `Reply.tell_if_cancelled`."""
+
+    def reply_cancelled(self) -> object:
+        """Nobody wants the answer any more. Any thread; must not block."""
+        ...
+
+
 UNSET = _Unset()
 _CANCELLED = Failure(CancelledError("the reply was cancelled"))
 
@@ -65,9 +73,11 @@ class Reply(pykka.Future[T], Generic[T]):
     `add_done_callback`. A task that is cancelled while it awaits the reply cancels the reply.
     """
 
-    __slots__ = ("_caller", "_home", "_result", "_waiters")
+    __slots__ = ("_caller", "_hearer", "_home", "_result", "_waiters")
     _caller: Life
     """The actor that waits for it in a call; not set where that is no actor."""
+    _hearer: Hearer
+    """Who is told of a cancellation; not set where that is nobody."""
     _get_hook: Callable[[float | None], T] | None = None
 
     def __init__(self, home: Life | None = None) -> None:
@@ -111,7 +121,12 @@ class Reply(pykka.Future[T], Generic[T]):
         A message that was not begun is dropped unhandled; one that is being handled goes on, and its handler
         may look at `cancelled()` or add a callback.
         """
-        return self._settle(_CANCELLED)
+        first = self._settle(_CANCELLED)
+        if first:
+            hearer = getattr(self, "_hearer", None)
+            if hearer is not None:
+                self._tell(hearer.reply_cancelled)
+        return first
 
     def set_exception(self, exc_info: Any = None) -> None:
         """pykka's `fail`: an `exc_info` triple, or the exception being handled."""
@@ -370,6 +385,15 @@ class Reply(pykka.Future[T], Generic[T]):
         self._waiters.append(fn)
         if self._result is not UNSET and self._withdraw(fn):
             self._tell(fn)
+
+    def tell_if_cancelled(self, hearer: Hearer) -> None:
+        """Tell `hearer` where it is cancelled, now or later, in that thread; one can be told, and may be told twice.
+
+        For those to whom no other end means anything: it costs nothing where the reply is answered.
+        """
+        self._hearer = hearer
+        if self._result is _CANCELLED:  # then look: who cancels does it the other way round
+            self._tell(hearer.reply_cancelled)
 
     def stay_in(self, table: dict[Reply[Any], None]) -> None:
         """Be in `table` until settled. No closure for this: of deferred replies there are thousands at once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from random import Random
 from typing import Any
 
@@ -31,7 +31,7 @@ class Tries:
     `task` does it. So many requests were `sent`, `hedges` of them beside another, and one was `answered` or none yet.
     """
 
-    __slots__ = ("answered", "hedges", "reply", "sent", "task")
+    __slots__ = ("_stopped", "answered", "hedges", "reply", "sent", "task")
 
     def __init__(self, reply: Reply[Answer]) -> None:
         self.reply = reply
@@ -39,25 +39,42 @@ class Tries:
         self.sent = 0
         self.hedges = 0
         self.answered = False
+        self._stopped = False
 
-    def __call__(self) -> None:
-        """The reply is settled: cancelled, there is no use in trying. In the settling thread."""
+    def reply_cancelled(self) -> None:
+        """There is no use in trying any more. In the thread that cancels."""
         task = self.task
-        if task is not None and self.reply.cancelled():
-            task.get_loop().call_soon_threadsafe(task.cancel)
+        if task is not None:
+            task.get_loop().call_soon_threadsafe(self._stop, task)
+
+    def _stop(self, task: asyncio.Task[None]) -> None:
+        """Once only: what a cancelled task does on its way out is not to be cut off."""
+        if not self._stopped:
+            self._stopped = True
+            task.cancel()
 
 
 class Attempts:
     """The one owner of retries, for the calls and the streams of one worker. Lives on the io loop."""
 
-    __slots__ = ("_config", "_log", "_name", "_random", "clock", "counters", "gates")
+    __slots__ = ("_config", "_log", "_name", "_over", "_random", "clock", "counters", "gates")
 
-    def __init__(self, config: LMConfig, gates: Gates, counters: LMCounters, log: UsageLog, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: LMConfig,
+        gates: Gates,
+        counters: LMCounters,
+        log: UsageLog,
+        clock: Clock,
+        over: Callable[[asyncio.Task[None]], object] = lambda _: None,
+    ) -> None:
+        """`over` is called by each task of a call as the last it does."""
         self.gates = gates
         self._config = config
         self._name = f"{config.provider}/{config.model}"
         self.counters = counters
         self._log = log
+        self._over = over
         self.clock = clock
         self._random = Random()
 
@@ -99,6 +116,8 @@ class Attempts:
             if not is_whole:
                 self._note_truncated(work, answer)
             tries.reply.set(answer)
+        if tries.task is not None:
+            self._over(tries.task)
 
     def _note_truncated(self, work: Work, answer: Answer) -> None:
         """The answer was cut off: count it, and tell of it."""

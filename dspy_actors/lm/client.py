@@ -106,7 +106,7 @@ class LMClient:
             raise
         reply = call.reply
         if call.flow is None and call.flight is None:
-            reply.on_settled(call.left)
+            reply.tell_if_cancelled(call)
         self._open[reply] = call
         if call.flow is not None:
             self._tie(call, call.flow)

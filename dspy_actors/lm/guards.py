@@ -95,10 +95,9 @@ class LMCall(Work):
         """Whether nobody waits for it any more."""
         return self.abandoned or (self.flow is not None and self.flow.dropped)
 
-    def left(self) -> None:
-        """The caller's reply is settled: where it was cancelled, nobody waits any more."""
-        if self.reply.cancelled():
-            self.give_up()
+    def reply_cancelled(self) -> None:
+        """`reply` was cancelled: nobody waits any more."""
+        self.give_up()
 
     def give_up(self) -> None:
         """Cancel the request that nobody waits for any more, also if it has not been sent yet."""

@@ -63,7 +63,7 @@ class LMWorker(Actor):
         config = plan.use.config
         self.provider = plan.open_provider(config)  # first: it refuses a config that must not be published
         self.gates = plan.gatehouse.gates(config, plan.use.mark)
-        self.attempts = Attempts(config, self.gates, plan.counters, plan.usage_log, self.clock)
+        self.attempts = Attempts(config, self.gates, plan.counters, plan.usage_log, self.clock, self.end_task)
         self.whole = Whole(self.provider)
         self.outbox = Outbox(asyncio.get_running_loop())
         self.use.leaves, self.use.is_busy = False, self._is_busy
@@ -106,7 +106,7 @@ class LMWorker(Actor):
         task = tries.task = self.start_task(self.attempts.answer(work, exchange, tries))
         if self.use.leaves:
             task.add_done_callback(self._left)
-        reply.on_settled(tries)
+        reply.tell_if_cancelled(tries)
         return reply
 
     def _is_busy(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from dspy_actors.envelope import Envelope
+from dspy_actors.errors import LMError, LMInvalidRequestError
 from dspy_actors.lm.attempts import Attempts, Tries
 from dspy_actors.lm.exchange import Whole
 from dspy_actors.lm.gatehouse import Gatehouse
@@ -85,3 +86,47 @@ def test_a_call_whose_provider_gives_what_is_no_answer_is_over_and_gives_its_roo
     with pytest.raises((AttributeError, TypeError)):
         asyncio.run(attempts.answer(work, Whole(Wrong()), Tries(Reply())))
     assert (counters.read().open, gates.line.reading(clock.now())["in_flight"]) == (0, 0)
+
+
+def test_a_call_that_is_cancelled_twice_is_not_cut_off_on_its_way_out() -> None:
+    async def leave(steps: list[str]) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(3):  # as a transport that closes its connection
+                await asyncio.sleep(0)
+            steps.append("left")
+
+    async def cancelled() -> list[str]:
+        steps: list[str] = []
+        tries = Tries(Reply())
+        task = tries.task = asyncio.create_task(leave(steps))
+        await asyncio.sleep(0)
+        tries.reply_cancelled()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        tries.reply_cancelled()
+        await asyncio.wait([task])
+        return steps
+
+    assert asyncio.run(cancelled()) == ["left"]
+
+
+@pytest.mark.parametrize("answer", ["yes", LMInvalidRequestError("no")])
+def test_a_call_is_told_to_be_over_as_its_reply_is_settled(answer: str | LMError) -> None:
+    lm, clock = LM("scripted/m"), ManualClock()
+    gates = Gatehouse(Guarding(), clock, Telemetry()).gates(lm.config)
+    over: list[tuple[asyncio.Task[None], bool]] = []
+    attempts = Attempts(
+        lm.config, gates, LMCounters(), UsageLog({}), clock, lambda task: over.append((task, tries.reply.done()))
+    )
+    work = Work(lm, LMRequest("m", (Message.of("user", "hi"),)), Envelope("c"))
+    tries = Tries(Reply())
+
+    async def ask() -> None:
+        provider = ScriptedProvider([answer])
+        tries.task = asyncio.create_task(attempts.answer(work, Whole(provider), tries))
+        await tries.task
+
+    asyncio.run(ask())
+    assert over == [(tries.task, True)]

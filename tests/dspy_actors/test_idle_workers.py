@@ -331,6 +331,7 @@ def test_a_stream_under_way_keeps_its_worker() -> None:
         pieces: Reply[Any] = begin(list, stream)
         assert arrived.wait(PATIENCE)
         worker = service.tell_to_retire(of_user(0))
+        worker.within(None).call(LMWorker.retire, 1e12)  # it has heard what came before this
         turn.set(None)
         assert pieces.get(PATIENCE) == [TextPiece("hello there")]
         assert service.worker(of_user(0)) == worker

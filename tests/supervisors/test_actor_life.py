@@ -383,6 +383,31 @@ def test_the_tasks_of_an_actor_end_before_its_death_is_official(kernel: Kernel) 
     assert order == ["task ended", "terminated"]
 
 
+def test_a_task_may_say_itself_that_it_is_over(kernel: Kernel) -> None:
+    class Owner(OnLoop):
+        async def work(self, counted: Reply[tuple[int, int]]) -> None:
+            before = self.running_tasks
+            task = asyncio.current_task()
+            assert task is not None
+            self.end_task(task)
+            self.end_task(task)
+            counted.set((before, self.running_tasks))
+
+        def begin(self, counted: Reply[tuple[int, int]]) -> None:
+            self.task = self.start_task(self.work(counted))
+
+        async def look(self) -> bool:
+            await asyncio.wait([self.task])
+            return self.task.cancelled() or self.task.exception() is not None
+
+    ref, counted = spawn(kernel, Owner), Reply[tuple[int, int]]()
+    ref.cast(Owner.begin, counted)
+    assert counted.get(5) == (1, 0)
+    assert ref.call(Owner.look) is False
+    ref.exit(Normal())
+    assert ref.down().get(5) == Normal()
+
+
 def test_a_task_that_will_not_end_does_not_hold_up_the_death_for_ever(still: Kernel, clock: ManualClock) -> None:
     ref, began, release = spawn(still, OnLoop), threading.Event(), threading.Event()
 

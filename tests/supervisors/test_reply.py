@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import threading
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import pykka
@@ -226,6 +227,51 @@ def test_one_that_is_told_of_a_settlement_and_raises_harms_nobody(caplog: pytest
     assert reply.set(1)
     assert seen == [1]
     assert "callback" in caplog.text
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def reply_cancelled(self) -> None:
+        self.heard += 1
+
+
+def test_who_asks_for_cancellations_is_told_of_one() -> None:
+    reply, ear = Reply[int](), Ear()
+    reply.tell_if_cancelled(ear)
+    assert ear.heard == 0
+    reply.cancel()
+    reply.cancel()
+    assert ear.heard == 1
+
+
+def test_who_asks_for_cancellations_too_late_is_told_at_once() -> None:
+    reply, ear = Reply[int](), Ear()
+    reply.cancel()
+    reply.tell_if_cancelled(ear)
+    assert ear.heard == 1
+
+
+@pytest.mark.parametrize("settle", [lambda reply: reply.set(1), lambda reply: reply.fail(ValueError())])
+def test_who_asks_for_cancellations_is_told_of_nothing_else(settle: Callable[[Reply[int]], bool]) -> None:
+    reply, ear = Reply[int](), Ear()
+    reply.tell_if_cancelled(ear)
+    assert settle(reply)
+    reply.cancel()
+    reply.tell_if_cancelled(ear)
+    assert ear.heard == 0
+
+
+def test_one_that_is_told_of_a_cancellation_and_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    class Deaf:
+        def reply_cancelled(self) -> None:
+            raise ValueError("deaf")
+
+    reply: Reply[int] = Reply()
+    reply.tell_if_cancelled(Deaf())
+    assert reply.cancel()
+    assert "deaf" in caplog.text
 
 
 @pytest.mark.parametrize("error", [ActorDied("a", Crash(ValueError("x")), True), OSError(2, "gone")])

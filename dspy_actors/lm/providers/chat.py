@@ -78,10 +78,12 @@ class ChatCompletions:
             if not isinstance(message, dict):
                 raise unexpected("a choice without a message")
             reason = text_or(choice.get("finish_reason"), "")
-            reasons.append(_REASONS.get(reason, reason))
-            asked = message.get("tool_calls")
-            calls.append(_calls(asked) if asked else ())
-            texts.append(_text(message, reasons[-1], calls[-1]))
+            reason = _REASONS.get(reason, reason)
+            tools = message.get("tool_calls")
+            asked = _calls(tools) if tools else ()
+            texts.append(_text(message, reason, asked))
+            reasons.append(reason)
+            calls.append(asked)
         return LMResponse(
             tuple(texts),
             text_or(data.get("model"), request.model),
@@ -171,6 +173,8 @@ def _read_call(one: Mapping[str, object]) -> ToolCall:
 
 def _text(message: Mapping[str, object], reason: str, calls: tuple[ToolCall, ...]) -> str:
     content = message.get("content")
+    if type(content) is str and content:  # most
+        return content
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict))
         content = joined([part for part in parts if isinstance(part, str)])

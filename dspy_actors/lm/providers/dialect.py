@@ -177,9 +177,11 @@ _NO_COUNT = 10**10
 
 def count(value: object) -> int:
     """A count of tokens; what is none reads as 0, also one that no model writes in a year."""
+    if type(value) is int:
+        return value if 0 <= value < _NO_COUNT else 0
     if type(value) is float and value.is_integer():  # as some gateways write whole numbers
-        value = int(value)
-    return value if type(value) is int and 0 <= value < _NO_COUNT else 0
+        return count(int(value))
+    return 0
 
 
 def counted(usage: Usage) -> Usage | None:
