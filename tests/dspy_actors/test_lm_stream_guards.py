@@ -13,6 +13,7 @@ from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.guarding import Guarding
 from dspy_actors.lm.limiter import LimiterSettings
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.prices import Price
 from dspy_actors.lm.usage_log import UsageRecord
 from dspy_actors.messages import ToolCall, Usage
@@ -22,7 +23,7 @@ from dspy_actors.testing.peer import Peer, reply
 from supervisors.testing import wait_until
 from tests.dspy_actors.programs import PATIENCE, Gate
 from tests.dspy_actors.programs import runtime as scripted
-from tests.dspy_actors.tapping import Taps, over, rest, some, tapped
+from tests.dspy_actors.tapping import Tap, Taps, over, rest, some, tapped
 
 BOUND = 40
 """Tokens that the answer may have in the tests of budgets."""
@@ -42,10 +43,14 @@ def rows(rt: Runtime) -> list[UsageRecord]:
     return list(rt._layer.usage.records())
 
 
+def health(rt: Runtime, part: str) -> dict[str, Any]:
+    found: Any = rt.health()[part]
+    return dict(found)
+
+
 def budget(rt: Runtime) -> dict[str, Any]:
     """The one ledger's tokens."""
-    readings: Any = rt.health()["budgets"]
-    (ledger,) = readings.values()
+    (ledger,) = health(rt, "budgets").values()
     return dict(ledger["tokens"])
 
 
@@ -291,11 +296,19 @@ def test_the_end_of_the_runtime_settles_a_budget_once() -> None:
 # -- the limiter -------------------------------------------------------------------------------------------------------
 
 
+def two_in_line(rt: Runtime, taps: Taps) -> tuple[LMStream, LMStream, Tap]:
+    """A stream that has the one place, one that waits for it, and what the provider says to the first."""
+    first = rt.stream("hello")
+    tap = taps.next()  # before the other is begun: of two at once, which wait for the worker, either may be first
+    second = rt.stream("hello")
+    wait_until(lambda: [limiter["waiting"] for limiter in health(rt, "limiters").values()] == [1], PATIENCE)
+    return first, second, tap
+
+
 def test_a_stream_holds_its_place_until_it_is_over() -> None:
     guarding = Guarding(limiter=LimiterSettings(max_in_flight=1))
     with tapped(guarding=guarding, lm={"cache": False}) as (rt, taps):
-        first, second = rt.stream("hello"), rt.stream("hello")
-        tap = taps.next()
+        first, second, tap = two_in_line(rt, taps)
         tap.say("a")
         some(first)
         assert len(taps.all) == 1
@@ -308,8 +321,7 @@ def test_a_stream_holds_its_place_until_it_is_over() -> None:
 def test_a_stream_that_was_left_gives_its_place_back() -> None:
     guarding = Guarding(limiter=LimiterSettings(max_in_flight=1))
     with tapped(guarding=guarding, lm={"cache": False}) as (rt, taps):
-        first, second = rt.stream("hello"), rt.stream("hello")
-        taps.next()
+        first, second, _ = two_in_line(rt, taps)
         first.close()
         taps.next().end()
         assert rest(second) == ""
@@ -318,8 +330,7 @@ def test_a_stream_that_was_left_gives_its_place_back() -> None:
 def test_whoever_leaves_the_line_is_sent_nothing() -> None:
     guarding = Guarding(limiter=LimiterSettings(max_in_flight=1))
     with tapped(guarding=guarding, lm={"cache": False}) as (rt, taps):
-        first, second = rt.stream("hello"), rt.stream("hello")
-        tap = taps.next()
+        first, second, tap = two_in_line(rt, taps)
         second.close()
         wait_until(lambda: rt.numbers().open == 1)
         tap.end()
