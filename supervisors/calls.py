@@ -22,7 +22,8 @@ from supervisors.deadline import current_deadline
 from supervisors.errors import ActorDied, BlockingCallOnLoop, CallCycle, CallTimeout, Fenced, UnknownMessage
 from supervisors.exits import NoProc
 from supervisors.mailbox import Mailbox
-from supervisors.reply import UNSET, Reply
+from supervisors.reply import Reply
+from supervisors.unsettled import UNSET
 
 CALL_TIMEOUT = 5.0
 """Seconds a call waits unless `within` or the caller's deadline says otherwise."""

@@ -17,8 +17,9 @@ from supervisors.exits import Crash, Normal
 from supervisors.holding import HOLD, SystemMessage, is_held
 from supervisors.mailbox import Message
 from supervisors.pause import Pause
-from supervisors.reply import UNSET, Reply
+from supervisors.reply import Reply
 from supervisors.tracebacks import without_repeats
+from supervisors.unsettled import UNSET
 
 INIT = "init"
 """The first message of every life; its answer is the start acknowledgement."""

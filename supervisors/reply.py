@@ -13,11 +13,10 @@ import sys
 from _thread import LockType, allocate_lock
 from asyncio import _get_running_loop
 from collections.abc import Callable, Generator
-from concurrent.futures import CancelledError
 from concurrent.futures import Future as ConcurrentFuture
 from contextvars import copy_context
 from threading import get_ident
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pykka
 
@@ -29,41 +28,14 @@ from supervisors.clock import Clock, SystemClock
 from supervisors.current import BESIDE, CURRENT, Life
 from supervisors.cycles import check_cycle
 from supervisors.errors import BlockingCallOnLoop, CallTimeout, fresh
+from supervisors.hearer import Hearer
+from supervisors.unsettled import CANCELLED, UNSET, Failure
 
 T = TypeVar("T")
 
 logger = logging.getLogger("supervisors")
 
 _REAL_TIME = SystemClock()  # for waits of replies that belong to no actor; it is given no timer, so it has no thread
-
-
-class _Unset:
-    """What a reply holds before it is settled; also the token that its first settler takes."""
-
-    def __call__(self) -> None:
-        """Never called; it shares a list with callables."""
-
-
-class Failure:
-    """A settled reply's exception, told apart from a value that happens to be one."""
-
-    __slots__ = ("error", "traceback")
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-        self.traceback = error.__traceback__
-
-
-class Hearer(Protocol):
-    """Who is told that a reply was cancelled: see `Reply.tell_if_cancelled`."""
-
-    def reply_cancelled(self) -> object:
-        """Nobody wants the answer any more. Any thread; must not block."""
-        ...
-
-
-UNSET = _Unset()
-_CANCELLED = Failure(CancelledError("the reply was cancelled"))
 
 
 class Reply(pykka.Future[T], Generic[T]):
@@ -121,7 +93,7 @@ class Reply(pykka.Future[T], Generic[T]):
         A message that was not begun is dropped unhandled; one that is being handled goes on, and its handler
         may look at `cancelled()` or add a callback.
         """
-        first = self._settle(_CANCELLED)
+        first = self._settle(CANCELLED)
         if first:
             hearer = getattr(self, "_hearer", None)
             if hearer is not None:
@@ -185,7 +157,7 @@ class Reply(pykka.Future[T], Generic[T]):
 
     def cancelled(self) -> bool:
         """Whether it was settled by `cancel`."""
-        return self._result is _CANCELLED
+        return self._result is CANCELLED
 
     def exception(self) -> BaseException | None:
         """The exception of a settled reply, None if it has a value. Raises RuntimeError while it is open."""
@@ -392,7 +364,7 @@ class Reply(pykka.Future[T], Generic[T]):
         For those to whom no other end means anything: it costs nothing where the reply is answered.
         """
         self._hearer = hearer
-        if self._result is _CANCELLED:  # then look: who cancels does it the other way round
+        if self._result is CANCELLED:  # then look: who cancels does it the other way round
             self._tell(hearer.reply_cancelled)
 
     def stay_in(self, table: dict[Reply[Any], None]) -> None:

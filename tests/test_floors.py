@@ -12,8 +12,8 @@ from tests.floors import arrows, circle, is_face, sources
 ROOMS = {
     "supervisors": [
         (
-            "errors exits published_lock callback clock telemetry deadline steps blocking awaiting current "
-            "cycles beside lineage hashing tracebacks"
+            "errors exits published_lock callback hearer unsettled clock telemetry deadline steps blocking awaiting "
+            "current cycles beside lineage hashing tracebacks"
         ),
         (
             "reply dispatchers holding mailbox pause ending cell watched timers calls ref links monitors "

@@ -392,18 +392,19 @@ def test_a_task_may_say_itself_that_it_is_over(kernel: Kernel) -> None:
             self.end_task(task)
             self.end_task(task)
             counted.set((before, self.running_tasks))
+            raise ValueError("nobody hears of it")
 
         def begin(self, counted: Reply[tuple[int, int]]) -> None:
             self.task = self.start_task(self.work(counted))
 
-        async def look(self) -> bool:
+        async def look(self) -> str:
             await asyncio.wait([self.task])
-            return self.task.cancelled() or self.task.exception() is not None
+            return str(self.task.exception())
 
     ref, counted = spawn(kernel, Owner), Reply[tuple[int, int]]()
     ref.cast(Owner.begin, counted)
     assert counted.get(5) == (1, 0)
-    assert ref.call(Owner.look) is False
+    assert ref.call(Owner.look) == "nobody hears of it"
     ref.exit(Normal())
     assert ref.down().get(5) == Normal()
 
