@@ -16,6 +16,9 @@ from supervisors.telemetry import Event, Telemetry
 
 Level: TypeAlias = Literal["info", "warning"]
 
+LOG_FAILED: Event = ("log", "failure")
+"""Event of a line that the log did not take: measurements {}, metadata `event`, `error`, `fields`."""
+
 
 def waker(registry: Registry, name: str, look: Callable[[Any], object]) -> Callable[[], object]:
     """What tells the actor called `name` to `look`: a message, from whatever thread, in nobody's name."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dspy_actors.alerts import write_log
+from dspy_actors.alerts import LOG_FAILED, write_log
 from dspy_actors.arguments import flag, named
 from dspy_actors.envelope import Envelope
 from dspy_actors.errors import Busy, NoRuntime
@@ -153,8 +153,8 @@ class RuntimeHost:
         return reply
 
     def warn(self, event: str, fields: Mapping[str, object]) -> None:
-        """A warning in the log; where that fails, the event `("log", "failure")` says so."""
-        write_log(self.kernel.telemetry, ("log", "failure"), "warning", event, fields)
+        """A warning in the log; where that fails, the event `LOG_FAILED` says so."""
+        write_log(self.kernel.telemetry, LOG_FAILED, "warning", event, fields)
 
     # -- calls --------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ ROOMS = {
         "cache quarantine lm",
         "runner modules evaluation batch",
         "optimizers streaming",
-        "tree hosting direct_stream using runtime_tree own_system runtime testing demo cli __main__",
+        "events tree hosting direct_stream using runtime_tree own_system runtime testing demo cli __main__",
     ],
 }
 """Lowest room first. A name stands for a file or a folder, a dotted one for a part of it; within a room: no circle."""

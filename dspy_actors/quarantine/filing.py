@@ -11,7 +11,7 @@ from dspy_actors.quarantine.change import Change
 from dspy_actors.quarantine.entry import Entry
 from dspy_actors.quarantine.file import Filing, Row
 from dspy_actors.quarantine.held import LEASE_SECONDS
-from dspy_actors.quarantine.manager import QUARANTINE, QuarantineManager, QuarantinePlan, announce, warn
+from dspy_actors.quarantine.manager import FILE_UNUSABLE, QUARANTINE, QuarantineManager, QuarantinePlan, announce, warn
 from dspy_actors.sqlite_file import OtherVersion
 from supervisors.errors import SupervisorsError
 from supervisors.exits import Exit
@@ -205,7 +205,7 @@ class FilingManager(QuarantineManager):
                 about["reason"] += f"; it cannot be renamed: {refusal.strerror}"
         if self.trouble != about["reason"]:  # told once, not every two seconds
             self.trouble = about["reason"]
-            self.plan.telemetry.execute((QUARANTINE, "file"), {}, about)
+            self.plan.telemetry.execute(FILE_UNUSABLE, {}, about)
             warn(self.plan.telemetry, "quarantine.file", about)
 
     def _disconnect(self) -> None:

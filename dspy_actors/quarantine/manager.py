@@ -10,7 +10,7 @@ from dspy_actors.alerts import write_log
 from dspy_actors.quarantine.change import Change, instant
 from dspy_actors.quarantine.state import Quarantine
 from supervisors.actor import Actor
-from supervisors.telemetry import Telemetry
+from supervisors.telemetry import Event, Telemetry
 
 if TYPE_CHECKING:  # SQLite is loaded with the first runtime that names a file
     from dspy_actors.quarantine.file import QuarantineFile
@@ -19,9 +19,14 @@ QUARANTINE = "quarantine"
 """The manager's name in the registry, and the first word of its events.
 
 `("quarantine", step)`, step being `entered`, `renewed`, `probation`, `returned` or `released`: measurements `faults`,
-`times`, metadata `entry` (an `Entry`) and `why`. `("quarantine", "file")`: a file that could not be used: metadata
-`path`, `reason`, and `aside`, its new name, where it was broken.
+`times`, metadata `entry` (an `Entry`) and `why`.
 """
+
+FILE_UNUSABLE: Event = (QUARANTINE, "file")
+"""Event of a file that could not be used: metadata `path`, `reason`, and `aside`, its new name, where it was broken."""
+
+ALERT_FAILED: Event = (QUARANTINE, "report", "failure")
+"""Event of a line that the log did not take: measurements {}, metadata `event`, `error`, `fields`."""
 
 SWEEP_SECONDS = 60.0
 
@@ -86,5 +91,5 @@ def announce(change: Change, telemetry: Telemetry) -> None:
 
 
 def warn(telemetry: Telemetry, event: str, fields: Mapping[str, object]) -> None:
-    """One warning in the log; a log that fails is told of by the event `("quarantine", "report", "failure")`."""
-    write_log(telemetry, (QUARANTINE, "report", "failure"), "warning", event, fields)
+    """One warning in the log; a log that fails is told of by the event `ALERT_FAILED`."""
+    write_log(telemetry, ALERT_FAILED, "warning", event, fields)
