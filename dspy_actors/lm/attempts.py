@@ -211,6 +211,9 @@ class Attempts:
 
     async def _once(self, work: Work, exchange: Exchange, tries: Tries, passing: _Request) -> LMResponse:
         """One attempt, which has passed the gates: to the provider, and out again whatever came of it."""
+        if not work.begin(passing):
+            self.gates.leave(passing, None, None)
+            raise asyncio.CancelledError
         tries.sent += 1
         is_first = tries.sent == 1
         response: LMResponse | None = None
@@ -226,15 +229,18 @@ class Attempts:
             self.counters.add("unanswered", int(passing.was_sent))
             raise
         finally:
-            passing.over()
-            overtaken = tries.answered and failure is None and is_first  # a second one was begun too late to say
-            if exchange.whole and (response is not None or overtaken):
-                self.gates.lane.learn(self.clock.now() - passing.began)
-            self.gates.leave(passing, response, failure)
-            if passing.was_sent and not passing.booked:
-                status: Status = "ok" if response is not None else "error" if failure is not None else "cancelled"
-                kind = None if failure is None else failure.kind
-                self.book(work, passing, status, kind, exchange.usage(work, response, failure))
+            try:
+                passing.over()
+                overtaken = tries.answered and failure is None and is_first  # a second one was begun too late to say
+                if exchange.whole and (response is not None or overtaken):
+                    self.gates.lane.learn(self.clock.now() - passing.began)
+                self.gates.leave(passing, response, failure)
+                if passing.was_sent and not passing.booked:
+                    status: Status = "ok" if response is not None else "error" if failure is not None else "cancelled"
+                    kind = None if failure is None else failure.kind
+                    self.book(work, passing, status, kind, exchange.usage(work, response, failure))
+            finally:
+                work.over(passing)
         return response
 
     def book(
@@ -341,6 +347,12 @@ class _Request(Passing, Observer):
     def ready(self) -> None:
         """See `Observer.ready`: the wait for that is nothing a breaker should call slow."""
         self.began = self._attempts.clock.now()
+
+    def abandoned(self) -> None:
+        """See `Passing.abandoned`: the call's budgets do not wait for it."""
+        work = self._work
+        if work is not None:
+            work.over(self)
 
     def over(self) -> None:
         """The attempt has ended: a provider that keeps what it was given keeps no call with it."""

@@ -303,11 +303,19 @@ class Hold:
                 self._book._reserve(self._ledgers, spent)
                 self._reserved = self._reserved + spent
 
-    def settle(self, spent: Amount) -> None:
-        """The call is over and has `spent` so much."""
+    def settle(self, spent: Amount, under_way: int = 0) -> None:
+        """The call is over and has `spent` so much.
+
+        The cost of so many requests that are still `under_way`, for it was given up, stays set aside until `let_go`:
+        else as much could be sent in their place before they are booked.
+        """
         with self._book._lock:
             self._is_over = True
-        self._book.settle(self._ledgers, self._reserved, spent)
+        self._book.settle(self._ledgers, self._reserved - self._one * under_way, spent)
+
+    def let_go(self) -> None:
+        """One of the requests that were under way when the call was over has ended, and is booked if it was sent."""
+        self._book.settle(self._ledgers, self._one, _NOTHING)
 
     def charge(self, spent: Amount) -> None:
         """A request that the call gave up was still under way when it was over, and turned out to have `spent` that."""

@@ -92,6 +92,9 @@ class Passing:
         """By when it must be through, as things stand: its call may be waited for longer by now."""
         return self.deadline
 
+    def abandoned(self) -> None:
+        """Nobody may ever hear how it ended. Any thread."""
+
 
 class Gates:
     """The gates of one worker: the limiter of its model and key, the breakers of its model and its endpoint.
@@ -218,6 +221,7 @@ class Gates:
         """The worker is gone and its io loop perhaps too: whatever its attempts still hold is given back."""
         for passing in list(self._open):
             self.leave(passing, None, None)
+            passing.abandoned()
 
     def may_retry(self, error: LMError) -> bool:
         """Pay for another attempt; whether the provider's budget for such had enough.

@@ -218,7 +218,7 @@ class BudgetGuard:
         """Put what was spent in the place of what was set aside."""
         hold = call.hold
         assert hold is not None
-        hold.settle(call.settle(hold.charge))
+        hold.settle(*call.settle(hold.charge, hold.let_go))
 
     def _require_prices(self, lm: LM, scope: str) -> None:
         if lm.name not in self._log.prices:

@@ -31,10 +31,24 @@ class Work:
     `phase` is what the call waits for: its `worker`, the `limiter`, the `model`, or the `backoff` between attempts; a
     stream's instead of `model` the `first_token`, the rest of the `stream`, or its `consumer`. `priority` is the
     envelope's, until one `hurried` it, which is told when the call has become more urgent. `hold` is what is set aside
-    for it, where its tenant or its session has a budget; only there anything is `spent`.
+    for it, where its tenant or its session has a budget; only there anything is `spent`, and attempts are counted that
+    are `under_way`.
     """
 
-    __slots__ = ("_late", "envelope", "hold", "hurried", "lm", "phase", "priority", "request", "spent")
+    __slots__ = (
+        "_attempts",
+        "_late",
+        "_let_go",
+        "envelope",
+        "hold",
+        "hurried",
+        "lm",
+        "phase",
+        "priority",
+        "request",
+        "spent",
+        "under_way",
+    )
 
     def __init__(self, lm: LM, request: LMRequest, envelope: Envelope) -> None:
         self.lm = lm
@@ -45,7 +59,10 @@ class Work:
         self.hold: Hold | None = None
         self.phase = "worker"
         self.spent = _NOTHING
+        self.under_way = 0
+        self._attempts: dict[object, None] | None = None  # made with the first that is counted
         self._late: Callable[[Amount], object] | None = None
+        self._let_go: Callable[[], object] | None = None
 
     def until(self) -> float | None:
         """How long anybody waits for the answer: an instant of the runtime's clock in seconds."""
@@ -97,11 +114,39 @@ class Work:
         if self.hold is not None:
             self.hold.again(_A_REQUEST)
 
-    def settle(self, late: Callable[[Amount], object]) -> Amount:
-        """The call is over: what it has spent. What its last attempt turns out to have cost later goes to `late`."""
+    def begin(self, attempt: object) -> bool:
+        """An attempt has passed the gates; whether it may be sent. Not where the call was settled meanwhile."""
+        if self.hold is None:
+            return True
         with _LOCK:
-            self._late = late
-            return self.spent
+            if self._late is not None:
+                return False
+            self.under_way += 1  # at once: whoever is ended by the collector in the next line may settle the call
+            if self._attempts is None:
+                self._attempts = {}
+            self._attempts[attempt] = None
+        return True
+
+    def over(self, attempt: object) -> None:
+        """An attempt that began has ended and is booked, or nobody will hear of it any more. Once or more often."""
+        if self._attempts is None:
+            return
+        with _LOCK:
+            if self._attempts.pop(attempt, self) is self:
+                return
+            self.under_way -= 1
+            let_go = self._let_go
+        if let_go is not None:
+            let_go()
+
+    def settle(self, late: Callable[[Amount], object], let_go: Callable[[], object]) -> tuple[Amount, int]:
+        """The call is over: what it has spent, and how many attempts are still under way, which nobody waits for.
+
+        What one of these turns out to have cost goes to `late`; then `let_go` is called for each.
+        """
+        with _LOCK:
+            self._late, self._let_go = late, let_go
+            return self.spent, self.under_way
 
 
 @dataclass(slots=True)  # not frozen, which would treble what it costs to make one

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -11,12 +13,15 @@ import pytest
 from dspy_actors import LM, Predict, Runtime
 from dspy_actors.envelope import Envelope, new_call_id
 from dspy_actors.errors import BudgetExceeded, DspyActorsError, LMConfigurationError, LMServerError
-from dspy_actors.lm.budget import Amount, Budget, BudgetBook
+from dspy_actors.lm.budget import Amount, Budget, BudgetBook, Ledger
 from dspy_actors.lm.estimate import likely_usage
 from dspy_actors.lm.prices import Price, cost_of
+from dspy_actors.lm.work import Work
 from dspy_actors.messages import LMRequest, LMResponse, Message, Usage
 from dspy_actors.testing.providers import ScriptedProvider
 from supervisors.reply import Reply
+from supervisors.testing import wait_until
+from tests.dspy_actors.over_http import worker
 from tests.dspy_actors.programs import PATIENCE
 
 TEXT = "[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]"
@@ -230,6 +235,91 @@ def test_what_is_set_aside_follows_what_a_call_does() -> None:
     hold.cover(Amount(30, requests=3), 1)  # too late to mean anything
     hold.charge(Amount(5))
     assert (ledger.reserved, ledger.spent) == (Amount(), Amount(35, requests=3))
+
+
+def given_up_work() -> tuple[BudgetBook, Ledger, Work]:
+    """A call that may cost all of its budget, and has one attempt under way, which is called `first`."""
+    book = BudgetBook({"a": Budget(requests=1)}, {})
+    (ledger,) = ledgers = book.ledgers("a", "")
+    work = Work(LM("scripted/m"), LMRequest("m", (), {}), Envelope(new_call_id(), ()))
+    work.hold = book.hold(ledgers, Amount(requests=1))
+    assert work.begin("first")
+    work.hold.settle(*work.settle(work.hold.charge, work.hold.let_go))
+    return book, ledger, work
+
+
+@pytest.mark.parametrize("was_sent", [True, False])
+def test_what_a_call_that_was_given_up_has_under_way_stays_set_aside_until_that_is_booked(was_sent: bool) -> None:
+    book, ledger, work = given_up_work()
+    with pytest.raises(BudgetExceeded):
+        book.reserve((ledger,), Amount(requests=1))
+    if was_sent:
+        work.charge(5, None)
+    work.over("first")
+    work.over("first")  # the gates and the attempt may both have heard of its end
+    assert (ledger.reserved, ledger.spent) == (Amount(), Amount(5, requests=1) if was_sent else Amount())
+
+
+def test_no_attempt_begins_for_a_call_that_is_settled() -> None:
+    _, ledger, work = given_up_work()
+    work.over("first")
+    assert not work.begin("second")
+    work.over("second")
+    assert ledger.reserved == Amount()
+
+
+class SlowToGo:
+    """A model that answers nobody, and holds on to what is given up until it is told to `let_go`."""
+
+    def __init__(self) -> None:
+        self.arrived: Reply[asyncio.AbstractEventLoop] = Reply()
+        self.gone = asyncio.Event()
+
+    async def __call__(self, request: LMRequest) -> LMResponse:
+        self.arrived.set(asyncio.get_running_loop())
+        while not self.gone.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.gone.wait()
+        raise asyncio.CancelledError
+
+    def let_go(self) -> None:
+        self.arrived.get(PATIENCE).call_soon_threadsafe(self.gone.set)
+
+
+def test_no_more_is_sent_in_the_place_of_a_request_that_is_being_given_up() -> None:
+    model = SlowToGo()
+    with runtime(ScriptedProvider(model), budgets={"": Budget(requests=1)}) as rt:
+        program = rt.start(Predict("question -> answer"))
+        ask(rt, model).cancel()
+        with pytest.raises(BudgetExceeded):
+            program(question="2")
+        model.let_go()
+        wait_until(lambda: requests(rt) == {"bound": 1, "spent": 1, "reserved": 0})
+
+
+def test_nothing_stays_set_aside_for_what_a_dead_worker_does_not_let_go() -> None:
+    model = SlowToGo()
+    with runtime(ScriptedProvider(model), budgets={"": Budget(requests=2)}) as rt:
+        ask(rt, model).cancel()
+        worker(rt).fence()
+        wait_until(lambda: requests(rt)["reserved"] == 0)
+        model.let_go()
+
+
+def ask(rt: Runtime, model: SlowToGo) -> Reply[Any]:
+    """A call that the model has."""
+    assert rt._layer is not None
+    lm = rt.settings.lm
+    assert lm is not None
+    call = rt._layer.client.submit(lm, LMRequest("m", (Message.of("user", "hello"),), {}), Envelope(new_call_id(), ()))
+    model.arrived.get(PATIENCE)
+    return call
+
+
+def requests(rt: Runtime) -> dict[str, int]:
+    """What is spent and set aside of nobody's requests."""
+    budgets: Any = rt.health()["budgets"]
+    return dict(budgets["tenant (none)"]["requests"])
 
 
 def test_a_budget_can_be_raised_while_calls_are_made() -> None:
