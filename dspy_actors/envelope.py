@@ -11,27 +11,37 @@ from operator import length_hint
 from typing import Literal, Protocol, TypeAlias
 
 from dspy_actors.messages import Truncation, Usage
-from supervisors.published_lock import PublishedLock
+from supervisors.published_lock import PublishedLock, free_after_fork
 
 Priority: TypeAlias = Literal["interactive", "batch", "optimizer"]
 
 CLASSES: tuple[Priority, ...] = ("interactive", "batch", "optimizer")
 """What calls are for, the most urgent first."""
 
-_PREFIX = os.urandom(4).hex()
+_PREFIX = ""
 _NUMBERS = itertools.count(1)
+
+
+def _new_prefix() -> None:
+    global _PREFIX
+    _PREFIX = os.urandom(4).hex()
+
+
+_new_prefix()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_prefix)
 
 _FROM_ONE = range(1, sys.maxsize)
 """1, 2, 3, …: an iterator of it is nothing that the garbage collector has to visit, as each `itertools.count` is."""
 
 _ALL = len(_FROM_ONE)
 
-_LOCK = PublishedLock()
+_LOCK = free_after_fork(PublishedLock())
 """One for all scopes, as it is held for a moment and there are thousands of them at once."""
 
 
 def new_call_id() -> str:
-    """A call id, unique in this process and, by its random prefix, across processes."""
+    """A call id, unique in this process and, by its random prefix, across processes, forked ones too."""
     return f"{_PREFIX}-{next(_NUMBERS):x}"
 
 

@@ -30,10 +30,11 @@ from supervisors.errors import ActorDied, Fenced, MailboxFull, fresh
 from supervisors.exits import Exit, Killed, NoProc
 from supervisors.holding import HOLD, SystemMessage
 from supervisors.lineage import Ancestor
+from supervisors.published_lock import free_after_fork
 from supervisors.reply import Reply
 
 _INCARNATIONS = count(1)
-_FINISH = Lock()  # held for a handful of instructions: which of two threads finishes a life
+_FINISH = free_after_fork(Lock())  # held for a handful of instructions: which of two threads finishes a life
 
 Message = tuple[str, tuple[Any, ...], dict[str, Any] | None, Reply[Any] | None]
 """A method's name, its arguments, and where its answer goes. Everything else in a queue goes to `on_info`.

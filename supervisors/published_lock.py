@@ -6,6 +6,21 @@ permit) comes in between. With a plain lock that thread would wait for itself fo
 whole whenever a function is called or an object made.
 """
 
+import os
 from threading import RLock
+from typing import Any, TypeVar
+
+L = TypeVar("L", bound=Any)
 
 PublishedLock = RLock
+
+
+def free_after_fork(lock: L) -> L:
+    """`lock`, one that all of a process share: in a forked child it is free.
+
+    There the thread is gone that held it in the middle of the fork, and everything would wait for that for ever. What
+    it guards is the parent's, and not used in the child.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lock._at_fork_reinit)  # as the standard library does with its own
+    return lock

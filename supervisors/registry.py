@@ -23,7 +23,7 @@ from supervisors.current import refuse_fenced
 from supervisors.errors import ActorDied, AlreadyRegistered, NotRegistered, SpecError
 from supervisors.exits import NoProc
 from supervisors.keylock import KeyLocks
-from supervisors.published_lock import PublishedLock
+from supervisors.published_lock import PublishedLock, free_after_fork
 from supervisors.ref import Ref
 from supervisors.reply import Reply
 from supervisors.via import PATIENCE, Slot, Via, strict
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("supervisors")
 
-_NAMES = Lock()  # guards the making of a life's table of names
+_NAMES = free_after_fork(Lock())  # guards the making of a life's table of names
 
 
 @dataclass(frozen=True, slots=True)

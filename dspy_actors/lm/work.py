@@ -12,11 +12,11 @@ from dspy_actors.errors import LMError
 from dspy_actors.lm.budget import Amount, Hold
 from dspy_actors.lm.lm import LM
 from dspy_actors.messages import LMRequest, LMResponse
-from supervisors.published_lock import PublishedLock
+from supervisors.published_lock import PublishedLock, free_after_fork
 
 Source: TypeAlias = Literal["model", "cache", "flight"]
 
-_LOCK = PublishedLock()
+_LOCK = free_after_fork(PublishedLock())
 """One for all, as it is held for a sum at most and there are thousands of them at once."""
 
 _NOTHING = Amount()

@@ -522,6 +522,51 @@ def test_every_call_in_a_forked_child_is_refused_and_the_parent_goes_on() -> Non
     assert (run.stdout.split(), run.stderr) == (["108", "green"], "")
 
 
+HELD = """
+import os, signal, sys, threading
+from contextlib import ExitStack
+from tests.dspy_actors.programs import qa, runtime
+from dspy_actors.envelope import new_call_id
+
+with runtime() as rt:
+    rt.start(qa())(question="blue")
+kinds = (type(threading.Lock()), type(threading.RLock()))
+ours = [module for name, module in sys.modules.items() if name.startswith(("dspy_actors", "supervisors"))]
+locks = {id(each): each for module in ours for each in vars(module).values() if isinstance(each, kinds)}
+held, forked = threading.Event(), threading.Event()
+
+def hold():
+    with ExitStack() as stack:
+        for lock in locks.values():
+            stack.enter_context(lock)
+        held.set()
+        forked.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    with runtime() as rt:
+        answer = rt.start(qa())(question="red").answer
+    print(answer, new_call_id().partition("-")[0], flush=True)
+    os._exit(0)
+forked.set()
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), new_call_id().partition("-")[0], len(locks))
+"""
+
+
+def test_a_child_that_is_forked_in_the_middle_of_anything_has_a_runtime_and_call_ids_of_its_own() -> None:
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", HELD]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    answer, childs, code, parents, locks = run.stdout.split()
+    assert (answer, code, run.stderr) == ("red", "0", "")
+    assert childs != parents
+    assert int(locks) > 2
+
+
 def test_many_threads_call_one_handle() -> None:
     with runtime() as rt:
         program = rt.start(qa())
