@@ -235,9 +235,8 @@ _LM_FIELDS = "model provider status provider_code request_id retry_after attempt
 
 
 class LMError(DspyActorsError):
-    """Root of what goes wrong between us and a model. `retry_after` is in seconds.
-
-    `partial` is the text that a stream had delivered before it failed; such a call is not tried again.
+    """Root of what goes wrong between us and a model. `retry_after` is in seconds; nan is none. `partial` is the text
+    that a stream had delivered before it failed; such a call is not tried again.
     """
 
     kind = "lm"
@@ -253,6 +252,11 @@ class LMError(DspyActorsError):
     attempts: int | None
     phase: str | None
     partial: str | None
+
+    def __init__(self, message: str, **fields: object) -> None:
+        super().__init__(message, **fields)
+        if self.retry_after != self.retry_after:  # nan, of a provider of one's own: no pause and no timer would end
+            self.retry_after = None
 
 
 class LMTransportError(LMError):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dspy_actors.envelope import Envelope
-from dspy_actors.errors import DeadlineExceeded, LMServerError
+from dspy_actors.errors import DeadlineExceeded, LMRateLimitError, LMServerError
 from dspy_actors.lm.client import LMClient
 from dspy_actors.lm.guards import LMCall
 from dspy_actors.lm.in_turn import InTurn
@@ -17,11 +17,14 @@ from dspy_actors.lm.reach import WorkerFinder
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest, Message
+from dspy_actors.runtime import Runtime
+from dspy_actors.testing.providers import ScriptedProvider
 from supervisors.actor import Actor
 from supervisors.clock import ManualClock
 from supervisors.kernel import Kernel
 from supervisors.reply import Reply
 from supervisors.telemetry import Telemetry
+from tests.dspy_actors.programs import qa
 
 DOWN = LMServerError("down")
 
@@ -92,3 +95,17 @@ def test_an_actor_does_not_keep_a_stream_whose_time_is_over_as_it_is_opened() ->
         assert not ref.mailbox.watchers
     finally:
         kernel.close()
+
+
+def test_a_provider_that_says_to_come_back_at_no_time_locks_no_model_out() -> None:
+    """Of a pause that was nan nothing ever said that it was over: every later call brought its worker down."""
+    said = iter([LMRateLimitError("too fast", status=429, retry_after=float("nan")), *["[[ ## answer ## ]]\nyes"] * 3])
+
+    def script(request: LMRequest) -> Any:
+        return next(said)
+
+    lm = LM("scripted/m", num_retries=0)
+    with Runtime(lm, open_provider=lambda config: ScriptedProvider(script)) as rt:
+        program = rt.start(qa())
+        assert isinstance(program.safe_call(question="blue").error, LMRateLimitError)
+        assert [program(question=text).answer for text in ("red", "green")] == ["yes", "yes"]
