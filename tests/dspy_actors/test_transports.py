@@ -13,11 +13,13 @@ from dspy_actors.errors import LMConfigurationError, LMTransportError
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
     HTTPResponse,
+    Take,
     TransportFactory,
     TransportSettings,
     proxy_from_environment,
 )
 from dspy_actors.lm.transports.choose import choose
+from dspy_actors.lm.transports.refusal import RefusalBody
 from dspy_actors.lm.transports.slots import Slots
 from dspy_actors.testing.incoming import INCOMING_CHECKS
 from dspy_actors.testing.incoming_ends import END_CHECKS
@@ -188,3 +190,34 @@ def test_a_slot_handed_to_a_waiter_that_is_cancelled_is_passed_on() -> None:
 def test_a_transport_without_connections_is_refused(connections: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Slots(connections)
+
+
+class TenBytes:
+    """A body of ten bytes, and whether its connection was kept."""
+
+    def __init__(self) -> None:
+        self.rest = [b"hello", b"hello", b""]
+        self.kept: list[bool] = []
+
+    async def next(self) -> bytes:
+        return self.rest.pop(0)
+
+    async def pour(self, take: Take) -> bool:
+        raise NotImplementedError
+
+    async def release(self, clean: bool) -> None:
+        self.kept.append(clean)
+
+
+@pytest.mark.parametrize(("bound", "body", "kept"), [(20, b"hellohello", True), (7, b"hellohe", False)])
+def test_the_connection_of_a_refusal_is_kept_only_where_its_end_was_read(bound: int, body: bytes, kept: bool) -> None:
+    source = TenBytes()
+
+    async def read() -> bytes:
+        refusal, found = RefusalBody(source, bound), b""
+        while piece := await refusal.next():
+            found += piece
+        await refusal.release(True)
+        return found
+
+    assert (asyncio.run(read()), source.kept) == (body, [kept])
