@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from dspy_actors.arguments import is_count
-from dspy_actors.errors import InputError, LMConfigurationError
+from dspy_actors.errors import DeadlineExceeded, InputError, LMConfigurationError, LMError
 from dspy_actors.example import Prediction
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import KeySource
 from dspy_actors.lm.vector_text import MAX_TEXTS, unpack
+from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest, Message
 from dspy_actors.modules.module import Module
-from dspy_actors.runner import require_frame, settle
+from dspy_actors.runner import Frame, require_frame, settle
 from dspy_actors.secret import Secret
+from supervisors.reply import Reply
 
 MAX_CHARACTERS = 300_000
 """How many characters go into one request: OpenAI takes 300,000 tokens, and a character is seldom more than one."""
@@ -24,7 +27,8 @@ class Embedder(Module):
     """An embedding model: `Embedder("openai/text-embedding-3-small")(["a text", "another"])`.
 
     It is called inside a runtime, or as a part of a program: cached, limited, retried and counted as any call of a
-    model. Many texts are sent in several requests at once.
+    model. Many texts are sent in several requests at once. Where one of them fails the call does, once
+    those are answered that the model has already; the cache keeps their vectors.
 
     Args:
         model: `"provider/model"`; the provider speaks OpenAI's embeddings (`openai`, `local`).
@@ -86,15 +90,39 @@ class Embedder(Module):
         ]
         vectors: list[list[float]] = []
         try:
-            for reply in replies:
-                answer = await settle(reply, "embedding")
-                usage = answer.response.usage if answer.source == "model" else None
-                frame.scope.book(self.lm.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
+            for place, reply in enumerate(replies):
+                try:
+                    answer = await self._settled(reply, frame)
+                except LMError:
+                    await self._land(replies[place + 1 :], frame)
+                    raise
                 vectors += [unpack(text) for text in answer.response.texts]
         finally:
             for reply in replies:
                 reply.cancel()  # what is settled stays so
         return Prediction(vectors=vectors)
+
+    async def _settled(self, reply: Reply[Answer], frame: Frame) -> Answer:
+        assert frame.scope is not None
+        answer = await settle(reply, "embedding")
+        usage = answer.response.usage if answer.source == "model" else None
+        frame.scope.book(self.lm.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
+        return answer
+
+    async def _land(self, replies: Sequence[Reply[Answer]], frame: Frame) -> None:
+        """One request has failed, and with it the call: wait for those that the model has, and send no more.
+
+        They will be paid for, and the cache keeps their vectors for the next call.
+        """
+        if not self.lm.cache:
+            return
+        under_way = [reply for reply in replies if reply.done() or frame.runner.phase_of(reply) in ("model", None)]
+        for reply in replies:
+            if reply not in under_way:
+                reply.cancel()
+        for reply in under_way:
+            with suppress(LMError, DeadlineExceeded):  # the first error is the call's
+                await self._settled(reply, frame)
 
     def requests(self, texts: Iterable[str]) -> list[LMRequest]:
         """What is sent for `texts`, in order: `batch_size` of them in each, fewer where they are long."""

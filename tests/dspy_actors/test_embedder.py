@@ -13,12 +13,15 @@ import pytest
 from dspy_actors.errors import (
     InputError,
     LMConfigurationError,
+    LMInvalidRequestError,
     LMRateLimitError,
     LMUnexpectedError,
     LMUnsupportedFeatureError,
     NoRuntime,
 )
 from dspy_actors.example import Prediction
+from dspy_actors.lm.guarding import Guarding
+from dspy_actors.lm.limiter import LimiterSettings
 from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.providers.vectors import Embeddings
 from dspy_actors.lm.vector_text import unpack
@@ -27,6 +30,7 @@ from dspy_actors.modules.embedder import MAX_CHARACTERS, Embedder
 from dspy_actors.modules.module import Module
 from dspy_actors.runtime import Runtime
 from dspy_actors.testing.peer import Peer, reply
+from tests.dspy_actors.programs import PATIENCE
 from tests.dspy_actors.providing import ask, opened
 from tests.server.client import StubServer
 
@@ -118,6 +122,31 @@ def test_vectors_are_cached(stub: StubServer) -> None:
     with Runtime():
         assert embedder(stub)(["a"]) == embedder(stub)(["a"])
     assert stub.stats()["requests"] == 1
+
+
+def test_where_one_request_fails_the_others_are_not_paid_for_a_second_time(stub: StubServer) -> None:
+    plan = [{"match": '"bad"', "times": 1, "fault": "status=400,hold"}, {"times": 2, "fault": "delay=300"}]
+    stub.control(plan=plan)
+    with Runtime() as rt:
+        embed = embedder(stub, batch_size=1)
+        failing = rt.start(embed).submit(texts=["bad", "a", "b"])
+        stub.wait("requests>=3")
+        stub.release()
+        with pytest.raises(LMInvalidRequestError):
+            failing.get(PATIENCE)
+        assert stub.stats()["answered"] == 3
+        stub.control()
+        assert embed(["a", "b"]) == [[1.0, 0.0], [1.0, 0.0]]
+        assert (stub.stats()["requests"], rt.numbers().sent) == (0, 3)
+
+
+def test_where_one_request_fails_those_that_wait_are_not_sent(stub: StubServer) -> None:
+    stub.control(fault="status=400")
+    guarding = Guarding(limiter=LimiterSettings(max_in_flight=1))
+    with Runtime(guarding=guarding) as rt:
+        with pytest.raises(LMInvalidRequestError):
+            embedder(stub, batch_size=1)(["bad", *map(str, range(50))])
+        assert rt.numbers().sent == stub.stats()["requests"] < 51
 
 
 def test_an_attempt_that_failed_is_tried_again(stub: StubServer) -> None:
