@@ -9,7 +9,7 @@ clock; `-` stands for nothing, and what has a `?` may be missing. What the value
     ("cache", "disk", "set_aside")       -               path, aside, reason
     ("cache", "hit")                     -               table, tier
     ("cache", "miss")                    -               table
-    ("limiter", "wait")                  seconds         name, priority
+    ("limiter", "wait")                  seconds         name, tenant, priority
     ("lm", "fallback")                   -               call_id, model, to, kind
     ("lm", "hedge")                      -               model, call_id
     ("lm", "truncated")                  -               model, call_id, reason, limit

@@ -17,7 +17,7 @@ from dspy_actors.lm.outages import Outages
 from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.lm.retry_budget import RetryBudget
 from dspy_actors.lm.truncations import Truncations
-from dspy_actors.lm.waits import NotedGates, Waits
+from dspy_actors.lm.waits import Waits
 from dspy_actors.secret import Secret
 from supervisors.clock import Clock
 from supervisors.published_lock import PublishedLock
@@ -70,8 +70,7 @@ class Gatehouse:
                 self._endpoint(place),
                 _once(self.breakers, model, lambda: Breaker(model, guarding.breaker, changed=self._changed)),
             )
-            gates = NotedGates(
-                self.waits,
+            gates = Gates(
                 _once(self.limiters, limited, lambda: self._line(limited, config)),
                 breakers,
                 _once(self.retry_budgets, place, lambda: RetryBudget(guarding.retry_budget)),
@@ -80,6 +79,7 @@ class Gatehouse:
                 self._clock,
                 self._telemetry,
                 self._truncations,
+                self.waits,
             )
             self._keys[limited] = config.api_key
             predecessor = self._held.get((limited, worker))

@@ -23,13 +23,14 @@ from dspy_actors.lm.rate_headers import SILENT, read_rate_headers
 from dspy_actors.lm.retry_budget import RetryBudget
 from dspy_actors.lm.truncations import Truncations
 from dspy_actors.lm.verdicts import is_provider_failure
+from dspy_actors.lm.waits import Waits
 from dspy_actors.messages import LMResponse
 from supervisors.clock import Clock
 from supervisors.reply import Reply
 from supervisors.telemetry import Telemetry
 
 WAITED = ("limiter", "wait")
-"""Event of a wait for the rate limit that is over: measurements `seconds`; metadata `name`, `priority`."""
+"""Event of a wait for the rate limit that is over: measurements `seconds`; metadata `name`, `tenant`, `priority`."""
 
 HEDGED = ("lm", "hedge")
 """Event of a second request beside a slow one: measurements {}, metadata `model`, `call_id`."""
@@ -102,7 +103,18 @@ class Gates:
     Lives on the io loop with its worker; what it guards by is published and outlives both.
     """
 
-    __slots__ = ("_clock", "_open", "_telemetry", "breakers", "estimator", "lane", "line", "retries", "truncations")
+    __slots__ = (
+        "_clock",
+        "_open",
+        "_telemetry",
+        "_waits",
+        "breakers",
+        "estimator",
+        "lane",
+        "line",
+        "retries",
+        "truncations",
+    )
 
     def __init__(
         self,
@@ -114,6 +126,7 @@ class Gates:
         clock: Clock,
         telemetry: Telemetry,
         truncations: Truncations,
+        waits: Waits,
     ) -> None:
         self.line = line
         self.breakers = breakers
@@ -123,6 +136,7 @@ class Gates:
         self._clock = clock
         self._telemetry = telemetry
         self.truncations = truncations
+        self._waits = waits
         self._open: dict[Passing, None] = {}
 
     def enter(self, passing: Passing) -> Coroutine[Any, Any, None] | None:
@@ -271,6 +285,7 @@ class Gates:
 
     async def _wait(self, turn: Reply[Reservation], passing: Passing, priority: Priority) -> None:
         """Wait for a place in the line to come up, which it took as one of the class `priority`."""
+        turn.on_settled(self._waits.begin(passing.tenant))  # whatever ends it: the io loop may be gone by then
         if passing.priority != priority:
             self.line.hurry(turn, passing.priority)
         began = self._clock.now()
@@ -278,7 +293,8 @@ class Gates:
             passing.reservation = await turn
         finally:
             waited = {"seconds": self._clock.now() - began}
-            self._telemetry.execute(WAITED, waited, {"name": self.line.name, "priority": passing.priority})
+            of_whom = {"name": self.line.name, "tenant": passing.tenant, "priority": passing.priority}
+            self._telemetry.execute(WAITED, waited, of_whom)
 
 
 def _failure(verdict: Verdict, error: BaseException | None, took: float) -> str | None:
@@ -305,13 +321,7 @@ def _taken(passing: Passing) -> Reservation | None:
     return passing.reservation
 
 
-def verdict_of(
-    breaker: Breaker,
-    passing: Passing,
-    error: BaseException | None,
-    took: float,
-    now: float,
-) -> Verdict:
+def verdict_of(breaker: Breaker, passing: Passing, error: BaseException | None, took: float, now: float) -> Verdict:
     """What an attempt without an answer says of its provider.
 
     Where the caller's own deadline ended it, by a timeout or by a cancellation, the provider is to blame only if it had

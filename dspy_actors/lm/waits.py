@@ -1,16 +1,11 @@
-"""`Waits`: who waits for a rate limit or a program's place, by tenant; and the gates that note it."""
+"""`Waits`: who waits for a rate limit or a program's place, by tenant."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
-from dspy_actors.envelope import Priority
-from dspy_actors.lm.gates import Gates, Passing
-from dspy_actors.lm.limiter import Reservation
 from supervisors.published_lock import PublishedLock
-from supervisors.reply import Reply
 
 KEPT = 1000
 """So many tenants are remembered, and all of whom a call waits now; of more, those that waited longest ago are not."""
@@ -76,18 +71,3 @@ class Waits:
             oldest = next((name for name, each in self._tenants.items() if not each.now), None)
             if oldest is not None:
                 del self._tenants[oldest]
-
-
-class NotedGates(Gates):
-    """`Gates` of which `waits` knows who waits for room."""
-
-    __slots__ = ("_waits",)
-
-    def __init__(self, waits: Waits, *parts: Any) -> None:
-        """`parts` are those of `Gates`."""
-        super().__init__(*parts)
-        self._waits = waits
-
-    def _wait(self, turn: Reply[Reservation], passing: Passing, priority: Priority) -> Coroutine[Any, Any, None]:
-        turn.on_settled(self._waits.begin(passing.tenant))  # whatever ends it: the io loop may be gone by then
-        return super()._wait(turn, passing, priority)

@@ -21,6 +21,7 @@ from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
+from dspy_actors.lm.waits import Waits
 from dspy_actors.lm.work import Answer, Work
 from dspy_actors.messages import LMRequest, LMResponse, Message, Usage
 from dspy_actors.testing.providers import ScriptedProvider
@@ -44,7 +45,7 @@ def test_an_attempt_of_a_call_that_became_urgent_as_it_began_to_wait_waits_as_an
     lm, clock = LM("scripted/m"), ManualClock()
     house = Gatehouse(Guarding(limiter=LimiterSettings(max_in_flight=1)), clock, Telemetry()).gates(lm.config)
     parts = (house.line, house.breakers, house.retries, house.estimator, house.lane)
-    gates = Hurried(*parts, clock, Telemetry(), house.truncations)
+    gates = Hurried(*parts, clock, Telemetry(), house.truncations, Waits(clock.now))
     gates.work = Work(lm, LMRequest("m", (Message.of("user", "hi"),)), Envelope("c", priority="batch"))
     attempts = Attempts(lm.config, gates, LMCounters(), UsageLog({}), clock)
     reply: Reply[Answer] = Reply()

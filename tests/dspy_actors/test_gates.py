@@ -259,14 +259,14 @@ def test_a_wait_for_the_limiter_is_told_of() -> None:
     held = house.passing()
 
     async def wait() -> None:
-        waiting = asyncio.create_task(entered(house.gates, house.begin(priority="batch")))
+        waiting = asyncio.create_task(entered(house.gates, house.begin(priority="batch", tenant="t")))
         await asyncio.sleep(0)
         house.clock.advance(2.0)
         house.gates.leave(held, ANSWER, None)
         await waiting
 
     run(wait())
-    assert house.log.events == [(WAITED, {"seconds": 2.0}, {"name": "openai/m", "priority": "batch"})]
+    assert house.log.events == [(WAITED, {"seconds": 2.0}, {"name": "openai/m", "tenant": "t", "priority": "batch"})]
 
 
 def test_a_deadline_in_the_line_names_the_limiter() -> None:
