@@ -12,7 +12,7 @@ from dspy_actors.adapters.parsing import filled, within
 from dspy_actors.errors import AdapterError, AdapterParseError
 from dspy_actors.messages import Message, wrong_turn
 from dspy_actors.signature.signature import Signature
-from dspy_actors.types.checking import checked_output, reason
+from dspy_actors.types.checking import checked_value, reason
 from dspy_actors.types.python_names import python_name
 
 _OURS = frozenset({ChatAdapter, JSONAdapter})
@@ -66,7 +66,7 @@ def read(adapter: Adapter, signature: type[Signature], text: str) -> dict[str, A
     for key, value in returned.items():
         field = outputs[key]
         try:
-            checked = checked_output(field.annotation, value)
+            checked = checked_value(field.annotation, value)
         except ValueError as error:
             msg = f"output {key!r} as {name} read it is no {python_name(field.annotation)}: {reason(error)}"
             raise AdapterParseError(msg, field=key, text=text, adapter=adapter.name) from error

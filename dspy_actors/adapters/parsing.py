@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from dspy_actors.errors import AdapterParseError, SignatureError
 from dspy_actors.signature.fields import Field
 from dspy_actors.types.base import FieldType
-from dspy_actors.types.checking import admits_none, checked_output, reason
+from dspy_actors.types.checking import admits_none, checked_value, reason
 
 _BRACE = re.compile(r"[{}]")
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})\Z", re.ASCII)
@@ -48,10 +48,10 @@ def typed_value(text: str, annotation: Any) -> Any:
         if text in options:
             return text
     if is_text_or_none(annotation):
-        return checked_output(annotation, None if text in _NONE else text)
+        return checked_value(annotation, None if text in _NONE else text)
     loaded = _loaded(text)
     try:
-        return checked_output(annotation, loaded)
+        return checked_value(annotation, loaded)
     except ValueError:
         if isinstance(annotation, type) and issubclass(annotation, FieldType):
             return annotation.from_text(text)
@@ -93,7 +93,7 @@ def data_value(value: Any, annotation: Any) -> Any:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(annotation, enum.EnumMeta):
         return _member(value, annotation)
-    return checked_output(annotation, value)
+    return checked_value(annotation, value)
 
 
 def json_object(text: str) -> dict[str, Any] | None:
@@ -184,7 +184,7 @@ def within(field: Field, value: Any, text: str, adapter: str) -> Any:
     if not field.metadata:
         return value
     try:
-        return checked_output(field.annotation, value, field.metadata)
+        return checked_value(field.annotation, value, field.metadata)
     except ValueError as error:
         shown = f"is {value}, which is" if isinstance(value, (int, float)) else "is"
         msg = f"output {field.name!r} {shown} outside of its limits: {reason(error)}"

@@ -126,7 +126,8 @@ def InputField(**options: Any) -> Any:  # noqa: N802 - DSPy's name
 
     `desc` (or `description`) tells the model what the field is. `default` and `default_factory` make it optional.
     `gt ge lt le multiple_of min_length max_length pattern` and pydantic's other constraints are checked on inputs and
-    told to the model. `prefix` is kept for DSPy's files; `format` and `parser` have no effect, there as here.
+    told to the model; a validator of the type's that raises, whatever it raises, refuses the input. `prefix` is kept
+    for DSPy's files; `format` and `parser` have no effect, there as here.
     """
     return _declare("input", options)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from dspy_actors.errors import InputError, SignatureError
 from dspy_actors.example import Example
 from dspy_actors.signature.fields import Field
 from dspy_actors.signature.signature import Signature
-from dspy_actors.types.checking import reason, type_adapter
+from dspy_actors.types.checking import checked_value, reason
 from dspy_actors.types.python_names import python_name
 
 _WRITABLE = (str, list, tuple, dict, BaseModel, Example)
@@ -23,8 +23,8 @@ def validate_inputs(signature: type[Signature], values: Mapping[str, Any]) -> di
 
     Types are checked as pydantic's lax mode does (`3` becomes `3.0` for a `float`). A field written as `str` takes
     text, lists, dicts and models; other values must be turned into text by the caller. A field without a written
-    type takes anything but `None`. Raises `InputError` naming the field that is missing, unknown or ill-typed.
-    DSPy only warns about these.
+    type takes anything but `None`. Raises `InputError` naming the field that is missing, unknown or ill-typed, of which
+    DSPy only warns, or for which a validator of its type raises, whatever it raises: the error names that too.
     """
     checked: dict[str, Any] = {}
     given = 0
@@ -59,8 +59,8 @@ def _checked(signature: type[Signature], field: Field, value: Any) -> Any:
         hint = "; write str(...) round it" if value is not None else ""
         raise _ill_typed(signature, field, value, f"a str is needed{hint}")
     try:
-        return type_adapter(field.annotation, field.metadata).validate_python(value)
-    except ValidationError as error:
+        return checked_value(field.annotation, value, field.metadata)
+    except ValueError as error:
         raise _ill_typed(signature, field, value, reason(error)) from error
     except TypeError as error:
         msg = f"the type of input {field.name!r} cannot be checked: {reason(error)}"

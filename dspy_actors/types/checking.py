@@ -23,11 +23,12 @@ def type_adapter(annotation: Any, constraints: tuple[Any, ...] = ()) -> TypeAdap
         return _compile(annotation, constraints)
 
 
-def checked_output(annotation: Any, value: Any, constraints: tuple[Any, ...] = ()) -> Any:
-    """What a model wrote, as the annotation and the constraints leave it. Raises `ValueError` (pydantic's is one).
+def checked_value(annotation: Any, value: Any, constraints: tuple[Any, ...] = ()) -> Any:
+    """What a model wrote or a caller gave, as the annotation and the constraints leave it.
 
-    Also where a validator of the user's own raises something else: it is the answer that it has no place for, as in a
-    table that lacks the word; DSPy takes it so too. Raises `TypeError` for constraints that do not fit the value.
+    Raises `ValueError` (pydantic's is one), also where a validator of the user's own raises something else: it is the
+    value that it has no place for, as in a table that lacks the word; DSPy takes an answer so too. Raises `TypeError`
+    for constraints that do not fit the value.
     """
     adapter = type_adapter(annotation, constraints)
     try:

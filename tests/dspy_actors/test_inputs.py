@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import wraps
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator, BeforeValidator
 
-from dspy_actors.errors import InputError
+from dspy_actors.errors import InputError, SignatureError
 from dspy_actors.example import Example, Prediction
 from dspy_actors.modules.module import Module
 from dspy_actors.signature.fields import InputField, OutputField
@@ -131,6 +132,40 @@ def test_a_class_pydantic_does_not_know_is_checked_by_instance() -> None:
     assert validate_inputs(signature, {"a": own})["a"] is own
     with pytest.raises(InputError, match="instance of"):
         validate_inputs(signature, {"a": 3})
+
+
+def looked_up(value: Any) -> Any:
+    return {"a": 1}[value]
+
+
+def counted(value: Any) -> Any:
+    return len(None)  # type: ignore[arg-type]
+
+
+def quit_for(value: Any) -> Any:
+    raise RuntimeError(value)
+
+
+@pytest.mark.parametrize("validator", [looked_up, counted, quit_for])
+@pytest.mark.parametrize("kind", [AfterValidator, BeforeValidator])
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_a_validator_raises_refuses_the_input_and_names_both(validator: Any, kind: Any, inside: bool) -> None:
+    told = Annotated[str, kind(validator)]
+    signature = Signature.append("a", InputField(), type_=list[told] if inside else told)
+    with pytest.raises(InputError, match=f"input 'a' .*its validator '{validator.__name__}' raised") as caught:
+        validate_inputs(signature, {"a": ["private"] if inside else "private"})
+
+    assert caught.value.field == "a"
+    assert "private" not in caught.value.message
+
+
+def test_limits_that_do_not_fit_an_inputs_type_are_the_signatures_fault() -> None:
+    with pytest.raises(
+        SignatureError, match=r"input 'a' cannot be checked: Unable to apply constraint 'ge'$"
+    ) as caught:
+        validate_inputs(Signature.append("a", InputField(ge=3), type_=str | None), {"a": "private"})
+
+    assert (caught.value.field, "private" in caught.value.message) == ("a", False)
 
 
 def test_limits_inside_a_type_hold_too() -> None:
