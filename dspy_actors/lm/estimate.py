@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dspy_actors.errors import LMError, LMTimeoutError
 from dspy_actors.lm.limiter import Need
 from dspy_actors.messages import LMRequest, LMResponse, TextPart, Usage
 
@@ -31,6 +32,14 @@ def said_tokens(request: LMRequest, response: LMResponse) -> int:
     for choice in response.tool_calls:
         size += sum(len(call.name) + len(call.arguments) for call in choice)
     return -int(-size // BYTES_A_TOKEN)
+
+
+def is_unanswered(failure: LMError | None) -> bool:
+    """Whether a request that was sent, and of which nothing is known, had no answer: it was given up, or took too long.
+
+    The provider has worked for it, and will bill that; what it refused or failed it does not.
+    """
+    return failure is None or (isinstance(failure, LMTimeoutError) and failure.status is None)
 
 
 def answer_bound(request: LMRequest) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from dspy_actors.errors import LMError
-from dspy_actors.lm.estimate import prompt_tokens, said_tokens
+from dspy_actors.lm.estimate import is_unanswered, prompt_tokens, said_tokens
 from dspy_actors.lm.gates import Passing
 from dspy_actors.lm.providers.base import Attempt, Provider
 from dspy_actors.lm.work import Work
@@ -55,7 +55,7 @@ class Whole:
     def usage(self, work: Work, response: LMResponse | None, failure: LMError | None) -> Usage | None:
         """See `Exchange.usage`."""
         usage = None if response is None else response.usage
-        if usage is None and failure is None:  # answered without a count, or given up: the provider has read the prompt
+        if usage is None and is_unanswered(failure):  # or answered without a count: the provider has read the prompt
             said = 0 if response is None else said_tokens(work.request, response)
             usage = Usage(prompt_tokens(work.request), said, estimated=True)
         return usage

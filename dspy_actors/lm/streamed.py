@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from dspy_actors.errors import LMError, LMTimeoutError
-from dspy_actors.lm.estimate import BYTES_A_TOKEN, prompt_tokens
+from dspy_actors.lm.estimate import BYTES_A_TOKEN, is_unanswered, prompt_tokens
 from dspy_actors.lm.flow import Turn
 from dspy_actors.lm.gates import Passing
 from dspy_actors.lm.providers.base import Attempt, LMConfig, Provider, ProviderStream
@@ -72,7 +72,7 @@ class Streamed:
         if response is not None and response.usage is not None:
             return response.usage
         told = None if self._source is None else self._source.usage
-        if failure is not None and told is None and not self._size:
+        if told is None and not self._size and not is_unanswered(failure):
             return None
         told = told or Usage(prompt_tokens(work.request))
         seen = -int(-self._size // BYTES_A_TOKEN)

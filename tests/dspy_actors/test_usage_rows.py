@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dspy_actors.errors import LMError
 from dspy_actors.lm.budget import Budget
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.usage_log import UsageRecord
@@ -15,7 +16,7 @@ from dspy_actors.modules.predict import Predict
 from dspy_actors.runtime import Runtime
 from tests.dspy_actors.drilling import guarded
 from tests.dspy_actors.over_http import KEY, KILLED, ends, submit, worker
-from tests.dspy_actors.programs import PATIENCE, qa
+from tests.dspy_actors.programs import PATIENCE, SOON, qa
 from tests.server.client import StubServer
 
 TRANSPORT = pytest.mark.parametrize("transport", ["aiohttp", "httpx", "h11"])
@@ -60,6 +61,26 @@ def test_an_answer_that_nobody_counted_is_booked_by_its_length(stub: StubServer)
         assert row.usage is not None
         assert row.usage.estimated
         assert row.usage.completion_tokens >= len(answer) / 4 > 0
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("fault", "is_billed"), [("hang", True), ("hang=body", True), ("status=500", False), ("status=504", False)]
+)
+def test_the_prompt_of_a_request_that_had_no_answer_is_booked_and_that_of_a_failed_one_is_not(
+    stub: StubServer, fault: str, is_billed: bool, streamed: bool
+) -> None:
+    """What a provider did not answer in time counted as free, and a budget of tokens or money never ended."""
+    stub.control(fault=f"{fault},whole")
+    lm = LM("openai/m", base_url=stub.base_url, api_key=KEY, num_retries=0, timeout=SOON, max_tokens=1)
+    with Runtime(lm, deadline=PATIENCE, budgets={"": Budget(tokens=10_000)}) as rt:
+        ask = (lambda: list(rt.stream("what does it cost?"))) if streamed else lambda: qa()(question="what?")
+        with pytest.raises(LMError):
+            ask()
+        (row,) = rows(rt)
+        assert (row.status, row.usage is not None and row.usage.estimated) == ("error", is_billed)
+        budgets: Any = rt.health()["budgets"]
+        assert (budgets["tenant (none)"]["tokens"]["spent"] > 0) == is_billed
 
 
 @TRANSPORT
