@@ -48,8 +48,8 @@ class Reply(pykka.Future[T], Generic[T]):
     __slots__ = ("_caller", "_hearer", "_home", "_result", "_waiters")
     _caller: Life
     """The actor that waits for it in a call; not set where that is no actor."""
-    _hearer: Hearer
-    """Who is told of a cancellation; not set where that is nobody."""
+    _hearer: Hearer | None
+    """Who is told of a cancellation; not set where nobody ever was. Gone with the end: most of them hold the reply."""
     _get_hook: Callable[[float | None], T] | None = None
 
     def __init__(self, home: Life | None = None) -> None:
@@ -79,6 +79,7 @@ class Reply(pykka.Future[T], Generic[T]):
         except ValueError:
             return False
         self._result = value
+        self._hearer = None
         if waiters or steps.hook is not None:
             self._wake()
         return True
@@ -93,12 +94,7 @@ class Reply(pykka.Future[T], Generic[T]):
         A message that was not begun is dropped unhandled; one that is being handled goes on, and its handler
         may look at `cancelled()` or add a callback.
         """
-        first = self._settle(CANCELLED)
-        if first:
-            hearer = getattr(self, "_hearer", None)
-            if hearer is not None:
-                self._tell(hearer.reply_cancelled)
-        return first
+        return self._settle(CANCELLED)
 
     def set_exception(self, exc_info: Any = None) -> None:
         """pykka's `fail`: an `exc_info` triple, or the exception being handled."""
@@ -115,6 +111,11 @@ class Reply(pykka.Future[T], Generic[T]):
             return False
         self._result = result
         self._wake()
+        hearer = getattr(self, "_hearer", None)
+        if hearer is not None:
+            self._hearer = None
+            if result is CANCELLED:
+                self._tell(hearer.reply_cancelled)
         return True
 
     def _wake(self) -> None:
@@ -364,8 +365,10 @@ class Reply(pykka.Future[T], Generic[T]):
         For those to whom no other end means anything: it costs nothing where the reply is answered.
         """
         self._hearer = hearer
-        if self._result is CANCELLED:  # then look: who cancels does it the other way round
-            self._tell(hearer.reply_cancelled)
+        if self._result is not UNSET:  # then look: who settles does it the other way round
+            self._hearer = None
+            if self.cancelled():
+                self._tell(hearer.reply_cancelled)
 
     def stay_in(self, table: dict[Reply[Any], None]) -> None:
         """Be in `table` until settled. No closure for this: of deferred replies there are thousands at once."""

@@ -10,6 +10,7 @@ import weakref
 from dspy_actors.envelope import Envelope
 from dspy_actors.lm.flow import Flow
 from dspy_actors.lm.guards import LMCall
+from dspy_actors.lm.lm import LM
 from dspy_actors.lm.streamed import Streamed
 from dspy_actors.messages import TextPart
 from dspy_actors.runtime import Runtime
@@ -45,6 +46,20 @@ def test_nothing_is_kept_of_calls_that_have_ended() -> None:
             program(question="blue")
             asyncio.run(program.acall(question="red"))
         wait_until(lambda: gc.collect() >= 0 and not kept())
+
+
+def test_a_call_that_is_over_leaves_nothing_to_the_collector() -> None:
+    with runtime(lm=LM("scripted/m", cache=False), tenant=__name__) as rt:
+        program = rt.start(qa())
+        program(question="green")
+        gc.collect()
+        gc.disable()
+        try:
+            program(question="blue")
+            asyncio.run(program.acall(question="red"))
+            wait_until(lambda: not kept())
+        finally:
+            gc.enable()
 
 
 def test_a_connection_that_waits_for_its_next_request_keeps_nothing_of_the_last(rt: Runtime) -> None:

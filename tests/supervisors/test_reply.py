@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import threading
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -261,6 +263,33 @@ def test_who_asks_for_cancellations_is_told_of_nothing_else(settle: Callable[[Re
     reply.cancel()
     reply.tell_if_cancelled(ear)
     assert ear.heard == 0
+
+
+@pytest.mark.parametrize(
+    "settle", [lambda reply: reply.set(1), lambda reply: reply.fail(ValueError()), lambda reply: reply.cancel()]
+)
+def test_a_settled_reply_keeps_nobody_who_asked_for_cancellations(settle: Callable[[Reply[int]], bool]) -> None:
+    """Who asks holds the reply as a rule: each call would be left to the collector, with all that it asked."""
+    reply, before, after = Reply[int](), Ear(), Ear()
+    ears = [weakref.ref(before), weakref.ref(after)]
+    gc.collect()
+    gc.disable()
+    try:
+        reply.tell_if_cancelled(before)
+        settle(reply)
+        reply.tell_if_cancelled(after)
+        del before, after
+        assert [ear() for ear in ears] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_who_asks_for_cancellations_is_told_of_one_of_the_reply_that_is_followed() -> None:
+    reply, other, ear = Reply[int](), Reply[int](), Ear()
+    reply.follow(other)
+    reply.tell_if_cancelled(ear)
+    other.cancel()
+    assert (reply.cancelled(), ear.heard) == (True, 1)
 
 
 def test_one_that_is_told_of_a_cancellation_and_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
