@@ -77,7 +77,8 @@ def run(program: str, data: Path, out: Path, as_json: bool, **options: Any) -> i
     package.module:attribute. Each line of --out has a row's index, the row, and its outputs or its error; the summary
     counts the rows that failed, and where all of them did the exit code is 1: what came within --deadline were rate
     limits, nothing, or answers that cannot be read. It is 2 for what is wrong from the start: a file, the key, a server
-    that is not there, fails or speaks something else. Ctrl-C finishes the rows under way and keeps what is done.
+    that is not there, fails or speaks something else. Ctrl-C gives the rows under way ten seconds and keeps what
+    is done.
 
     An --out that is there already is refused without --resume or --overwrite. --resume goes on after an end of any
     kind, the process's being killed included: rows that failed and rows without a line are asked, in the file a row is
