@@ -137,7 +137,7 @@ class LMRequest:
 @quick_init
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer, as the provider counted them; `estimated` when it did not and we did."""
+    """Tokens of one answer, as the provider counted them; `estimated` where we did, all of them or the output alone."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0

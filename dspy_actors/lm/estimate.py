@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dspy_actors.errors import LMError, LMTimeoutError
 from dspy_actors.lm.limiter import Need
 from dspy_actors.messages import LMRequest, LMResponse, TextPart, Usage
@@ -40,6 +42,12 @@ def is_unanswered(failure: LMError | None) -> bool:
     The provider has worked for it, and will bill that; what it refused or failed it does not.
     """
     return failure is None or (isinstance(failure, LMTimeoutError) and failure.status is None)
+
+
+def with_output(request: LMRequest, response: LMResponse, told: Usage) -> LMResponse:
+    """An answer for whose output it was `told` 0 tokens, estimated as far as it has one: no budget is to run free."""
+    said = said_tokens(request, response)
+    return replace(response, usage=replace(told, completion_tokens=said, estimated=True)) if said else response
 
 
 def answer_bound(request: LMRequest) -> int | None:

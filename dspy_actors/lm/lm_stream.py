@@ -49,7 +49,7 @@ class LMStream(StreamReader[Piece]):
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens as far as the provider has told, and at the end all of them; `estimated` where it told nothing."""
+        """Tokens as far as the provider has told, and at the end all of them; `estimated` where it told not all."""
         return self.flow.usage
 
     def add_done_callback(self, fn: Callable[[Reply[Answer]], object]) -> None:
