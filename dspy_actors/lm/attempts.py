@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from dspy_actors.envelope import Priority
-from dspy_actors.errors import BudgetExceeded, DeadlineExceeded, DspyActorsError, LMError
+from dspy_actors.errors import BudgetExceeded, DeadlineExceeded, DspyActorsError, LMError, LMTransportError
 from dspy_actors.lm.estimate import answer_bound, prompt_tokens, with_output
 from dspy_actors.lm.exchange import Exchange
 from dspy_actors.lm.gates import Gates, Passing
@@ -228,7 +228,10 @@ class Attempts:
         except LMError as error:
             failure = error
             raise
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            failure = self._unasked(tries)
+            if failure is not None:
+                raise failure from error
             self.counters.add("unanswered", int(passing.was_sent))
             raise
         finally:
@@ -245,6 +248,18 @@ class Attempts:
             finally:
                 work.over(passing)
         return response
+
+    def _unasked(self, tries: Tries) -> LMError | None:
+        """The error of an attempt that raised `CancelledError`, where nobody has cancelled it: the provider's own code.
+
+        Left as it is it would end the call's task, and nobody would ever settle the reply.
+        """
+        task = asyncio.current_task()
+        if task is None or task.cancelling() or tries.reply.done():
+            return None
+        config = self._config
+        msg = f"the code of the provider of {self._name} raised CancelledError, and nobody had cancelled the call"
+        return LMTransportError(msg, provider=config.provider, model=config.model)
 
     def book(
         self,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from dspy_actors.envelope import Envelope
-from dspy_actors.errors import DeadlineExceeded, LMRateLimitError, LMServerError
+from dspy_actors.errors import DeadlineExceeded, LMRateLimitError, LMServerError, LMTransportError
 from dspy_actors.lm.client import LMClient
 from dspy_actors.lm.guards import LMCall
 from dspy_actors.lm.in_turn import InTurn
@@ -109,3 +110,22 @@ def test_a_provider_that_says_to_come_back_at_no_time_locks_no_model_out() -> No
         program = rt.start(qa())
         assert isinstance(program.safe_call(question="blue").error, LMRateLimitError)
         assert [program(question=text).answer for text in ("red", "green")] == ["yes", "yes"]
+
+
+def test_a_provider_that_awaits_what_was_cancelled_fails_its_attempt() -> None:
+    """It raises `CancelledError`, which nobody asked for: nobody settled the reply, and its caller waited for ever."""
+    asked: list[str] = []
+
+    async def script(request: LMRequest) -> str:
+        asked.append(request.model)
+        gone = asyncio.ensure_future(asyncio.Event().wait())
+        gone.cancel()
+        await gone
+        raise AssertionError
+
+    lm = LM("scripted/m", num_retries=1)
+    with Runtime(lm, deadline=5.0, open_provider=lambda config: ScriptedProvider(script)) as rt:
+        failure = rt.start(qa()).safe_call(question="blue").error
+    assert isinstance(failure, LMTransportError)
+    assert "CancelledError" in failure.message
+    assert (asked, failure.attempts) == (["m", "m"], 2)
