@@ -132,15 +132,12 @@ class LMClient:
         self._closed = False
 
     def _reach(self, call: LMCall) -> None:
-        config = call.lm.config
-        ref = self._finder.here(config)
-        if ref is None:
-            self._search(call)
+        config, finder = call.lm.config, self._finder
+        ref = finder.here(config)
+        if ref is None or finder.waited_for:
+            finder.in_turn(config, ref, lambda ref, error: self._ask(call, ref, error))
         else:
             self._ask(call, ref, None)
-
-    def _search(self, call: LMCall) -> None:
-        self._finder.ask(call.lm.config, lambda ref, error: self._ask(call, ref, error))
 
     def _ask(self, call: LMCall, ref: Ref[LMWorker] | None, error: BaseException | None) -> None:
         if ref is None:
@@ -206,7 +203,7 @@ class LMClient:
             if error.maybe_handled:  # else it was never held, and asking again costs nobody anything
                 call.resubmits += 1
                 self._counters.add("resubmits")
-            self._search(call)
+            self._finder.ask(call.lm.config, lambda ref, error: self._ask(call, ref, error))
             return
         if not call.abandoned:  # the worker that counts a call's end is dead
             self._counters.add("failures")

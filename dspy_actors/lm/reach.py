@@ -12,6 +12,7 @@ from dspy_actors.lm.worker import LMWorker
 from supervisors.actor import Ref
 from supervisors.clock import Clock
 from supervisors.errors import StartFailed, SupervisorsError, SystemStopped
+from supervisors.published_lock import PublishedLock
 from supervisors.registry import Registry
 from supervisors.reply import Reply
 
@@ -38,6 +39,9 @@ class WorkerFinder:
         self._clock = clock
         self._found: dict[Hashable, Ref[LMWorker]] = {}  # the last of each name, perhaps dead by now
         self._room = ROOM
+        self._lock = PublishedLock()
+        self.waited_for: dict[Hashable, _Callers] = {}
+        """The workers, by name, that somebody waits for; where there are any, who finds one must come `in_turn` too."""
 
     def here(self, config: LMConfig) -> Ref[LMWorker] | None:
         """The worker, where it is there; else somebody has to `ask` for it."""
@@ -60,12 +64,88 @@ class WorkerFinder:
                 self._found.pop(name, None)
         self._room = max(ROOM, 2 * len(self._found))
 
+    def in_turn(self, config: LMConfig, ref: Ref[LMWorker] | None, then: Found) -> None:
+        """As `ask`, but not before those are told who came before. `ref` is what `here` has found.
+
+        A worker is there before the pool has told it to those who asked: whoever finds it tells them first. So the
+        calls of one thread reach a worker in their order. A search that fails is the end of its own call alone.
+        """
+        name, turn = worker_name(config), object()
+        with self._lock:
+            callers = self.waited_for.get(name)
+            if callers is None and ref is None:
+                callers = self.waited_for.setdefault(name, _Callers())
+            if callers is not None:
+                callers.waiting[turn] = then
+        if callers is None:
+            then(ref, None)
+        elif ref is not None:
+            self._tell(name, callers, ref)
+        else:
+            self.ask(config, lambda ref, error: self._asked(name, callers, turn, ref, error))
+
+    def _asked(
+        self,
+        name: Hashable,
+        callers: _Callers,
+        turn: object,
+        ref: Ref[LMWorker] | None,
+        error: BaseException | None,
+    ) -> None:
+        """The search of one who waits is over."""
+        if ref is not None:
+            self._tell(name, callers, ref)
+            return
+        with self._lock:
+            then = callers.waiting.pop(turn, None)  # none where somebody else has found the worker meanwhile
+            self._forget(name, callers)
+        if then is not None:
+            then(None, error)
+
+    def _tell(self, name: Hashable, callers: _Callers, ref: Ref[LMWorker]) -> None:
+        """Tell all who wait, in turn. Where somebody does already, those are told by him who have come meanwhile."""
+        with self._lock:
+            if callers.are_told:
+                return
+            callers.are_told = True
+        first: BaseException | None = None
+        while (then := self._next(name, callers)) is not None:
+            try:
+                then(ref, None)
+            except BaseException as error:  # the others must hear
+                first = first or error
+        if first is not None:
+            raise first
+
+    def _next(self, name: Hashable, callers: _Callers) -> Found | None:
+        """Whose turn it is; `None` where nobody waits any more, and who comes from now on finds nobody before him."""
+        with self._lock:
+            for turn in callers.waiting:
+                return callers.waiting.pop(turn)
+            callers.are_told = False
+            self._forget(name, callers)
+            return None
+
+    def _forget(self, name: Hashable, callers: _Callers) -> None:
+        if not callers.waiting and not callers.are_told and self.waited_for.get(name) is callers:
+            del self.waited_for[name]
+
     def ask(self, config: LMConfig, then: Found) -> None:
         """Call `then(ref, None)` or `then(None, error)` once the pool has answered.
 
         After a death the name may still be free or still the dead one's: the pool knows.
         """
         _Search(self, config, then).step()
+
+
+class _Callers:
+    """Who waits for one worker, first who came first, each until somebody is about to tell him."""
+
+    __slots__ = ("are_told", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: dict[object, Found] = {}
+        self.are_told = False
 
 
 class _Search:

@@ -39,7 +39,7 @@ class NoWorkers(WorkerFinder):
     def here(self, config: Any) -> None:
         return None
 
-    def ask(self, config: Any, then: Any) -> None:
+    def in_turn(self, config: Any, ref: Any, then: Any) -> None:
         then(None, DOWN)
 
 
