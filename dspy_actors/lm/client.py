@@ -132,12 +132,18 @@ class LMClient:
         self._closed = False
 
     def _reach(self, call: LMCall) -> None:
-        config, finder = call.lm.config, self._finder
-        ref = finder.here(config)
+        finder = self._finder
+        ref = finder.here(call.lm.config)
         if ref is None or finder.waited_for:
-            finder.in_turn(config, ref, lambda ref, error: self._ask(call, ref, error))
+            self._ask_in_turn(call, ref)
         else:
             self._ask(call, ref, None)
+
+    def _ask_in_turn(self, call: LMCall, ref: Ref[LMWorker] | None) -> None:
+        self._finder.in_turn(call.lm.config, ref, lambda ref, error: self._ask(call, ref, error))
+
+    def _search(self, call: LMCall) -> None:
+        self._finder.ask(call.lm.config, lambda ref, error: self._ask(call, ref, error))
 
     def _ask(self, call: LMCall, ref: Ref[LMWorker] | None, error: BaseException | None) -> None:
         if ref is None:
@@ -203,7 +209,7 @@ class LMClient:
             if error.maybe_handled:  # else it was never held, and asking again costs nobody anything
                 call.resubmits += 1
                 self._counters.add("resubmits")
-            self._finder.ask(call.lm.config, lambda ref, error: self._ask(call, ref, error))
+            self._search(call)
             return
         if not call.abandoned:  # the worker that counts a call's end is dead
             self._counters.add("failures")
