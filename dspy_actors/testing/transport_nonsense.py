@@ -110,6 +110,14 @@ async def it_cuts_a_refusal_at_the_bound(factory: TransportFactory) -> None:
             await peer.until(open_connections=1)
 
 
+async def it_keeps_the_status_of_a_refusal_that_cannot_be_decompressed(factory: TransportFactory) -> None:
+    for status in (302, 429):
+        head = f"HTTP/1.1 {status} No\r\nContent-Encoding: gzip\r\nContent-Length: 8\r\n\r\n".encode()
+        async with (peer := Peer(Reaction(head + b"nonsense"))), opened(factory, peer) as transport:
+            answer = await transport.send(request_to(peer))
+            assert (answer.status, answer.body) == (status, b"")
+
+
 async def it_waits_for_nothing_beyond_the_bound_of_a_refusal(factory: TransportFactory) -> None:
     peer = Peer(Reaction(b"HTTP/1.1 503 Down\r\nContent-Length: 9999999\r\n\r\n" + b"x" * 1001), reply())
     async with peer, opened(factory, peer, TransportSettings(max_body=1000)) as transport:

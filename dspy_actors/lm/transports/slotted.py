@@ -138,7 +138,7 @@ class SlottedTransport:
         try:
             return decoded(body, head.headers.get("content-encoding", "").strip().lower(), bound, trip.url)
         except LMTransportError:
-            if head.status < 400:
+            if head.status < 300:
                 raise
             return b""
 
