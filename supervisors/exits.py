@@ -79,9 +79,9 @@ def said(value: object) -> str:
         return f"<{type(value).__qualname__}, whose str raised {type(error).__name__}>"
 
 
-def shown(error: BaseException) -> str:
-    """`repr(error)`, for messages; also of one that has none."""
+def shown(value: object) -> str:
+    """`repr(value)`, for messages; also of an error that has none."""
     try:
-        return repr(error)
-    except BaseException as failure:  # as above
-        return f"<{type(error).__qualname__}, whose repr raised {type(failure).__name__}>"
+        return repr(value)
+    except BaseException as error:  # as above
+        return f"<{type(value).__qualname__}, whose repr raised {type(error).__name__}>"

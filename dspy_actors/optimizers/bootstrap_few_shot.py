@@ -22,6 +22,7 @@ from dspy_actors.modules.program import Program, Trace
 from dspy_actors.optimizers.base import M, checked_trainset, labelled, searching
 from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
 from dspy_actors.runner import Settings, fault_of
+from supervisors.exits import shown
 
 Demo = dict[str, dict[str, Any]]
 Demos = dict[str, list[dict[str, Any]]]
@@ -243,12 +244,10 @@ class _Search:
             if self.until is None:
                 self.until = now + deadline
             elif now + MOMENT >= self.until:
-                msg = (
-                    f"the infrastructure failed every try for more than a call's deadline ({deadline:g} s); the last: "
-                )
-                raise EvaluationError(f"{msg}{error!r}") from error
+                msg = f"the infrastructure failed every try for more than a call's deadline ({deadline:g} s)"
+                raise EvaluationError(f"{msg}; the last: {shown(error)}") from error
         if self.errors >= self.plan.max_errors:
-            msg = f"{self.errors} tries failed (max_errors={self.plan.max_errors}); the last: {error!r}"
+            msg = f"{self.errors} tries failed (max_errors={self.plan.max_errors}); the last: {shown(error)}"
             raise EvaluationError(msg) from error
 
 

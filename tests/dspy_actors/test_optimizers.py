@@ -305,6 +305,23 @@ def test_too_many_failures_end_the_search_with_the_last_of_them() -> None:
     assert isinstance(caught.value.__cause__, LMServerError)
 
 
+def test_an_error_without_a_repr_ends_the_search_as_any_other() -> None:
+    class Dumb(Exception):
+        def __repr__(self) -> str:
+            raise RuntimeError("no word")
+
+    class Failing(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ask = qa()
+
+        def forward(self, question: str) -> Prediction:
+            raise Dumb
+
+    with runtime(), pytest.raises(EvaluationError, match="Dumb, whose repr raised RuntimeError"):
+        bootstrap(max_errors=1).compile(Failing(), trainset=examples(2))
+
+
 # -- the infrastructure --------------------------------------------------------------------------------------------
 
 
