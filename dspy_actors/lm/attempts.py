@@ -68,7 +68,7 @@ class Attempts:
         clock: Clock,
         over: Callable[[asyncio.Task[None]], object] = lambda _: None,
     ) -> None:
-        """`over` is called by each task of a call as the last it does."""
+        """`over` is called by each task of a call as the last it does, but for one that is cancelled or raises."""
         self.gates = gates
         self._config = config
         self._name = f"{config.provider}/{config.model}"
