@@ -69,7 +69,12 @@ def beginning(*arguments: object, cwd: Path, **env: str) -> Iterator[subprocess.
     """`dspy-actors ARGUMENTS` under way; it is gone when the block ends."""
     command = [sys.executable, "-m", "dspy_actors", *map(str, arguments)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=cwd, env=environment(**env), stdout=pipe, stderr=pipe, text=True) as process:
+    ours = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored, as under `nohup`, it would be so there too
+    try:
+        begun = subprocess.Popen(command, cwd=cwd, env=environment(**env), stdout=pipe, stderr=pipe, text=True)
+    finally:
+        signal.signal(signal.SIGHUP, ours)
+    with begun as process:
         try:
             yield process
         finally:
