@@ -64,6 +64,7 @@ class RuntimeHost:
         self.kernel = kernel
         self.registry = registry
         self.clock: Clock = kernel.clock
+        self.telemetry = kernel.telemetry
         self.waits = layer.gatehouse.waits
         self.results = Results(kernel.clock, kernel.telemetry)
         layer.beside.extend((self.results.predictions, self.results.scores))

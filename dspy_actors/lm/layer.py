@@ -75,7 +75,7 @@ class LMLayer:
         self.outages = Outages(waker(registry, OUTAGES, OutageReporter.look))
         disk = _disk(settings, kernel.telemetry, self.outages)
         self.cache = AnswerCache(table, refusals, disk, registry, kernel.telemetry)
-        self.usage = UsageLog(settings.prices)
+        self.usage = UsageLog(settings.prices, telemetry=kernel.telemetry)
         self.book = BudgetBook(settings.budgets, settings.session_budgets, clock.now)
         self.set_aside.told = self.outages.set_aside
         self.gatehouse = Gatehouse(settings.guarding, clock, kernel.telemetry, self.outages)

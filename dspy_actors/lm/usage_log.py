@@ -13,6 +13,12 @@ from dspy_actors.lm.prices import Prices, cost_of
 from dspy_actors.messages import Usage
 from dspy_actors.old_pickles import reads_old_pickles
 from supervisors.published_lock import PublishedLock
+from supervisors.telemetry import Event, Telemetry
+
+REQUEST: Event = ("lm", "request")
+"""Event of a request that has ended, one for each `UsageRecord`: measurements `seconds`, `prompt_tokens` and
+`completion_tokens` (0 where nothing is known of them) and `cost` (`None` where the price is not known); metadata what
+else is in the record, its `attempt` as `number`, and whether the tokens are `estimated`."""
 
 KEPT = 10_000
 """How many sessions, and how many tenants, have sums of their own: some 3 MB of each. A service may see new ones as
@@ -96,6 +102,7 @@ class _Sums:
 
 
 _NONE = _Sums()
+_UNKNOWN = Usage()
 
 
 class UsageLog:
@@ -105,8 +112,18 @@ class UsageLog:
     `tenants` have one, and those of tenants before are in the sum of everything: no attempt is ever lost from that.
     """
 
-    def __init__(self, prices: Prices, *, keep: int = 10_000, sessions: int = KEPT, tenants: int = KEPT) -> None:
+    def __init__(
+        self,
+        prices: Prices,
+        *,
+        keep: int = 10_000,
+        sessions: int = KEPT,
+        tenants: int = KEPT,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self.prices = prices
+        self._telemetry = telemetry or Telemetry()
+        self._handlers = self._telemetry.handlers
         self._lock = PublishedLock()
         self._records: deque[UsageRecord] = deque(maxlen=keep)
         self._most_sessions, self._most_tenants = sessions, tenants
@@ -115,7 +132,7 @@ class UsageLog:
         self._others = _Sums()  # of tenants that are in there no more
 
     def add(self, record: UsageRecord) -> None:
-        """Book one attempt."""
+        """Book one attempt, and then tell of it."""
         key = (record.tenant, record.session)
         with self._lock:
             self._records.append(record)
@@ -126,6 +143,29 @@ class UsageLog:
             sums.add(record.usage, record.cost)
             if len(self._sessions) > self._most_sessions:
                 self._make_room()
+        if REQUEST in self._handlers:
+            self._tell(record)
+
+    def _tell(self, record: UsageRecord) -> None:
+        usage = record.usage or _UNKNOWN
+        took = {
+            "seconds": record.seconds,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cost": record.cost,
+        }
+        about = {
+            "call_id": record.call_id,
+            "number": record.attempt,
+            "model": record.model,
+            "tenant": record.tenant,
+            "session": record.session,
+            "priority": record.priority,
+            "status": record.status,
+            "kind": record.kind,
+            "estimated": usage.estimated,
+        }
+        self._telemetry.execute(REQUEST, took, about)
 
     def _make_room(self) -> None:
         """Put the sums of the session booked least lately to those of its tenant, and so with the tenants."""

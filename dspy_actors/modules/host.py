@@ -6,11 +6,15 @@ from typing import Protocol
 
 from dspy_actors.modules.queueing import Doorkeeper
 from dspy_actors.runner import Runner
+from supervisors.telemetry import Telemetry
 from supervisors.via import Via
 
 
 class Host(Runner, Doorkeeper, Protocol):
-    """What a handle needs of its runtime beyond running: whether calls are let in, and who counts them."""
+    """What a handle needs of its runtime beyond running: whether calls are let in, who counts and hears of them."""
+
+    @property
+    def telemetry(self) -> Telemetry: ...
 
     def begin_call(self, name: str) -> None:
         """Raise `ShuttingDown` once the runtime drains; otherwise count a call as open."""

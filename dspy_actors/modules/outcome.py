@@ -12,6 +12,13 @@ from dspy_actors.old_pickles import reads_old_pickles
 from dspy_actors.quick_init import quick_init
 from dspy_actors.runner import Frame, fault_of
 from supervisors.errors import fresh
+from supervisors.telemetry import Event, Telemetry
+
+CALL: Event = ("program", "call")
+"""Event of a call of a program that has ended: measurements `seconds`, `requests` and how many answers were `cached`,
+as in its `Outcome`; metadata `call_id`, `outer` (the `call_id` of the call that it was made in, or `None`), `program`,
+`version` (`None` where it never had a place), `tenant`, `session`, `priority`, `kind` (of its error, `cancelled`, or
+`None`) and `truncated`."""
 
 
 @reads_old_pickles
@@ -73,6 +80,29 @@ def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, erro
     sent = envelope.requests + scope.inner
     usage, cached, cut = scope.usage, scope.cached, scope.truncated
     return Outcome(envelope.call_id, prediction, error, fault, seconds, sent, cached, usage, met, cut)
+
+
+def tell_call(
+    telemetry: Telemetry, program: str, version: int | None, frame: Frame, seconds: float, kind: str | None
+) -> None:
+    """Execute `CALL` for the call of `frame`, which has ended. In the thread that ran it, or awaited it."""
+    scope, envelope, outer = frame.scope, frame.envelope, frame.outer
+    assert scope is not None
+    assert envelope is not None
+    around = None if outer is None else outer.envelope
+    took = {"seconds": seconds, "requests": envelope.requests + scope.inner, "cached": scope.cached}
+    about = {
+        "call_id": envelope.call_id,
+        "outer": None if around is None else around.call_id,
+        "program": program,
+        "version": version,
+        "tenant": envelope.tenant,
+        "session": envelope.session,
+        "priority": envelope.priority,
+        "kind": kind,
+        "truncated": scope.truncated,
+    }
+    telemetry.execute(CALL, took, about)
 
 
 def kind_of(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from dspy_actors.modules.host import Host
 from dspy_actors.modules.input_guard import UNGUARDED, Visit
 from dspy_actors.modules.instance import InstancePlan
 from dspy_actors.modules.module import Module
-from dspy_actors.modules.outcome import Outcome, annotated, kind_of, outcome_of
+from dspy_actors.modules.outcome import CALL, Outcome, annotated, kind_of, outcome_of, tell_call
 from dspy_actors.modules.own_inputs import by_name
 from dspy_actors.modules.program_stream import ProgramStream, open_stream
 from dspy_actors.modules.queueing import free_place, take_place, watched
@@ -205,10 +205,9 @@ class Program:
     def _run(self, inputs: dict[str, Any], settings: Settings, frame: Frame, *, safe: bool = False) -> Prediction:
         started = self._host.clock.now()
         kind: str | None = "cancelled"
-        admitted = False
+        record: Record | None = None
         try:
             record = self._let_in(frame) or drive(self._admit(frame), frame)
-            admitted = True
             with self._guard(frame, record, inputs, safe or None) as visit:
                 if visit is not None and visit.asks:
                     drive(visit.granted(), frame)
@@ -226,9 +225,7 @@ class Program:
             kind = kind_of(error)
             raise
         finally:
-            if admitted:
-                self._book(frame, kind, self._host.clock.now() - started)
-            self._end(frame)
+            self._end(frame, record, kind, self._host.clock.now() - started)
 
     async def outcome(
         self,
@@ -255,11 +252,10 @@ class Program:
         prediction: Prediction | None = None
         failure: Exception | None = None
         kind: str | None = "cancelled"
-        admitted = False
+        record: Record | None = None
         FRAME.set(frame)
         try:
             record = self._let_in(frame) or await self._admit(frame)
-            admitted = True
             module = record.module if variant is None else variant
             if sink is not None:
                 sink.attach(module, frame)
@@ -285,9 +281,7 @@ class Program:
             raise
         finally:
             seconds = self._host.clock.now() - started
-            if admitted:
-                self._book(frame, kind, seconds)
-            self._end(frame)
+            self._end(frame, record, kind, seconds)
             if current_frame() is frame:
                 FRAME.set(frame.outer)  # not `reset`: a token would be one more object a call
         return outcome_of(frame, seconds, prediction, failure)
@@ -308,11 +302,22 @@ class Program:
         envelope = new_envelope(self._path, settings, self._host.clock, outer)
         return Frame(self._host, settings, envelope, Scope(trace, None if outer is None else outer.scope), sink, outer)
 
-    def _end(self, frame: Frame) -> None:
+    def _end(self, frame: Frame, record: Record | None, kind: str | None, seconds: float) -> None:
+        """The call has ended: tell of it. One that ran `record` is counted and frees its place before that.
+
+        Whoever waits for the last call of a runtime that drains has its event first.
+        """
         assert frame.scope is not None
         assert frame.envelope is not None
+        if record is not None:
+            self._plan.metrics.finish(kind, seconds)
+            free_place(self._plan, self._instance, frame.envelope.call_id)
         frame.scope.close(frame.envelope)
-        self._host.end_call()
+        host = self._host
+        if CALL in host.telemetry.handlers:
+            version = None if record is None else record.version
+            tell_call(host.telemetry, self._plan.name, version, frame, seconds, kind)
+        host.end_call()
 
     # -- admission ----------------------------------------------------------------------------------------------
 
@@ -353,12 +358,6 @@ class Program:
                 "with the handle's stop(), or start this one by another name"
             )
             raise NameTaken(msg, name=self.name) from error
-
-    def _book(self, frame: Frame, kind: str | None, seconds: float) -> None:
-        """The call has ended: count it, free its place, and tell the actor if somebody waits for one."""
-        self._plan.metrics.finish(kind, seconds)
-        assert frame.envelope is not None
-        free_place(self._plan, self._instance, frame.envelope.call_id)
 
     def _guard(
         self, frame: Frame, record: Record, inputs: dict[str, Any], guarded: bool | None

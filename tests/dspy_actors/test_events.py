@@ -29,11 +29,14 @@ class Told(NamedTuple):
 
 
 def names(cell: str) -> set[str]:
-    return set() if cell == "-" else set(cell.split(", "))
+    return set() if cell == "-" else set(re.split(r", +", cell))
 
+
+LIST = re.sub(r"\n {20,}", "  ", events.__doc__ or "")
+"""What it says, a row in a line."""
 
 LISTED: dict[Event, Told] = {
-    ast.literal_eval(found[1]): Told(names(found[2]), names(found[3])) for found in ROW.finditer(events.__doc__ or "")
+    ast.literal_eval(found[1]): Told(names(found[2]), names(found[3])) for found in ROW.finditer(LIST)
 }
 
 
@@ -139,4 +142,5 @@ def test_a_handler_may_be_attached_to_all_of_them() -> None:
         rt.system.telemetry.attach("test", events.ALL, lambda event, _, about: heard.append((event, set(about))))
         rt.start(qa())(question="x")
         rt.breakers.force_open("scripted/m")
-    assert heard == [(("cache", "miss"), {"table"}), (("breaker", "state"), {"name", "before", "after"})]
+    told = [("cache", "miss"), ("lm", "request"), ("program", "call"), ("breaker", "state")]
+    assert heard == [(event, LISTED[event].metadata) for event in told]
