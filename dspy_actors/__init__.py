@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         ShuttingDown,
         SignatureError,
         StateError,
+        UnknownProgram,
         UnknownTenant,
     )
     from dspy_actors.evaluation.evaluate import Evaluate, Progress
@@ -100,7 +101,7 @@ _ROOMS = {
     "batch": "Mapped",
     "errors": "AdapterParseError BlockingCall BudgetExceeded Busy CircuitOpen DeadlineExceeded DspyActorsError "
     "EvaluationError InputError LMConfigurationError LMError NameTaken NoRuntime ShuttingDown "
-    "SignatureError StateError QuarantineError QuarantinedInput UnknownTenant",
+    "SignatureError StateError QuarantineError QuarantinedInput UnknownProgram UnknownTenant",
     "evaluation.evaluate": "Evaluate Progress",
     "evaluation.result": "EvaluationResult",
     "example": "Example Prediction",
@@ -211,6 +212,7 @@ __all__ = [
     "StreamSettings",
     "TextPiece",
     "ToolCallPiece",
+    "UnknownProgram",
     "UnknownTenant",
     "make_signature",
     "streamify",

@@ -10,6 +10,7 @@ DspyActorsError(kind)
   BlockingCall                        a blocking call from a running event loop; names `acall`
   Busy(name)                          a module instance admits no more calls
   NameTaken(name)                     a program of that name runs already                        (also ValueError)
+  UnknownProgram(name)                no program of that name runs                               (also KeyError)
   DeadlineExceeded(phase, seconds)    the call's deadline passed                                 (also TimeoutError)
   StreamError                         a stream used as it cannot be: read twice, asked too early (also RuntimeError)
   CallCancelled                       the call was cancelled by its caller
@@ -50,6 +51,7 @@ from typing import ClassVar
 
 from dspy_actors.error_root import DspyActorsError as DspyActorsError
 from dspy_actors.error_root import from_wire as from_wire
+from dspy_actors.no_runtime import no_runtime
 
 
 class SignatureError(DspyActorsError, ValueError):
@@ -92,7 +94,7 @@ class NoRuntime(DspyActorsError, RuntimeError):
     kind = "no_runtime"
 
     def __init__(self, name: str = "program", write: str = "program(...)", *, message: str | None = None) -> None:
-        super().__init__(message or _no_runtime(name, write))
+        super().__init__(message or no_runtime(name, write))
 
 
 class BlockingCall(DspyActorsError, RuntimeError):
@@ -119,6 +121,15 @@ class NameTaken(DspyActorsError, ValueError):
     kind = "name_taken"
     fields = ("name",)
     name: str | None
+
+
+class UnknownProgram(DspyActorsError, KeyError):
+    """No program called `name` runs in this runtime; the message lists those that do."""
+
+    kind = "unknown_program"
+    fields = ("name",)
+    name: str | None
+    __str__ = Exception.__str__  # a KeyError's is a repr
 
 
 class DeadlineExceeded(DspyActorsError, TimeoutError):
@@ -383,18 +394,3 @@ class LMContentFilterError(LMInvalidRequestError):
     """The provider's content policy refused the request or the answer."""
 
     kind = "content_filter"
-
-
-def _no_runtime(name: str, write: str) -> str:
-    made = "Runtime(lm='openai/gpt-4o-mini')"
-    block = "async with" if write.startswith("await ") else "with"
-    told = f"{name} was called where no Runtime is. Write\n    {block} {made}:\n        {write}"
-    if "program" not in write:
-        return told
-    started = write.replace("program", "started")
-    return (
-        f"{told}\nor, for services and other threads,\n    rt = {made}.start_up()\n    started = rt.start(program)\n"
-        f"    {started}\nwhere `program` is an object, as Predict('question -> answer')\n"
-        "In a thread of your own inside of a call, as a pool's in `forward`, hand it the call:\n"
-        "    pool.submit(contextvars.copy_context().run, self.predict, question=...)"
-    )

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from dspy_actors.alerts import LOG_FAILED, write_log
 from dspy_actors.arguments import flag, named
 from dspy_actors.envelope import Envelope
-from dspy_actors.errors import Busy, NoRuntime
+from dspy_actors.errors import Busy, NoRuntime, UnknownProgram
 from dspy_actors.evaluation.job import Job
 from dspy_actors.example import Prediction
 from dspy_actors.lm.breaker_book import BreakerBook
@@ -72,6 +72,7 @@ class RuntimeHost:
         self.settings = settings
         self.limits = limits
         self.instances: dict[Hashable, ChildSpec] = {}
+        self._programs: dict[Hashable, Program] = {}
         self._layer = layer
         self._client = layer.client
         self._fairness = layer.gatehouse.guarding.fairness
@@ -273,16 +274,30 @@ class RuntimeHost:
         except BaseException:
             self._not_started(spec)
             raise
+        program = Program(self, plan, via, settings or self.settings, starting)
+        if copied and self.instances.get(via.key) is spec:
+            self._programs[via.key] = program
         starting.add_done_callback(lambda done: self._not_started(spec) if _has_failed(done) else None)
-        return Program(self, plan, via, settings or self.settings, starting)
+        return program
+
+    def program(self, name: str) -> Program:
+        """The handle that `start` gave of the program called `name`. Raises `UnknownProgram`."""
+        found = self._programs.get(("module", name))
+        if found is None:
+            there_are = ", ".join(sorted(repr(each.name) for each in list(self._programs.values()))) or "none"
+            msg = f"no program called {name!r} runs in this runtime; there are: {there_are}"
+            raise UnknownProgram(msg, name=name)
+        return found
 
     def _not_started(self, spec: ChildSpec) -> None:
         if self.instances.get(spec.name.key) is spec:
             self.instances.pop(spec.name.key, None)
+            self._programs.pop(spec.name.key, None)
 
     def stop_program(self, instance: Via) -> None:
         """End a started program's actor; returns at once."""
         self.instances.pop(instance.key, None)
+        self._programs.pop(instance.key, None)
         ref, modules = instance.whereis(), self.registry.whereis(MODULES)
         if ref is not None and modules is not None and not self._down:
             modules.cast(DynamicSupervisor.terminate_child, ref)

@@ -215,14 +215,10 @@ class Runtime:
             raise NoRuntime(message="this Runtime has not started: use it as `with rt:`, or call rt.start_up()")
         return self._tree.host
 
-    @property
-    def _layer(self) -> LMLayer | None:
-        return self._tree.layer
-
     def _running_layer(self) -> LMLayer:
         self._running()
-        assert self._layer is not None
-        return self._layer
+        assert self._tree.layer is not None
+        return self._tree.layer
 
     def __enter__(self) -> Self:
         self.start_up()
@@ -280,6 +276,10 @@ class Runtime:
         if asyncio._get_running_loop() is None:
             program.wait_started()
         return program
+
+    def program(self, name: str) -> Program:
+        """The handle that `start` gave of the program of that name; `UnknownProgram`, a `KeyError`, lists all names."""
+        return self._running().program(name)
 
     def using(self, **changes: Any) -> Using:
         """Settings for a while: `with rt.using(lm=..., tenant=..., deadline=...):` (DSPy's `context`)."""
@@ -392,7 +392,7 @@ class Runtime:
 
     @property
     def registry(self) -> Registry:
-        """The names of this runtime's actors."""
+        """The names of this runtime's actors; a started program's key is `("module", name)`. See `program`."""
         return self._tree.registry
 
     def draw(self) -> str:

@@ -26,8 +26,8 @@ ROOMS = {
     ],
     "dspy_actors": [
         (
-            "error_root errors quick_init old_pickles messages pieces channel stream_reader secret arguments "
-            "sqlite_file put_in_place call_record example envelope alerts"
+            "error_root no_runtime errors quick_init old_pickles messages pieces channel stream_reader secret "
+            "arguments sqlite_file put_in_place call_record example envelope alerts"
         ),
         "types signature adapters state",
         "cache quarantine lm",

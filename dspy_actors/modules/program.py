@@ -72,7 +72,7 @@ class Program:
 
     @property
     def name(self) -> str:
-        """The name it is registered under."""
+        """What `rt.program(name)` finds it by; its actor's key in `rt.registry` is `("module", name)`."""
         return self._plan.name
 
     @property
