@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from decimal import Decimal
 
-from dspy_actors.lm.usage_log import UsageLog, UsageRecord, UsageTotals
+from dspy_actors.lm.usage_log import REQUEST, UsageLog, UsageRecord, UsageTotals
 from dspy_actors.messages import Usage
+from supervisors.telemetry import Telemetry
+from tests.dspy_actors.programs import PATIENCE, begin
 
 
 def record(tenant: str, session: str, tokens: int = 1, cost: Decimal | None = None) -> UsageRecord:
@@ -76,3 +78,18 @@ def test_what_a_dropped_call_books_in_the_middle_of_a_sum_harms_it_not() -> None
             return 0
 
     assert book.totals(tenant=Ends()).attempts >= 50  # type: ignore[arg-type]
+
+
+def test_an_attempt_is_told_of_when_it_is_in_the_sums_and_outside_of_the_lock() -> None:
+    telemetry, seen = Telemetry(), list[UsageTotals]()
+    book = UsageLog({}, telemetry=telemetry)
+    telemetry.attach("test", REQUEST, lambda *_: seen.append(begin(book.totals).get(timeout=PATIENCE)))
+    book.add(record("a", "one"))
+    assert seen == [book.totals()]
+
+
+def test_of_an_attempt_of_which_nothing_is_known_no_tokens_are_told() -> None:
+    telemetry, seen = Telemetry(), list[object]()
+    telemetry.attach("test", REQUEST, lambda _, took, about: seen.append((took, about["estimated"])))
+    UsageLog({}, telemetry=telemetry).add(UsageRecord("c", 1, "", "", "m", "error", 0.1))
+    assert seen == [({"seconds": 0.1, "prompt_tokens": 0, "completion_tokens": 0, "cost": None}, False)]
