@@ -40,7 +40,9 @@ More than `max_restarts` within `max_seconds`: it stops its children in reverse 
 `Shutdown("max_restarts")`, which goes up the tree as any other exit. A failed start counts and is tried again by a
 message to itself, so a supervisor answers while a child does not come up.
 
-**Where this departs from OTP**, and why. The first column names the rows of the catalogue in `tests/conformance`:
+**Where this departs from OTP**: what holds here, and why or what holds there. The letter says what a row is about (C
+specs, S starts, H stops, T strategies, I limits of restarts, M questions to supervisors, K monitors, V calls, G
+registries, J tasks, Q partitions, Z the rest), the number which of the rules there; our tests are named so too:
 
     C03                  3 restarts in 5 seconds are the default           Elixir's numbers, not Erlang's 1 in 5
     C09                  `start` is a class or a function                  Python has no module, function and arguments
@@ -69,9 +71,12 @@ message to itself, so a supervisor answers while a child does not come up.
     J02 J04              a task can be awaited by anybody, and again       pykka's futures can
     J06 J07              a tied task ends with its caller, not he with it  the caller learns of its crash when it waits
     J09                  a function that does not stop is fenced           as H05; unreported, for its caller asked
-    J18                  a failed item is a value of the stream            nothing is linked to it
+    J15 J18              a late or failed item is a `Failed`, no more      the stream goes on; Elixir's exits the caller
     Q01                  partitions by a stable hash                       Python's hash of a str differs by process
     Z09                  auto_shutdown for dynamic supervisors             a batch is over when its last job is
+
+Every crash and every restart is reported, with its traceback, however many there are; OTP's logger drops a flood. What
+bounds it is the supervisor's `max_restarts` within `max_seconds`; a structlog processor may drop more.
 
 **Beyond OTP**, each switched on by its option: `Backoff` between the attempts to restart a child; `budget_key`, so that
 unrelated failures do not use up one budget; `max_zombies`, so that threads which do not come back end who lost them.

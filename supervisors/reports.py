@@ -2,7 +2,8 @@
 
 structlog is imported when the first report is written, not before: a program in which nothing goes wrong never
 loads it. A program that has not configured structlog gets its reports on stderr, so that they never mix with what
-it prints. Reports are written in the thread of the actor that reports; clean exits write nothing.
+it prints. Reports are written in the thread of the actor that reports; clean exits write nothing. Every crash and every
+restart is told, as often as the supervisor's budget of restarts lets them happen; none is dropped as in OTP's logger.
 """
 
 from __future__ import annotations
