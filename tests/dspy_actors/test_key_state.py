@@ -10,6 +10,7 @@ from dspy_actors import LM, LMError, Predict, Runtime
 from dspy_actors.errors import LMAuthError
 from dspy_actors.lm.providers.key_state import key_state
 from dspy_actors.lm.providers.set_aside import SetAside
+from supervisors.clock import ManualClock
 from supervisors.testing import wait_until
 from tests.server.client import StubServer
 
@@ -86,3 +87,28 @@ def test_a_runtime_whose_only_key_was_refused_is_not_ready_while_it_is_set_aside
         with pytest.raises(LMError):
             Predict("question -> answer")(question="blue")
         assert not rt.ready()
+
+
+def test_a_runtime_whose_callable_gave_a_refused_key_is_not_ready_while_that_is_set_aside(stub: StubServer) -> None:
+    """It was always ready."""
+    stub.control(keys=["sk-new"])
+    with Runtime(LM("openai/m", base_url=stub.base_url, api_key=lambda: "sk-old")) as rt:
+        wait_until(rt.ready)
+        assert rt.health()["keys"] == {"openai/m": "unknown"}
+        with pytest.raises(LMAuthError):
+            Predict("question -> answer")(question="blue")
+        assert (rt.ready(), rt.health()["keys"]) == (False, {"openai/m": "set aside"})
+
+
+def test_a_callable_that_gives_another_key_than_the_refused_one_makes_its_runtime_ready(stub: StubServer) -> None:
+    stub.control(keys=["sk-new"])
+    keys, clock = ["sk-old"], ManualClock()
+    lm = LM("openai/m", base_url=stub.base_url, api_key=lambda: keys[0])
+    with Runtime(lm, clock=clock) as rt:
+        program = rt.start(Predict("question -> answer"))
+        assert isinstance(program.safe_call(question="?").error, LMAuthError)
+        assert rt.health()["keys"] == {"openai/m": "set aside"}
+        keys[0] = "sk-new"
+        clock.advance(1.0)
+        assert program.safe_call(question="?").ok
+        assert rt.health()["keys"] == {"openai/m": "unknown"}

@@ -173,12 +173,56 @@ def test_a_callable_is_asked_once_more_where_a_403_says_that_its_token_has_expir
     assert (asking.keys(), asking.set_aside.snapshot()) == ([OTHER, KEY, KEY], [])
 
 
-def test_a_callable_that_has_no_other_key_is_not_asked_again_for_a_minute(stub: StubServer) -> None:
+def test_a_callable_that_has_no_other_key_is_not_asked_again_within_a_second(stub: StubServer) -> None:
     stub.control(keys=[KEY])
     asked: list[str] = []
     asking = Asking("openai", stub, lambda: asked.append("") or OTHER)
     assert asking.all(None, None, None) == ["lm_auth"] * 3
     assert (len(asked), asking.keys()) == (2, [OTHER])
+
+
+def test_a_callable_that_lags_behind_a_rotation_is_asked_again_after_a_second(stub: StubServer, name: str) -> None:
+    """It was not for a minute, although it had a key that nobody had refused."""
+    stub.control(keys=[KEY])
+    asked: list[str] = []
+    asking = Asking(name, stub, lambda: asked.append("") or (OTHER if len(asked) < 4 else KEY))
+    second = lambda: asking.clock.advance(1.0)  # noqa: E731
+    assert asking.all(None, None, second, None, second) == ["lm_auth"] * 4 + ["ok"]
+    assert (len(asked), asking.keys()) == (4, [OTHER, KEY])
+
+
+def test_calls_at_once_ask_a_callable_once_whose_key_is_set_aside(stub: StubServer) -> None:
+    stub.control(keys=[])
+    asked: list[str] = []
+    clock = ManualClock()
+
+    async def many() -> list[str]:
+        provider = opened("openai", stub.base_url, lambda: asked.append("") or OTHER, set_aside=SetAside(clock.now))
+        try:
+            await end_of(provider)
+            clock.advance(1.0)
+            return await asyncio.gather(*(end_of(provider) for _ in range(20)))
+        finally:
+            await provider.aclose()
+
+    assert asyncio.run(many()) == ["lm_auth"] * 20
+    assert len(asked) == 3
+
+
+def test_a_key_that_a_callable_gave_without_money_is_replaced_by_its_next(stub: StubServer) -> None:
+    stub.control(plan=[{"times": 1, "fault": NO_MONEY}])
+    keys = iter([OTHER, KEY])
+    asking = Asking("openai", stub, lambda: next(keys))
+    assert asking.all(None, lambda: asking.clock.advance(1.0)) == ["lm_billing", "ok"]
+    assert asking.keys() == [OTHER, KEY]
+
+
+def test_a_new_key_of_the_environment_is_sent_at_once(stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", OTHER)
+    stub.control(keys=[KEY])
+    asking = Asking("openai", stub, None)
+    assert asking.all(None, lambda: monkeypatch.setenv("OPENAI_API_KEY", KEY)) == ["lm_auth", "ok"]
+    assert asking.keys() == [OTHER, KEY]
 
 
 def test_a_callable_that_has_run_dry_is_a_missing_key(stub: StubServer) -> None:
@@ -223,7 +267,7 @@ def test_a_callable_with_ever_new_keys_is_asked_once_more_and_not_for_ever(stub:
     assert asking.keys() == ["key-0", "key-1"]
 
 
-def test_a_key_without_money_is_not_read_again(stub: StubServer) -> None:
+def test_a_key_without_money_is_not_read_again_within_a_second(stub: StubServer) -> None:
     stub.control(fault=NO_MONEY)
     asked: list[str] = []
     assert Asking("openai", stub, lambda: asked.append("") or KEY).all(None, None) == ["lm_billing"] * 2

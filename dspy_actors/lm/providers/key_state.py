@@ -14,7 +14,8 @@ from dspy_actors.lm.transports.base import is_loopback
 from dspy_actors.secret import Secret, may_be_sent
 
 KeyState: TypeAlias = Literal["given", "not needed", "unknown", "missing", "unusable", "set aside"]
-"""`unknown`: what a callable will give, and whether a provider of one's own needs a key."""
+"""`unknown`: what a callable will give, but where the key that it gave last is set aside, and whether a provider of
+one's own needs a key."""
 
 HOPELESS: frozenset[KeyState] = frozenset({"missing", "unusable", "set aside"})
 """A call with such keys fails before anything is sent."""
@@ -31,7 +32,7 @@ def key_state(config: LMConfig, set_aside: SetAside) -> KeyState:
     if endpoint is None:
         return "not needed"
     if callable(config.api_key):
-        return "unknown"
+        return "unknown" if set_aside.find_given(config.api_key, endpoint) is None else "set aside"
     variable: str | None = getattr(factory, "key_variable", None)
     if config.api_key is None and variable and (found := os.environ.get(variable, "").strip()):
         if not may_be_sent(found):

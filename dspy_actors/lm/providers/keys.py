@@ -1,7 +1,8 @@
 """Where a provider's key comes from: a `Secret`, several, a callable, or the environment. Read at send time only.
 
 What a refusal does to a key: it is read once more, if it could have changed; the same key again is set aside for a
-minute, and the next of several takes its place.
+minute, and the next of several takes its place. It is the key that is set aside, not where it comes from: the next call
+reads again, and a new key is sent at once.
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ from dspy_actors.lm.providers.set_aside import SetAside, SetAsideKey
 from dspy_actors.lm.verdicts import key_effect
 from dspy_actors.secret import UNSENDABLE, Secret, may_be_sent, redacted
 
+ASK_SECONDS = 1.0
+"""Between two questions to a callable whose key is set aside: it may be slow, or each may cost money."""
+
 
 class KeyRing:
     """The keys of one provider. Lives on the io loop; a callable source runs in a thread of its own.
 
     A callable is the way to rotate keys: its answer is kept until the server refuses it, then it is asked once more,
-    and so is the environment. `variable` is the environment's name for the key, `None` for a provider that has none.
+    and so is the environment. While the key that it gave is set aside, the calls that come ask it again, once a second
+    at most, and look into the environment each time. `variable` is the environment's name for the key, `None` for a
+    provider that has none.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class KeyRing:
         self._reading = asyncio.Lock()
         self._known = given_keys(config)
         self._doubted = False
+        self._asked_at: float | None = None
         self._changes = not isinstance(self._source, (Secret, tuple))
         self.tries = max(2, len(self._known))
         """How many requests the refusal of one may lead to, itself included."""
@@ -63,15 +70,14 @@ class KeyRing:
             return self.at_hand
         if not self._known:
             await self._read_again(None)
+        elif self._doubted or (self._changes and self._aside() is not None):
+            self._doubted = False
+            await self._read_again(self._known[0], ASK_SECONDS)
         if not self._known:
             if self._required:
                 raise self._missing()
             return None
         aside = self._aside()
-        if aside is None and self._doubted:
-            self._doubted = False
-            await self._read_again(self._known[0])
-            aside = self._aside()
         if aside is not None:
             self._doubted = self._changes
             raise self._refusal(aside)
@@ -88,17 +94,35 @@ class KeyRing:
             return False
         self._set_aside.add(self._endpoint, key.key_id, error)
         self._doubted = self._changes
+        if self._asked_at is None:
+            self._asked_at = self._set_aside.now()
+        self._publish()
         return any(self._find(other) is None for other in self._known)
 
-    async def _read_again(self, old: Secret | None) -> bool:
-        """Read a source that may have changed, unless somebody did since `old` was current; whether it has."""
+    async def _read_again(self, old: Secret | None, seconds: float = 0.0) -> bool:
+        """Read a source that may have changed, unless somebody did since `old` was current; whether it has.
+
+        A callable is not asked where somebody has asked it again less than `seconds` ago.
+        """
         if not self._changes:
             return False
         async with self._reading:
-            if (self._known[0] if self._known else None) == old:
+            if (self._known[0] if self._known else None) == old and not self._has_asked(seconds):
+                if old is not None:
+                    self._asked_at = self._set_aside.now()
                 found = _sendable(await self._read(), self._config)
                 self._known = () if found is None else (found,)
+                self._publish()
         return bool(self._known) and self._known[0] != old
+
+    def _has_asked(self, seconds: float) -> bool:
+        is_new = self._asked_at is not None and self._set_aside.now() - self._asked_at < seconds
+        return is_new and callable(self._source)
+
+    def _publish(self) -> None:
+        """Tell of a callable whether the key that it gave last is set aside, for readiness and health."""
+        if self._known and callable(self._source):
+            self._set_aside.gave(self._source, self._endpoint, self._known[0].key_id)
 
     async def _read(self) -> str:
         if callable(self._source):

@@ -30,19 +30,23 @@ class SetAside:
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic, seconds: float = SECONDS) -> None:
-        self._now = now
+        self.now = now
         self._seconds = seconds
         self.told: Callable[[SetAsideKey], object] | None = None
         self._keys: dict[tuple[str, str], SetAsideKey] = {}
+        self._gave: dict[tuple[int, str], tuple[object, str]] = {}
 
     def add(self, endpoint: str, key_id: str, error: LMError) -> None:
         """Set a key aside because of `error`, from now on."""
-        now = self._now()
+        now = self.now()
         was_in_use = self.find(endpoint, key_id) is None
         for name, old in list(self._keys.items()):
             if old.until <= now:
                 self._keys.pop(name, None)
         self._keys[endpoint, key_id] = key = SetAsideKey(endpoint, key_id, _copy(error), now + self._seconds)
+        for by, (_, given) in list(self._gave.items()):
+            if (by[1], given) not in self._keys:
+                self._gave.pop(by, None)
         if was_in_use and self.told is not None:
             self.told(key)
 
@@ -54,19 +58,32 @@ class SetAside:
     def find(self, endpoint: str, key_id: str) -> SetAsideKey | None:
         """The key, if it is set aside now."""
         found = self._keys.get((endpoint, key_id))
-        return found if found is not None and found.until > self._now() else None
+        return found if found is not None and found.until > self.now() else None
+
+    def gave(self, source: object, endpoint: str, key_id: str) -> None:
+        """Note which key the callable `source` gave last, as far as that one is set aside."""
+        if self.find(endpoint, key_id) is None:
+            self._gave.pop((id(source), endpoint), None)
+        else:
+            self._gave[id(source), endpoint] = (source, key_id)
+
+    def find_given(self, source: object, endpoint: str) -> SetAsideKey | None:
+        """The key that the callable `source` gave last, if it is set aside now."""
+        given = self._gave.get((id(source), endpoint))
+        return None if given is None else self.find(endpoint, given[1])
 
     def left(self, key: SetAsideKey) -> float:
         """Seconds until the key may be used again."""
-        return max(0.0, key.until - self._now())
+        return max(0.0, key.until - self.now())
 
     def clear(self) -> None:
         """Use every key again, as after a top-up."""
         self._keys.clear()
+        self._gave.clear()
 
     def snapshot(self) -> list[dict[str, object]]:
         """Each key that is set aside now: `endpoint`, `key_id`, `kind` of the error, `seconds_left`."""
-        now = self._now()
+        now = self.now()
         return [
             {
                 "endpoint": key.endpoint,
