@@ -90,7 +90,7 @@ class Scope:
 
     A call made through a handle from inside of another call has that one's scope as its `parent`: it is cancelled with
     it, and its costs and faults are the parent's too. `attempts` counts the requests behind the answers, `inner` all
-    those of calls within the call that have ended.
+    those of calls within the call that have ended. `closed` says that the call has ended.
     """
 
     __slots__ = (
@@ -99,6 +99,7 @@ class Scope:
         "attempts",
         "cached",
         "cancelled",
+        "closed",
         "fault",
         "inner",
         "lm_calls",
@@ -116,6 +117,7 @@ class Scope:
         self._later: dict[Cancellable, None] | None = None
         """What it waits for, in order, as a request comes before the wait for it: most have one at a time, if any."""
         self.cancelled = False
+        self.closed = False
         self.fault: BaseException | None = None
         self.lm_calls = 0
         self.attempts = 0
@@ -131,6 +133,7 @@ class Scope:
 
     def close(self, envelope: Envelope) -> None:
         """The call of `envelope` has ended: its parent need not cancel it any more."""
+        self.closed = True
         parent = self.parent
         if parent is not None:
             parent.leave(self)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import os
 from collections import OrderedDict
@@ -28,12 +27,12 @@ from dspy_actors.modules.admission import Admission, Limits
 from dspy_actors.modules.input_guard import InputGuard
 from dspy_actors.modules.instance import InstancePlan, ModuleInstance
 from dspy_actors.modules.module import Module
-from dspy_actors.modules.program import Program
+from dspy_actors.modules.program import Program, no_module
 from dspy_actors.modules.quarantine_book import QuarantineBook
 from dspy_actors.modules.record import Versions
 from dspy_actors.modules.results import Results
 from dspy_actors.modules.user_code import UserCode, cut_off, ended, in_our_words
-from dspy_actors.runner import Settings, Shows
+from dspy_actors.runner import Settings, Shows, current_frame, is_under_way
 from dspy_actors.tree import EVALUATIONS, MODULES, TASKS, RuntimePlan, RuntimeSupervisor
 from supervisors.actor import Ref
 from supervisors.clock import Clock
@@ -85,6 +84,7 @@ class RuntimeHost:
         self._ambient: OrderedDict[int, _Ambient] = OrderedDict()
         self._open = 0
         self._closing = False
+        self._shut = False
         self._down = False
         self._idle: Reply[None] | None = None
         self._pauses: set[Reply[None]] = set()
@@ -164,16 +164,27 @@ class RuntimeHost:
         """Raise what a call would be refused with now; `name` is who wants to begin calls."""
         self._same_process(name)
         if self.closing:
-            raise ended(name, drains=not self._down)
+            self._refuse_outsiders(name)
 
     def begin_call(self, name: str) -> None:
-        """Count a call as open. Raises `ShuttingDown` once the runtime drains, `NoRuntime` in a forked child."""
+        """Count a call as open. Raises `ShuttingDown` once the runtime drains, `NoRuntime` in a forked child.
+
+        What a call under way calls is let in while the runtime drains: without, that one could not finish.
+        """
         if os.getpid() != self._pid:
             raise _elsewhere(name)
         with self._lock:
             if self._closing or self._down:
-                raise ended(name, drains=not self._down)
+                self._refuse_outsiders(name)
             self._open += 1
+
+    def _refuse_outsiders(self, name: str) -> None:
+        """Raise `ShuttingDown`, unless the runtime only drains and who calls is inside of a call under way.
+
+        That one's scope is closed before it is counted as ended: under the lock it is still open, and drain waits.
+        """
+        if self._down or self._shut or not is_under_way(current_frame(), self):
+            raise ended(name, drains=not self._down)
 
     def end_call(self) -> None:
         """Count a call as finished."""
@@ -207,7 +218,7 @@ class RuntimeHost:
         return {"programs": programs, **self._user_code.reading()}
 
     def close_door(self) -> Reply[None]:
-        """Let no more calls in; the reply settles when those under way have ended."""
+        """Let no more calls in but those made by calls under way; the reply settles when all have ended."""
         with self._lock:
             self._closing = True
             self._idle = self._idle or Reply()
@@ -216,9 +227,14 @@ class RuntimeHost:
             idle.set(None)
         return idle
 
+    def shut_door(self) -> None:
+        """Let nobody in any more: the tree is about to be stopped."""
+        with self._lock:
+            self._closing = self._shut = True
+
     @property
     def closing(self) -> bool:
-        """Whether new calls are refused."""
+        """Whether new calls from outside are refused."""
         return self._closing or self._down or os.getpid() != self._pid
 
     def came_up(self) -> None:
@@ -255,7 +271,7 @@ class RuntimeHost:
     ) -> Program:
         """Start an actor for `module`, of which it gets a private copy."""
         if not isinstance(module, Module):
-            raise TypeError(_no_module(module))
+            raise TypeError(no_module(module))
         named("Runtime.start", "name", name)
         flag("Runtime.start", "cached", cached)
         flag("Runtime.start", "quarantine", quarantine)
@@ -308,7 +324,7 @@ class RuntimeHost:
         self._same_process(type(module).__name__)
         with self._lock:
             if self._closing or self._down:
-                raise ended(type(module).__name__, drains=not self._down)
+                self._refuse_outsiders(type(module).__name__)
             found = self._ambient.get(id(module))
             if found is None:
                 found = self._ambient[id(module)] = _Ambient(module, self.start(module, copied=False))
@@ -374,16 +390,6 @@ def _has_failed(starting: Reply[Any]) -> bool:
     """Whether a program's actor was refused; one whose supervisor died meanwhile is started by the successor."""
     error = starting.exception()
     return error is not None and not isinstance(error, ActorDied)
-
-
-def _no_module(given: object) -> str:
-    if isinstance(given, type) and issubclass(given, Module):
-        names = list(inspect.signature(given).parameters)
-        inside = "" if not names else "'question -> answer'" if names[0] == "signature" else "..."
-        return f"an object can be started, not the class {given.__name__}; write rt.start({given.__name__}({inside}))"
-    if isinstance(given, Program):
-        return f"{given!r} is started already; call it, or start a copy by rt.start(program.module)"
-    return f"only a Module can be started, not {type(given).__name__}; subclass dspy_actors.Module"
 
 
 def _elsewhere(name: str) -> NoRuntime:

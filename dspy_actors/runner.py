@@ -202,6 +202,15 @@ def current_frame() -> Frame | None:
     return frame
 
 
+def is_under_way(frame: Frame | None, runner: Runner) -> bool:
+    """Whether `frame` stands inside of a call of `runner`, however deep, that has not ended."""
+    while frame is not None:
+        if frame.runner is runner and frame.scope is not None and not frame.scope.closed:
+            return True
+        frame = frame.outer
+    return False
+
+
 def require_frame(name: str, write: str = "program(...)") -> Frame:
     """The frame of the code that asks; where there is none raises `NoRuntime`, which says where to `write` that."""
     frame = current_frame()

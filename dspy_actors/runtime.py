@@ -183,13 +183,13 @@ class Runtime:
         refuse_on_loop("Runtime.shutdown", "`await asyncio.to_thread(rt.shutdown)`, or `async with Runtime(...)`")
         self._ended = True
         if self._tree.host is not None:
-            self._tree.host.close_door()
+            self._tree.host.shut_door()
         self._own.stop(timeout)
 
     def drain(self, seconds: float) -> bool:
         """Let no more calls in and wait for those under way; whether all ended within `seconds`.
 
-        New calls raise `ShuttingDown` from then on. Raises `BlockingCall` on a running event loop.
+        New calls but theirs raise `ShuttingDown` from then on. Raises `BlockingCall` on a running event loop.
         """
         refuse_on_loop("Runtime.drain", "`await asyncio.to_thread(rt.drain, seconds)`")
         host = self._running()

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
-from dspy_actors.runner import FRAME, Frame
+from dspy_actors.runner import FRAME, Frame, current_frame
 
 
 class Using(AbstractContextManager["Using"]):
@@ -21,7 +21,9 @@ class Using(AbstractContextManager["Using"]):
         self._tokens: list[Token[Frame | None]] = []
 
     def __enter__(self) -> Self:
-        self._tokens.append(FRAME.set(self._frame()))
+        frame = self._frame()
+        frame.outer = current_frame()  # a block inside of a call is still in there
+        self._tokens.append(FRAME.set(frame))
         return self
 
     def __exit__(self, *exc: object) -> None:

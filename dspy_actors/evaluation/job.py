@@ -11,7 +11,7 @@ from dspy_actors.errors import ProgramError
 from dspy_actors.evaluation.feed import Feed, Taker
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
-from dspy_actors.runner import Settings
+from dspy_actors.runner import FRAME, Frame, Settings, current_frame
 from supervisors.actor import Ref
 from supervisors.clock import Clock, Timer
 from supervisors.exits import shown
@@ -101,6 +101,8 @@ class Job:
     clock: Clock
     done: Reply[None] = field(default_factory=Reply)
     stopped: bool = False
+    outer: Frame | None = field(default_factory=current_frame)
+    """Where the job was made. Its rows are let in while the runtime drains if that is inside of a call under way."""
     actors: list[Ref[Any]] = field(default_factory=list)
     _between: dict[Row, list[Timer]] = field(default_factory=dict)
     """The rows between two tries, each with the timer of the next. Whoever takes one out decides what becomes of it."""
@@ -115,7 +117,7 @@ class Job:
                 self.feed.put_back(row)
                 break
             try:
-                outcome = await self.program.outcome(dict(row.inputs), self._settings_for(row))
+                outcome = await self._outcome(row)
                 verdict = await self.deliver(row, outcome)
                 if hand.drop(row):
                     self._conclude(row, verdict)
@@ -125,6 +127,14 @@ class Job:
                 row.crashes += 1
                 raise
         owner.leave()
+
+    async def _outcome(self, row: Row) -> Outcome:
+        settings, before = self._settings_for(row), FRAME.get()
+        if self.outer is not None:
+            FRAME.set(Frame(self.outer.runner, settings, outer=self.outer))
+        outcome = await self.program.outcome(dict(row.inputs), settings)
+        FRAME.set(before)  # not `reset`, nor where it raises: the slot ends then, perhaps in the collector's context
+        return outcome
 
     def _settings_for(self, row: Row) -> Settings:
         if row.until is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
@@ -366,3 +367,14 @@ class Program:
         if guard is None or not (guard.always if guarded is None else guarded):
             return UNGUARDED
         return guard.watch(frame, record, inputs)
+
+
+def no_module(given: object) -> str:
+    """What is wrong with `given`, which was to be started."""
+    if isinstance(given, type) and issubclass(given, Module):
+        names = list(inspect.signature(given).parameters)
+        inside = "" if not names else "'question -> answer'" if names[0] == "signature" else "..."
+        return f"an object can be started, not the class {given.__name__}; write rt.start({given.__name__}({inside}))"
+    if isinstance(given, Program):
+        return f"{given!r} is started already; call it, or start a copy by rt.start(program.module)"
+    return f"only a Module can be started, not {type(given).__name__}; subclass dspy_actors.Module"
