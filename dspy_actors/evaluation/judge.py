@@ -90,8 +90,11 @@ class Judge:
         return await value if inspect.isawaitable(value) else value
 
 
-def check_metric(metric: object) -> None:
-    """Raise `EvaluationError` for what cannot be called as a metric, as far as Python tells."""
+def check_metric(metric: object, *, is_traced: bool = False) -> None:
+    """Raise `EvaluationError` for what cannot be called as a metric, as far as Python tells.
+
+    One that `is_traced` is called with the trace too, as optimizers do.
+    """
     if not callable(metric):
         msg = f"a metric is a function metric(example, prediction, trace=None), not {type(metric).__name__}"
         raise EvaluationError(msg)
@@ -100,10 +103,11 @@ def check_metric(metric: object) -> None:
     except (TypeError, ValueError):  # some builtins do not say
         return
     try:
-        taken.bind(None, None)
+        taken.bind(*(None,) * (3 if is_traced else 2))
     except TypeError as error:
         name = getattr(metric, "__name__", type(metric).__name__)
-        msg = f"the metric {name}{taken} is called as metric(example, prediction): {error}"
+        call = "metric(example, prediction, trace); add trace=None" if is_traced else "metric(example, prediction)"
+        msg = f"the metric {name}{taken} is called as {call}: {error}"
         raise EvaluationError(msg) from None
 
 

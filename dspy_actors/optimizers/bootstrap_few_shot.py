@@ -14,8 +14,8 @@ from dspy_actors.errors import EvaluationError, ShuttingDown
 from dspy_actors.evaluation.attempt import attempt
 from dspy_actors.evaluation.host import EvaluationHost
 from dspy_actors.evaluation.job import MOMENT
-from dspy_actors.evaluation.judge import Metric, awaited
-from dspy_actors.example import Example, Prediction
+from dspy_actors.evaluation.judge import Metric, as_score, awaited, check_metric
+from dspy_actors.example import Example
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import kind_of
 from dspy_actors.modules.program import Program, Trace
@@ -57,8 +57,9 @@ class BootstrapFewShot:
     first try's that it fails, and one more for all that follow, until one of them is answered.
 
     Args:
-        metric: `metric(example, prediction, trace)` -> truthy for a success; without one everything counts.
-        metric_threshold: a success is a metric of at least this much, instead of a truthy one.
+        metric: `metric(example, prediction, trace)` -> a score as `Evaluate` takes it, not zero for a success; without
+            one everything counts.
+        metric_threshold: a success is a metric of at least this much, instead of one that is not zero.
         max_bootstrapped_demos: solved examples to collect.
         max_labeled_demos: demos in all, filled up with labelled examples.
         max_rounds: tries per example; later ones at temperature 1.
@@ -86,6 +87,8 @@ class BootstrapFewShot:
             if value < least:
                 msg = f"{name}={value}: at least {least}"
                 raise EvaluationError(msg)
+        if metric is not None:
+            check_metric(metric, is_traced=True)
         self.metric = metric
         self.metric_threshold = metric_threshold
         self.max_bootstrapped_demos = max_bootstrapped_demos
@@ -228,10 +231,8 @@ class _Search:
         value = self.plan.metric(example, prediction, trace)
         if isawaitable(value):
             value = self.host.run_on_loop(awaited(value)).get()
-        if isinstance(value, Prediction):
-            value = float(value)
-        threshold = self.plan.metric_threshold
-        return bool(value) if threshold is None else float(value) >= threshold
+        score, threshold = as_score(value), self.plan.metric_threshold
+        return score != 0.0 if threshold is None else score >= threshold
 
     def _count(self, error: Exception | None, fault: Exception | None) -> None:
         self.errors += 1

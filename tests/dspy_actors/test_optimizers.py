@@ -165,6 +165,23 @@ def test_a_success_is_what_is_not_zero(value: Any, count: int) -> None:
     assert len(augmented(made)) == count
 
 
+@pytest.mark.parametrize("value", ["wrong", None, float("nan"), [1]])
+def test_what_is_no_score_for_an_evaluation_is_no_success(value: Any) -> None:
+    """Text was one, for it is truthy."""
+    with runtime(), pytest.raises(EvaluationError, match="a metric returns a"):
+        bootstrap(metric=lambda *_: value, max_errors=3).compile(qa(), trainset=examples(6))
+
+
+def test_a_metric_that_takes_no_trace_is_refused_before_anybody_is_asked() -> None:
+    """It failed after ten answers that were paid for."""
+
+    def agrees(example: Example, prediction: Any) -> bool:
+        return True
+
+    with pytest.raises(EvaluationError, match=r"agrees.*metric\(example, prediction, trace\); add trace=None"):
+        bootstrap(metric=agrees)
+
+
 def test_a_metric_may_be_a_coroutine_function() -> None:
     async def later(example: Example, prediction: Any, trace: object = None) -> bool:
         await asyncio.sleep(0)
