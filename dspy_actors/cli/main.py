@@ -69,16 +69,17 @@ def demo(data: Path | None, signature: str | None, out: Path, concurrency: int, 
 @click.option(
     "--deadline", type=SECONDS, default=600.0, show_default=True, help="Seconds a row may take, all waiting included."
 )
+@click.option("--strict", is_flag=True, help="Exit code 1 unless every row has an answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-def run(program: str, data: Path, out: Path, as_json: bool, **options: Any) -> int:
+def run(program: str, data: Path, out: Path, as_json: bool, strict: bool, **options: Any) -> int:
     """Run PROGRAM over the rows of a file.
 
     PROGRAM is a signature ("ticket -> category, urgency"), a saved .json file with --signature, or
     package.module:attribute. Each line of --out has a row's index, the row, and its outputs or its error; the summary
-    counts the rows that failed, and where all of them did the exit code is 1: what came within --deadline were rate
-    limits, nothing, or answers that cannot be read. It is 2 for what is wrong from the start: a file, the key, a server
-    that is not there, fails or speaks something else. Ctrl-C gives the rows under way ten seconds and keeps what
-    is done.
+    counts the rows that failed, and where all that were asked did the exit code is 1: what came within --deadline were
+    rate limits, nothing, or answers that cannot be read. With --strict it is 1 where any row has no answer. It is 2 for
+    what is wrong from the start: a file, the key, a server that is not there, fails or speaks something else. Ctrl-C
+    gives the rows under way ten seconds and keeps what is done.
 
     An --out that is there already is refused without --resume or --overwrite. --resume goes on after an end of any
     kind, the process's being killed included: rows that failed and rows without a line are asked, in the file a row is
@@ -101,7 +102,7 @@ def run(program: str, data: Path, out: Path, as_json: bool, **options: Any) -> i
             if not stopping.asked:
                 raise
             _forget_stdout()  # closed with the terminal, or with whoever got the signal too: the job has ended well
-        return 0 if summary["succeeded"] else 1
+        return command.exit_code(summary, strict=strict)
 
     return stoppable(job)
 

@@ -218,6 +218,14 @@ class _Work:
         }
 
 
+def exit_code(summary: dict[str, Any], *, strict: bool) -> int:
+    """0 where a row that was asked has an answer, or none was left to ask; with `strict` where every row has one."""
+    if strict:
+        return 0 if 0 < summary["of"] == summary["succeeded"] else 1
+    none_was_left = 0 < summary["kept"] == summary["rows"]
+    return 0 if none_was_left or summary["succeeded"] > summary["kept"] else 1
+
+
 def summary_text(summary: dict[str, Any]) -> str:
     """The summary in one line."""
     kept = f" ({summary['kept']} kept)" if summary["kept"] else ""

@@ -112,6 +112,25 @@ def test_rows_that_failed_are_asked_again_and_the_file_is_in_order_afterwards(
     assert [line["outputs"]["category"] == OLD for line in lines] == [True, False, False, True, False]
 
 
+def test_where_all_rows_that_were_asked_failed_those_that_were_kept_are_no_success(
+    here: Path, run: Run, stub: StubServer
+) -> None:
+    """The exit code was 0."""
+    left_by_an_earlier_run(here, answered(0), failed(1), answered(3))
+    stub.control(fault="status=400")
+    ended = run("--resume")
+    assert (ended.code, ended.summary["kept"], ended.summary["failed"]) == (1, 2, 3)
+
+
+def test_a_strict_run_succeeds_only_where_every_row_has_an_answer(here: Path, run: Run, stub: StubServer) -> None:
+    stub.control(plan=[{"times": 1, "fault": "status=400"}])
+    first, again, once_more = run("--strict"), run("--strict", "--resume"), run("--strict", "--resume")
+    assert [each.code for each in (first, again, once_more)] == [1, 0, 0]
+    assert [each.summary["failed"] for each in (first, again, once_more)] == [1, 0, 0]
+    stub.control(plan=[{"times": 1, "fault": "status=400"}])
+    assert run("--overwrite").code == 0
+
+
 def test_a_last_line_that_was_cut_off_is_dropped_and_its_row_asked_again(
     here: Path, run: Run, stub: StubServer
 ) -> None:
@@ -152,7 +171,7 @@ def test_a_row_that_fails_again_has_its_last_error_alone(here: Path, run: Run, s
     left_by_an_earlier_run(here, answered(0), failed(1), *(answered(n) for n in (2, 3, 4)))
     stub.control(fault="status=400")
     ended = run("--resume")
-    assert (ended.code, ended.summary["failed"], ended.summary["kept"]) == (0, 1, 4)
+    assert (ended.code, ended.summary["failed"], ended.summary["kept"]) == (1, 1, 4)
     lines = results(here / "out.jsonl")
     assert [line["index"] for line in lines] == [0, 1, 2, 3, 4]
     assert lines[1]["error"]["kind"] == "lm_invalid_request"
