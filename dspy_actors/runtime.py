@@ -215,10 +215,14 @@ class Runtime:
             raise NoRuntime(message="this Runtime has not started: use it as `with rt:`, or call rt.start_up()")
         return self._tree.host
 
+    @property
+    def _layer(self) -> LMLayer | None:
+        return self._tree.layer
+
     def _running_layer(self) -> LMLayer:
         self._running()
-        assert self._tree.layer is not None
-        return self._tree.layer
+        assert self._layer is not None
+        return self._layer
 
     def __enter__(self) -> Self:
         self.start_up()
@@ -299,9 +303,8 @@ class Runtime:
 
         `inputs` names the fields of a row that the program is given; `None` gives it the whole row.
         Yields `Mapped(index, row, outcome)` for every row; a row that fails has its error in the outcome. None is
-        tried again: in an outage rows end at once in `CircuitOpen`; give those with an `outcome.fault`, which is the
-        infrastructure's, to another `map` later. Leaving the loop early cancels what is under way. Raises
-        `ShuttingDown` at the first step where the runtime drains or has ended.
+        tried again: in an outage rows end at once in `CircuitOpen`; give those with an `outcome.fault` to another `map`
+        later. Leaving early cancels what is under way. Its first step raises `ShuttingDown` where the runtime drains.
         """
         wholes("Runtime.map", least=1, concurrency=concurrency)
         host = self._running()
@@ -383,10 +386,7 @@ class Runtime:
         if self._own.system is None:
             msg = "this runtime has no system now: it has not started, or has ended"
             if self._tree.host is not None:
-                msg = (
-                    "this runtime hangs in another's tree and has no system of its own: use the `System` whose tree "
-                    "that is, its `telemetry` and its `draw()`"
-                )
+                msg = "this hangs in another's tree: use the `System` whose tree that is, its `telemetry` and `draw()`"
             raise NoRuntime(message=msg)
         return self._own.system
 
