@@ -13,6 +13,7 @@ from dspy_actors.cli.stopping import Stopping
 from dspy_actors.errors import CircuitOpen, LMError
 from dspy_actors.evaluation.host import EvaluationHost
 from dspy_actors.evaluation.second_tries import RETRY_WAITS, passes
+from dspy_actors.messages import Usage
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
 from dspy_actors.runtime import Runtime
@@ -37,7 +38,14 @@ class _Taken:
     until: float
     tries: int = 0
     attempts: int = 0
+    usage: Usage | None = None
     last: Outcome | None = None
+
+    def book(self, outcome: Outcome) -> None:
+        """Count what a try took."""
+        self.attempts += outcome.attempts
+        if outcome.usage is not None:
+            self.usage = outcome.usage if self.usage is None else self.usage + outcome.usage
 
 
 class InOrder:
@@ -108,17 +116,18 @@ class InOrder:
         ):
             taken = numbers.pop(mapped.index)
             outcome = mapped.outcome
+            taken.book(outcome)
             if outcome.ok:
                 self.has_success, self._is_outage = True, False
             if is_answered(outcome):
                 self._is_proven = True
             if not self._comes_again(taken, outcome):
-                yield from self._ended(taken, outcome, outcome.attempts)
+                yield from self._ended(taken, outcome)
 
-    def _ended(self, taken: _Taken, outcome: Outcome, attempts: int) -> Iterator[Mapped]:
+    def _ended(self, taken: _Taken, outcome: Outcome) -> Iterator[Mapped]:
         """Keep how a row ended, and hand on what is due."""
         seconds = outcome.seconds if taken.last is None else self._clock.now() - taken.began
-        outcome = replace(outcome, attempts=attempts + taken.attempts, seconds=seconds)
+        outcome = replace(outcome, attempts=taken.attempts, usage=taken.usage, seconds=seconds)
         self._waiting[taken.index] = Mapped(taken.index, taken.row, outcome)
         while (due := self._waiting.get(self._next)) is not None:
             yield due
@@ -180,7 +189,7 @@ class InOrder:
         heapq.heapify(self._again)
         for taken in sorted(over, key=lambda taken: taken.index):
             taken.last = taken.last or Outcome(call_id="", error=self._refusal, fault=self._refusal)
-            yield from self._ended(taken, taken.last, 0)
+            yield from self._ended(taken, taken.last)
 
     def _comes_again(self, taken: _Taken, outcome: Outcome) -> bool:
         """Whether the row is put back: the infrastructure failed it, and it has tries and time left."""
@@ -189,7 +198,6 @@ class InOrder:
             self._careful = max(0, self._careful - 1)
             return False
         taken.last = outcome
-        taken.attempts += outcome.attempts
         heapq.heappush(self._again, (self._clock.now() + wait, taken.index, taken))
         return True
 

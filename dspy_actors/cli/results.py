@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Self
@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Self
 from dspy_actors.batch import Mapped
 from dspy_actors.cli.sole_writer import keep_from_others
 from dspy_actors.errors import DataError, DspyActorsError, ProgramError
+from dspy_actors.messages import Usage
 from supervisors.exits import said
 
 
@@ -179,8 +180,16 @@ def as_record(mapped: Mapped) -> dict[str, Any]:
         record["truncated"] = outcome.truncated
     record["attempts"] = outcome.attempts
     record["cached"] = outcome.cached
+    if outcome.usage is not None:
+        record["usage"] = usage_record(outcome.usage)
     record["seconds"] = round(outcome.seconds, 4)
     return record
+
+
+def usage_record(usage: Usage) -> dict[str, int | bool]:
+    """Tokens as data: prompt and completion always, the rest where there is some."""
+    always = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+    return {**always, **{name: value for name, value in asdict(usage).items() if value and name not in always}}
 
 
 def error_record(error: BaseException | None) -> dict[str, Any]:

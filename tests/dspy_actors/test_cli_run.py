@@ -76,6 +76,21 @@ main()
 """
 
 
+ASKS_TWICE = """
+from dspy_actors import Module, Predict
+
+class Twice(Module):
+    def __init__(self):
+        self.ask = Predict("ticket -> category")
+
+    async def aforward(self, ticket):
+        await self.ask.acall(ticket=ticket)
+        return await self.ask.acall(ticket="second")
+
+program = Twice()
+"""
+
+
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
     """A directory with the programs of a user and three rows."""
@@ -222,6 +237,33 @@ def test_a_row_that_the_server_dropped_again_and_again_runs_once_more_a_little_l
     assert summary["succeeded"] == 10
     assert [line["attempts"] for line in results(here / "out.jsonl")] == [1, 1, 1, 1, 1, 1, 1, 5, 1, 1]
     assert summary["sent"] == stub.stats()["requests"] == 14
+
+
+def test_each_line_has_the_tokens_that_its_row_took(here: Path, stub: StubServer) -> None:
+    stub.control(plan=[{"match": "number 1", "fault": "status=400"}])
+    write_rows(here / "rows.jsonl", [{"ticket": f"ticket number {n}"} for n in range(3)])
+    arguments = ("--data", "rows.jsonl", "--out", "out.jsonl", "--cache", "kept.sqlite", "--json", *openai(stub))
+    summary = dspy_actors("run", "ticket -> category", *arguments, cwd=here).summary
+    first, failed, last = results(here / "out.jsonl")
+    assert "usage" not in failed
+    assert {"prompt_tokens", "completion_tokens"} <= set(first["usage"]) == set(last["usage"])
+    taken = [line["usage"]["prompt_tokens"] + line["usage"]["completion_tokens"] for line in (first, last)]
+    assert sum(taken) == summary["tokens"] > 0
+    dspy_actors("run", "ticket -> category", "--overwrite", *arguments, cwd=here)
+    again = results(here / "out.jsonl")[0]
+    assert (again["cached"], again["attempts"], "usage" in again) == (1, 0, False)
+
+
+def test_the_tokens_of_a_try_that_failed_later_on_are_its_rows_too(here: Path, stub: StubServer) -> None:
+    """The first answer is paid for once, by the try whose second question failed, and then comes from the cache."""
+    stub.control(plan=[{"match": "second", "times": 4, "fault": "status=503"}])
+    (here / "asking.py").write_text(ASKS_TWICE)
+    write_rows(here / "rows.jsonl", [{"ticket": "broken"}])
+    arguments = ("--data", "rows.jsonl", "--out", "out.jsonl", "--json", *openai(stub))
+    summary = dspy_actors("run", "asking:program", *arguments, cwd=here).summary
+    (line,) = results(here / "out.jsonl")
+    assert (line["cached"], line["attempts"], summary["sent"]) == (1, 6, 6)
+    assert line["usage"]["prompt_tokens"] + line["usage"]["completion_tokens"] == summary["tokens"]
 
 
 def test_rows_that_an_open_breaker_refuses_run_again_when_the_server_is_back(here: Path, stub: StubServer) -> None:
