@@ -272,7 +272,8 @@ class Kernel:
         """Shut down what still lives, fence what does not end, stop the dispatchers and the clock.
 
         Whoever a supervisor looks after is told by that one, in its order.
-        True if all of it ended within `timeout` seconds of real time. Afterwards everything raises SystemStopped.
+        True if all of it ended within `timeout` seconds of real time and no fenced actor keeps a thread.
+        Afterwards everything raises SystemStopped.
         """
         if self._closed:
             return True
@@ -297,7 +298,7 @@ class Kernel:
         for dispatcher in list(self._dispatchers.values()):
             clean = dispatcher.stop(max(0.2, until - real.now())) and clean
         self.clock.close()
-        return clean
+        return clean and all(cell.dispatcher.is_loop for cell in list(self.zombie_cells))
 
     def _refuse_if_closed(self) -> None:
         if self.refuse is not None:

@@ -118,7 +118,7 @@ class System:
 
         The root stops its children in reverse start order; then every actor that no supervisor looks after is told
         at once, and supervisors among them stop their children as the root did; who has not ended by the deadline is
-        fenced. True if nobody had to be and no thread is left. Again:
+        fenced. True if nobody had to be and no thread is left, of a child fenced by its supervisor neither. Again:
         True, and nothing happens; in a forked child too, where nothing of it lives. Raises `CallCycle` when an actor of
         this system calls it: it would wait for itself.
         """
