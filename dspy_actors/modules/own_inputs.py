@@ -40,6 +40,27 @@ def by_name(module: Any, by_place: tuple[object, ...], inputs: dict[str, Any]) -
     raise InputError(msg, field=names[0] if names else None)
 
 
+def check_successor(name: str, old: Any, new: Any) -> None:
+    """Raise `InputError` where who calls `old`, the version of `name` that runs, could not call `new` in the same way.
+
+    `new` may need fewer inputs and take more. Where one of the two does not name its inputs nothing can be told.
+    """
+    before, after = _declared(old), _declared(new)
+    if before is None or after is None:
+        return
+    (had_to, could), (must, may) = before, after
+    more = [one for one in must if one not in had_to]
+    gone = [] if may is None else [one for one in (had_to if could is None else could) if one not in may]
+    if more or gone:
+        wrong = [f"needs {', '.join(more)}"] if more else []
+        wrong += [f"does not take {', '.join(gone)}"] if gone else []
+        msg = (
+            f"{name} is called with the inputs {', '.join(could or had_to) or 'none'}, and this {type(new).__name__} "
+            f"{' and '.join(wrong)}; start it as a program of its own"
+        )
+        raise InputError(msg, field=[*more, *gone][0])
+
+
 def elsewhere(error: InputError, taken: Mapping[str, object]) -> InputError | None:
     """`error` of a predictor that takes the inputs `taken`, with where to give what is no input; `None`: nowhere.
 
@@ -63,13 +84,21 @@ def elsewhere(error: InputError, taken: Mapping[str, object]) -> InputError | No
     return InputError(f"{error.message}; {where}", field=name)
 
 
+def _declared(module: Any) -> tuple[tuple[str, ...], tuple[str, ...] | None] | None:
+    """As `_parameters`, of a module; a native one's are those of its predictor."""
+    if module.native:
+        fields = next((one.signature.input_fields for one in module.predictors()), None)
+        return None if fields is None else (tuple(n for n, one in fields.items() if one.required), tuple(fields))
+    run = getattr(module, "forward", None) or getattr(module, "aforward", None)
+    function = getattr(run, "__func__", run)
+    return _parameters(function, function is not run) if isinstance(function, FunctionType) else None
+
+
 def _names(module: Any) -> tuple[str, ...]:
     """The inputs of a module, as far as its predictor or its own code names them."""
     if module.native:
         return tuple(next((one.signature.input_fields for one in module.predictors()), ()))
-    run = getattr(module, "forward", None) or getattr(module, "aforward", None)
-    function = getattr(run, "__func__", run)
-    known = _parameters(function, function is not run) if isinstance(function, FunctionType) else None
+    known = _declared(module)
     return () if known is None else known[1] or known[0]
 
 

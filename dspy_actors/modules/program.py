@@ -17,7 +17,7 @@ from dspy_actors.modules.input_guard import UNGUARDED, Visit
 from dspy_actors.modules.instance import InstancePlan
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import CALL, Outcome, annotated, kind_of, outcome_of, tell_call
-from dspy_actors.modules.own_inputs import by_name
+from dspy_actors.modules.own_inputs import by_name, check_successor
 from dspy_actors.modules.program_stream import ProgramStream, open_stream
 from dspy_actors.modules.queueing import free_place, take_place, watched
 from dspy_actors.modules.record import Record
@@ -180,7 +180,11 @@ class Program:
         return Program(self._host, self._plan, self._instance, settings, self._starting, all_changes)
 
     def activate(self, module: Module) -> int:
-        """Make `module` the version that new calls run; calls under way finish with theirs. Returns its number."""
+        """Make `module` the version that new calls run; calls under way finish with theirs. Returns its number.
+
+        Raises `InputError` where it needs an input that the active version does not, or does not take one of its.
+        """
+        check_successor(self.name, self.module, module)
         record = self._plan.versions.add(module.deepcopy())
         return self._plan.versions.activate(record.version).version
 

@@ -13,6 +13,7 @@ from dspy_actors.errors import BlockingCall, InputError, LMNotConfiguredError, N
 from dspy_actors.example import Prediction
 from dspy_actors.modules.chain_of_thought import ChainOfThought
 from dspy_actors.modules.module import Module
+from dspy_actors.modules.predict import Predict
 from dspy_actors.runner import current_frame
 from dspy_actors.runtime import Runtime
 from tests.dspy_actors.programs import Ask, AskLater, asked, begin, qa, runtime, says
@@ -254,6 +255,38 @@ def test_a_version_can_be_rolled_back() -> None:
         program.activate(Raises(ValueError("the new version")))
         program.roll_back(1)
         assert program(question="blue").version == 1
+
+
+class Takes(Module):
+    def forward(self, question: str, hint: str = "") -> Prediction:
+        return Prediction(answer="taken")
+
+
+class TakesAnything(Module):
+    def forward(self, **inputs: str) -> Prediction:
+        return Prediction(answer="anything")
+
+
+@pytest.mark.parametrize("module", [Takes(), TakesAnything()])
+def test_a_version_that_can_be_called_as_the_active_one_is_taken(module: Module) -> None:
+    with runtime() as rt:
+        assert rt.start(qa()).activate(module) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        (qa(), Predict("text -> answer"), "text"),
+        (qa(), Predict("question, context -> answer"), "context"),
+        (Takes(), qa(), "hint"),
+    ],
+)
+def test_a_version_with_other_inputs_is_refused(old: Module, new: Module, field: str) -> None:
+    with runtime() as rt:
+        program = rt.start(old)
+        with pytest.raises(InputError, match="is called with the inputs question") as refused:
+            program.activate(new)
+        assert (refused.value.field, program.version) == (field, 1)
 
 
 def test_a_version_that_was_never_there_is_refused_by_its_number() -> None:
