@@ -68,10 +68,10 @@ class Settings:
         whole("settings", "parse_retries", self.parse_retries, least=0)
         whole("settings", "sample", self.sample, least=0)
         a((LM, type(None)), "settings", "lm", self.lm, "an LM, its name, or None")
-        a(str, "settings", "tenant", self.tenant, "a name")
+        a(str, "settings", "tenant", self.tenant, 'a name, "" for none')
         a(Mapping, "settings", "options", self.options, "a mapping from names to values")
         check_options("settings", self.options)
-        a(str, "settings", "session", self.session, "a name")
+        a(str, "using", "session", self.session, 'a name, "" for none')
         if not all(hasattr(self.adapter, name) for name in ("format", "parse", "listener", "options")):
             msg = f"settings(adapter={self.adapter!r:.80}): an adapter; derive from Adapter and write format and parse"
             raise LMConfigurationError(msg)

@@ -65,7 +65,8 @@ class System:
         """`children`, `strategy` and the limits are the root's, as in `Supervisor`. Nothing starts before `start`.
 
         `max_zombies`, beyond OTP: when more fenced actors than that, in the whole system, still have a thread in
-        their code, the root ends with `Shutdown("max_zombies")`. `pool_size` is the pool's threads, at least 1.
+        their code, the root ends with `Shutdown("max_zombies")`. `pool_size` is the pool's threads, at least 1;
+        while handlers block in some of them it grows past that.
         Raises `SpecError` for values and children that make no sense.
         """
         check_limits(strategy, max_restarts, max_seconds)
