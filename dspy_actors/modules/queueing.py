@@ -6,7 +6,7 @@ from contextvars import Context
 from typing import Any, Protocol
 
 from dspy_actors.envelope import Envelope
-from dspy_actors.errors import CallCancelled, ShuttingDown
+from dspy_actors.errors import CallCancelled, DeadlineExceeded, ShuttingDown
 from dspy_actors.lm.waits import Waits
 from dspy_actors.modules.instance import InstancePlan, ModuleInstance
 from dspy_actors.runner import Frame, settle_in
@@ -44,10 +44,14 @@ async def take_place(host: Doorkeeper, plan: InstancePlan, instance: Via, frame:
         except ActorDied:
             plan.admission.leave(call_id)
             await settle_in(frame, host.pause(RESTART_PAUSE), "admission")
-        except BaseException:
+        except BaseException as error:
             if turn is not None:  # also where the call was dropped: else its turn would come when nobody is there
                 turn.cancel()
             free_place(plan, instance, call_id)
+            if isinstance(error, DeadlineExceeded):
+                places = f"a place of {plan.name}, which has max_inflight={plan.admission.limits.max_inflight}"
+                msg = f"{error.message}: {places}; calls of a program within its own calls need places too"
+                raise DeadlineExceeded(msg, phase=error.phase, seconds=error.seconds) from None
             raise
         else:
             return

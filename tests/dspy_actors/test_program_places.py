@@ -308,3 +308,17 @@ def test_a_plain_module_in_use_is_not_ended_by_others() -> None:
         for _ in range(MAX_AMBIENT + 5):
             qa()(question="blue")
         assert waiting.get(PATIENCE).answer == "held"
+
+
+def test_a_deadline_that_passes_in_the_queue_names_the_program_and_its_places() -> None:
+    gate = Gate()
+    with runtime(gate) as rt:
+        program = rt.start(qa(), name="narrow", max_inflight=1)
+        first = program.submit(question="a")
+        gate.wait_for()
+        error = program.using(deadline=SOON).safe_call(question="b").error
+        gate.open()
+        first.get(PATIENCE)
+    assert isinstance(error, DeadlineExceeded)
+    assert error.phase == "admission"
+    assert "a place of narrow, which has max_inflight=1" in str(error)
