@@ -101,8 +101,8 @@ class Job:
     clock: Clock
     done: Reply[None] = field(default_factory=Reply)
     stopped: bool = False
-    outer: Frame | None = field(default_factory=current_frame)
-    """Where the job was made. Its rows are let in while the runtime drains if that is inside of a call under way."""
+    outer: Frame | None = field(default_factory=lambda: _call_around(current_frame()))
+    """The call that the job was made in, if any. Its rows are let in while the runtime drains and that is under way."""
     actors: list[Ref[Any]] = field(default_factory=list)
     _between: dict[Row, list[Timer]] = field(default_factory=dict)
     """The rows between two tries, each with the timer of the next. Whoever takes one out decides what becomes of it."""
@@ -117,7 +117,12 @@ class Job:
                 self.feed.put_back(row)
                 break
             try:
-                outcome = await self._outcome(row)
+                settings = self._settings_for(row)
+                if self.outer is not None:
+                    FRAME.set(Frame(self.outer.runner, settings, outer=self.outer))
+                outcome = await self.program.outcome(dict(row.inputs), settings)
+                if self.outer is not None:
+                    FRAME.set(None)  # the slot's own work is nobody's call
                 verdict = await self.deliver(row, outcome)
                 if hand.drop(row):
                     self._conclude(row, verdict)
@@ -127,14 +132,6 @@ class Job:
                 row.crashes += 1
                 raise
         owner.leave()
-
-    async def _outcome(self, row: Row) -> Outcome:
-        settings, before = self._settings_for(row), FRAME.get()
-        if self.outer is not None:
-            FRAME.set(Frame(self.outer.runner, settings, outer=self.outer))
-        outcome = await self.program.outcome(dict(row.inputs), settings)
-        FRAME.set(before)  # not `reset`, nor where it raises: the slot ends then, perhaps in the collector's context
-        return outcome
 
     def _settings_for(self, row: Row) -> Settings:
         if row.until is None:
@@ -188,3 +185,9 @@ class Job:
         self.feed.abandon()
         for row in list(self._between):
             self._give_up(row)
+
+
+def _call_around(frame: Frame | None) -> Frame | None:
+    while frame is not None and frame.scope is None:
+        frame = frame.outer
+    return frame
