@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,16 +70,26 @@ def beginning(*arguments: object, cwd: Path, **env: str) -> Iterator[subprocess.
     """`dspy-actors ARGUMENTS` under way; it is gone when the block ends."""
     command = [sys.executable, "-m", "dspy_actors", *map(str, arguments)]
     pipe = subprocess.PIPE
-    ours = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored, as under `nohup`, it would be so there too
-    try:
+    with hanging_up():
         begun = subprocess.Popen(command, cwd=cwd, env=environment(**env), stdout=pipe, stderr=pipe, text=True)
-    finally:
-        signal.signal(signal.SIGHUP, ours)
     with begun as process:
         try:
             yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def hanging_up() -> Iterator[None]:
+    """A process begun in here is ended by SIGHUP also where that is ignored, as it is under `nohup`."""
+    if threading.current_thread() is not threading.main_thread():  # nobody hangs up on those
+        yield
+        return
+    ours = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, ours)
 
 
 def end_of(process: subprocess.Popen[str], *signals: signal.Signals) -> Ended:
