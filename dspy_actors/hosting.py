@@ -288,12 +288,12 @@ class RuntimeHost:
             with in_our_words(f"rt.start of {label}"):
                 starting = self._ref(MODULES).send_request(DynamicSupervisor.start_child, spec)
         except BaseException:
-            self._not_started(spec)
+            self._forget(spec)
             raise
         program = Program(self, plan, via, settings or self.settings, starting)
         if copied and self.instances.get(via.key) is spec:
             self._programs[via.key] = program
-        starting.add_done_callback(lambda done: self._not_started(spec) if _has_failed(done) else None)
+        starting.add_done_callback(lambda done: self._forget(spec) if _has_failed(done) else None)
         return program
 
     def program(self, name: str) -> Program:
@@ -305,15 +305,17 @@ class RuntimeHost:
             raise UnknownProgram(msg, name=name)
         return found
 
-    def _not_started(self, spec: ChildSpec) -> None:
+    def _forget(self, spec: ChildSpec) -> None:
         if self.instances.get(spec.name.key) is spec:
             self.instances.pop(spec.name.key, None)
             self._programs.pop(spec.name.key, None)
 
-    def stop_program(self, instance: Via) -> None:
-        """End a started program's actor; returns at once."""
-        self.instances.pop(instance.key, None)
-        self._programs.pop(instance.key, None)
+    def stop_program(self, plan: InstancePlan, instance: Via) -> None:
+        """End a started program's actor, unless another one has its name; returns at once."""
+        spec = self.instances.get(instance.key)
+        if spec is None or spec.args[0] is not plan:
+            return
+        self._forget(spec)
         ref, modules = instance.whereis(), self.registry.whereis(MODULES)
         if ref is not None and modules is not None and not self._down:
             modules.cast(DynamicSupervisor.terminate_child, ref)
@@ -393,7 +395,5 @@ def _has_failed(starting: Reply[Any]) -> bool:
 
 
 def _elsewhere(name: str) -> NoRuntime:
-    return NoRuntime(
-        message=f"{name} belongs to a runtime of the parent process, whose threads do not survive fork(); "
-        "start a Runtime in the child, after the fork"
-    )
+    msg = f"{name} belongs to a runtime of the parent process, whose threads do not survive fork(); "
+    return NoRuntime(message=msg + "start a Runtime in the child, after the fork")

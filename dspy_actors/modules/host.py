@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from dspy_actors.modules.instance import InstancePlan
 from dspy_actors.modules.queueing import Doorkeeper
 from dspy_actors.runner import Runner
 from supervisors.telemetry import Telemetry
@@ -24,6 +25,6 @@ class Host(Runner, Doorkeeper, Protocol):
         """Count a call as finished."""
         ...
 
-    def stop_program(self, instance: Via) -> None:
-        """End a started program's actor."""
+    def stop_program(self, plan: InstancePlan, instance: Via) -> None:
+        """End a started program's actor, if it is the one of this plan."""
         ...

@@ -196,9 +196,9 @@ class Program:
         """End the actor. Calls under way finish; new ones raise `ShuttingDown`. Returns at once."""
         self._plan.admission.close()
         if self._starting is None:
-            self._host.stop_program(self._instance)
+            self._host.stop_program(self._plan, self._instance)
         else:  # also where the start is still under way
-            self._starting.add_done_callback(lambda _: self._host.stop_program(self._instance))
+            self._starting.add_done_callback(lambda _: self._host.stop_program(self._plan, self._instance))
 
     # -- the call itself ----------------------------------------------------------------------------------------
 

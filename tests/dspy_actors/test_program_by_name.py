@@ -71,6 +71,24 @@ def test_who_comes_second_by_a_name_takes_nothing_from_the_first() -> None:
         assert rt.program("inner") is first
 
 
+def test_who_came_second_by_a_name_stops_nobody_but_itself() -> None:
+    async def main() -> None:
+        async with runtime() as rt:
+            first = rt.start(qa(), name="inner")
+            await first.acall(question="x")
+            second = rt.start(qa(), name="inner")  # on a loop this waits for nobody, so there is a handle
+            with pytest.raises(NameTaken):
+                await second.acall(question="x")
+            actor = rt.registry.whereis(("module", "inner"))
+            second.stop()
+            rt.start(qa(), name="other")
+            await rt.program("other").acall(question="x")  # started by whoever would have ended the first
+            assert rt.program("inner") is first
+            assert rt.registry.whereis(("module", "inner")) == actor is not None
+
+    asyncio.run(main())
+
+
 def test_a_program_started_on_an_event_loop_is_found_at_once() -> None:
     async def main() -> None:
         async with runtime() as rt:
