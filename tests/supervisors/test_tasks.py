@@ -255,16 +255,19 @@ def test_a_brutal_shutdown_does_not_wait(kernel: Kernel, tasks: Tasks, gate: thr
 
 
 def test_what_an_abandoned_task_sends_is_refused(kernel: Kernel, tasks: Tasks, gate: threading.Event) -> None:
-    log = Log()
+    log, began = Log(), threading.Event()
 
     def late() -> None:
+        began.set()
         gate.wait(10)
         try:
             tasks.ref.call(DynamicSupervisor.count_children)
         except Fenced:
             log.add("refused")
 
-    tasks.async_nolink(late).abandon()
+    task = tasks.async_nolink(late)
+    assert began.wait(10)  # one that has not begun is not begun any more
+    task.abandon()
     gate.set()
 
     log.wait_for("refused")
