@@ -148,10 +148,14 @@ def test_impatient_callers_do_not_open_the_breaker(stub: StubServer, cache: bool
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_a_server_that_hangs_opens_the_breaker_when_callers_had_patience(stub: StubServer, cache: bool) -> None:
-    with guarded(stub, breaker=BreakerSettings(patience_seconds=SOON / 2), lm={"cache": cache}) as rt:
+    with guarded(stub, breaker=BreakerSettings(patience_seconds=SOON / 10), lm={"cache": cache}) as rt:
         qa()(question="is the worker up?")  # else its start may use up the callers' time
         stub.control(fault="hang")
-        assert ends(submit(rt.start(qa()).using(deadline=SOON), 10)) == ["deadline"] * 10
+        ended = ends(
+            submit(rt.start(qa()).using(deadline=SOON), 30)
+        )  # more than it takes: some are sent late by chance
+        assert ended.count("deadline") >= 10
+        assert set(ended) <= {"deadline", "circuit_open"}
         wait_until(lambda: breaker(rt)["state"] == "open")
 
 

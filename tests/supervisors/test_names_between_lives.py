@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from supervisors.registry import Registry
 from supervisors.spec import ChildSpec
 from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
-from supervisors.testing import Log
+from supervisors.testing import Log, wait_until
 from supervisors.via import Via
 from tests.supervisors.actors import Background
 from tests.supervisors.parking import parked
@@ -91,6 +92,14 @@ def waiting_for(registry: Registry, name: Via, awaiting: bool = False) -> Backgr
             break
         threading.Event().wait(0.001)
     return call
+
+
+def has_begun_to_wait(thread: threading.Thread) -> bool:
+    """Whether it waits by a `ManualClock`, and knows until when: what is advanced from now on counts."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and frame.f_code is not ManualClock.wait.__code__:
+        frame = frame.f_back
+    return frame is not None and "until" in frame.f_locals
 
 
 def refused(name: Via) -> ActorDied:
@@ -203,6 +212,7 @@ def test_a_successor_that_does_not_come_is_waited_for_a_second(
     with deaf(sup):
         crash(name)
         call = waiting_for(registry, name)
+        wait_until(lambda: has_begun_to_wait(call.thread))
         clock.advance(0.9)
         assert not call.ended(0.05)
         clock.advance(0.1)
