@@ -112,16 +112,20 @@ def feed(ref: Ref[Source], *events: Any) -> None:
 
 
 def quiet(*stages: Ref[Any]) -> None:
-    """Return when none of the stages has anything to do, nor has sent anything that another one has not handled."""
+    """Return when none of the stages has anything to do, nor has sent anything that another one has not handled.
+
+    Each is asked twice: what one has sent before its first answer another one may have taken out of its queue and not
+    begun, where it is neither waiting nor counted; it is done with before the second answer of that one.
+    """
 
     def nothing_happened() -> bool:
         before = [ref.snapshot()["messages"] for ref in stages]
-        for ref in stages:
+        for ref in stages * 2:
             if ref.is_alive():
                 ref.send_request(Logging.ping).wait(5, ref.mailbox.home.clock)
         after = [ref.snapshot() for ref in stages]
         return all(
-            not each["alive"] or (each["queue"] == 0 and each["messages"] == count + 1)
+            not each["alive"] or (each["queue"] == 0 and each["messages"] == count + 2)
             for each, count in zip(after, before, strict=True)
         )
 
