@@ -27,7 +27,6 @@ from dspy_actors.lm.transports.base import (
     transport_error,
 )
 from dspy_actors.lm.transports.broken import Broken, check_head, untrusted
-from dspy_actors.lm.transports.refusal import RefusalBody
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
 
@@ -86,7 +85,7 @@ class AiohttpTransport(SlottedTransport):
                 try:
                     answer = await asked.send(connection)
                     await answer.start(connection)
-                    return self._head(answer, trip)
+                    return _head(answer, trip)
                 except BaseException:
                     _drop(answer, connection, protocol)
                     raise
@@ -96,12 +95,6 @@ class AiohttpTransport(SlottedTransport):
             if not again or self._closed:
                 raise failure
             tried = True
-
-    def _head(self, answer: aiohttp.ClientResponse, trip: Trip) -> Head:
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        if check_head(answer.status, headers, coded_twice=len(answer.headers.getall("transfer-encoding", ())) > 1):
-            return Head(RefusalBody(_Source(answer, trip), self._settings.max_body), answer.status, headers)
-        return Head(_Source(answer, trip), answer.status, headers)
 
     def _asked(self, request: HTTPRequest, trip: Trip) -> aiohttp.ClientRequest:
         trip.attempt()
@@ -262,6 +255,12 @@ def _drop(answer: aiohttp.ClientResponse | None, connection: Connection, protoco
     connection.close()
     if protocol is not None:
         protocol.close()
+
+
+def _head(answer: aiohttp.ClientResponse, trip: Trip) -> Head:
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    check_head(answer.status, headers, coded_twice=len(answer.headers.getall("transfer-encoding", ())) > 1)
+    return Head(_Source(answer, trip), answer.status, headers)
 
 
 def _is_dropped(error: Exception) -> bool:

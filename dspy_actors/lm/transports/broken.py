@@ -25,10 +25,9 @@ def untrusted(why: object) -> Broken:
     return Broken(what, "certificate")
 
 
-def check_head(status: int, headers: Mapping[str, str], coded_twice: bool = False) -> bool:
+def check_head(status: int, headers: Mapping[str, str], coded_twice: bool = False) -> None:
     """Refuse a head that is no answer's, or of whose body two readers would disagree. Raises `Broken`.
 
-    Says whether it is a refusal's (300 and above), of which the status says what it is.
     The parsers differ in it: one reads chunks where a length is said too, another takes packed chunks for plain ones.
     RFC 9112, 6.1 and 6.3, leaves it to us; a proxy on the way may have read the other half.
     """
@@ -36,9 +35,8 @@ def check_head(status: int, headers: Mapping[str, str], coded_twice: bool = Fals
         raise Broken("the server changed to another protocol, which was not asked for")
     coding = headers.get("transfer-encoding")
     if coding is None:
-        return status >= 300
+        return
     if coded_twice or coding.strip().lower() != "chunked":
         raise Broken(f"the server answered in the transfer coding {coding!r}, which was not asked for", "encoding")
     if "content-length" in headers:
         raise Broken("the answer says both that it comes in chunks and how long it is")
-    return status >= 300

@@ -26,7 +26,6 @@ from dspy_actors.lm.transports.base import (
 )
 from dspy_actors.lm.transports.broken import Broken, broken, check_head, untrusted
 from dspy_actors.lm.transports.h11_connection import Connection, serialised
-from dspy_actors.lm.transports.refusal import RefusalBody
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
 
@@ -122,11 +121,9 @@ class DirectTransport(SlottedTransport):
                 trip.written()
             head = await _head(connection)
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-            refused = check_head(head.status_code, headers)
+            check_head(head.status_code, headers)
             connection.read_chunks(head)
-            source = _Source(self, connection, head, trip)
-            body = RefusalBody(source, self._settings.max_body) if refused else source
-            return Head(body, head.status_code, headers)
+            return Head(_Source(self, connection, head, trip), head.status_code, headers)
         except BaseException:
             self._busy.discard(connection)
             connection.close()

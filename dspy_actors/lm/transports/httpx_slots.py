@@ -24,7 +24,6 @@ from dspy_actors.lm.transports.base import (
 )
 from dspy_actors.lm.transports.broken import Broken, check_head
 from dspy_actors.lm.transports.httpx_errors import is_dropped, mapped
-from dspy_actors.lm.transports.refusal import RefusalBody
 from dspy_actors.lm.transports.slotted import Head, SlottedTransport
 from dspy_actors.lm.transports.trip import Trip
 
@@ -94,13 +93,11 @@ class HttpxTransport(SlottedTransport):
             trip.attempt()
             answer = await connection.handle_async_request(self._request(request, trip, made))
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
-            refused = check_head(answer.status_code, headers)
+            check_head(answer.status_code, headers)
         except BaseException:
             await self._drop(connection, made)
             raise
-        source = _Source(self, connection, answer, made, trip)
-        body = RefusalBody(source, self._settings.max_body) if refused else source
-        return Head(body, answer.status_code, headers)
+        return Head(_Source(self, connection, answer, made, trip), answer.status_code, headers)
 
     async def _drop(self, connection: httpx.AsyncHTTPTransport, made: list[Any]) -> None:
         """Close a connection, in a task of its own: whoever waits for it may be cancelled a second time."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dspy_actors.lm.transports.arriving import Source
 from dspy_actors.lm.transports.base import Take
 
+REFUSED = 300
+"""Statuses from this on are of no answer; what they are they say themselves."""
+
 
 class RefusalBody:
     """See `arriving.Source`. Ends after `bound` bytes: what a refusal means its status says, which must not be lost.

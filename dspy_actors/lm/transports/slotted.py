@@ -19,6 +19,7 @@ from dspy_actors.lm.transports.base import (
     transport_error,
 )
 from dspy_actors.lm.transports.observer import NOBODY, Observer
+from dspy_actors.lm.transports.refusal import REFUSED, RefusalBody
 from dspy_actors.lm.transports.slots import Slots
 from dspy_actors.lm.transports.trip import Trip, Trips
 
@@ -101,11 +102,13 @@ class SlottedTransport:
         calls of others. It may hold the header, so ours is raised where no `__context__` keeps it; it is not retried.
         """
         try:
-            return await self._begun(request, trip)
+            head = await self._begun(request, trip)
         except LMError:  # some are `ValueError`s too
             raise
         except ValueError as error:  # a `UnicodeError` is one
             kind = type(error).__name__
+        else:
+            return head if head.status < REFUSED else _refusal(head, self._settings.max_body)
         if trip.sent:
             raise transport_error(f"the answer could not be read: {kind}", trip.url, "encoding")
         raise transport_error(f"the client could not write this request: {kind}", trip.url, "url")
@@ -138,7 +141,7 @@ class SlottedTransport:
         try:
             return decoded(body, head.headers.get("content-encoding", "").strip().lower(), bound, trip.url)
         except LMTransportError:
-            if head.status < 300:
+            if head.status < REFUSED:
                 raise
             return b""
 
@@ -170,3 +173,8 @@ class SlottedTransport:
     def _ended(self, arriving: Arriving) -> None:
         self._arriving.discard(arriving)
         self._slots.give_back()
+
+
+def _refusal(head: Head, bound: int) -> Head:
+    """A head whose status says what the answer is, whatever becomes of its body."""
+    return Head(RefusalBody(head.source, bound), head.status, head.headers)
