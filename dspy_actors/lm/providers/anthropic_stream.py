@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from dspy_actors.errors import LMStreamAssemblyError
 from dspy_actors.lm.providers.dialect import Read, count, event_data, refusal_in, text_or, unexpected
-from dspy_actors.lm.providers.surrogates import FIRST_HALF, paired
+from dspy_actors.lm.providers.surrogates import added, left_over
 from dspy_actors.lm.sse import Event
 from dspy_actors.messages import LMRequest, LMResponse, ToolCall, Usage
 from dspy_actors.pieces import Piece, TextPiece, ToolCallPiece
@@ -121,7 +121,7 @@ class MessageAssembler:
             if isinstance(delta, dict):
                 self._stopped.update(delta)
             if self.ended:
-                return [piece for block in self._blocks.values() for piece in self._take_half(block)]
+                return [piece for block in self._blocks.values() for piece in self._show(block, left_over(block))]
         elif kind == "message_stop":
             self.done = True
         elif kind == "error":
@@ -168,18 +168,11 @@ class MessageAssembler:
         if block is None:
             return ()
         if block.call is None or block.said or block.half or not block.data.get("input"):
-            return self._take_half(block)
+            return self._show(block, left_over(block))
         return self._say(block, json.dumps(block.data["input"], ensure_ascii=False))
 
     def _say(self, block: _Block, said: str) -> Sequence[Piece]:
-        if said and (block.half or said[-1] >= FIRST_HALF):
-            said, block.half = paired(block.half + said)
-        return self._show(block, said)
-
-    def _take_half(self, block: _Block) -> Sequence[Piece]:
-        """The block has ended: the other half does not come."""
-        half, block.half = block.half, ""
-        return self._show(block, half)
+        return self._show(block, added(block, said))
 
     def _show(self, block: _Block, said: str) -> Sequence[Piece]:
         if not said:

@@ -19,7 +19,7 @@ from dspy_actors.lm.providers.dialect import (
     refusal_in,
     unexpected,
 )
-from dspy_actors.lm.providers.surrogates import FIRST_HALF, joined, paired
+from dspy_actors.lm.providers.surrogates import added, joined, left_over
 from dspy_actors.lm.sse import Event
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.pieces import Piece, ToolCallPiece, text_piece
@@ -152,9 +152,7 @@ class ChatAssembler:
         if isinstance(delta, dict):
             content = delta.get("content")
             if content:
-                text = content if isinstance(content, str) else _text_of(content)
-                if text and (choice.half or text[-1] >= FIRST_HALF):
-                    text, choice.half = paired(choice.half + text)
+                text = added(choice, content if isinstance(content, str) else _text_of(content))
                 if text:
                     self.size += len(text)
                     choice.add(text)
@@ -175,13 +173,13 @@ class ChatAssembler:
     def _take_halves(self, choice: _Choice, index: int, pieces: list[Piece]) -> None:
         """The choice has ended: the other halves do not come."""
         if choice.half:
-            half, choice.half = choice.half, ""
+            half = left_over(choice)
             self.size += len(half)
             choice.add(half)
             pieces.append(text_piece((half, index)))
         for call in choice.order:
             if call.half:
-                half, call.half = call.half, ""
+                half = left_over(call)
                 self.size += len(half)
                 call.arguments.append(half)
                 pieces.append(ToolCallPiece(call.number, "", "", half, index))
@@ -202,9 +200,7 @@ def _take_calls(choice: _Choice, index: int, data: object, pieces: list[Piece]) 
             call.id = call.id or str(one["id"])
         if isinstance(name, str):
             call.name = call.name or name
-        said = arguments_text(arguments)
-        if said and (call.half or said[-1] >= FIRST_HALF):
-            said, call.half = paired(call.half + said)
+        said = added(call, arguments_text(arguments))
         if said:
             size += len(said)
             call.arguments.append(said)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dspy_actors.errors import LMStreamAssemblyError
 from dspy_actors.lm.providers.dialect import Read, arguments_text, event_data, objects, refusal_in, text_or, unexpected
-from dspy_actors.lm.providers.surrogates import FIRST_HALF, joined, paired
+from dspy_actors.lm.providers.surrogates import added, joined, left_over
 from dspy_actors.lm.sse import Event
 from dspy_actors.messages import LMRequest, LMResponse, Usage
 from dspy_actors.pieces import Piece, TextPiece, ToolCallPiece
@@ -87,7 +87,7 @@ class ResponsesAssembler:
             return [*begun, *self._said(data, data.get("delta"))]
         if kind in ("response.output_item.added", "response.output_item.done"):
             pieces = self._take_item(_key(data), data.get("item"))
-            return pieces if kind.endswith("added") else [*pieces, *self._take_half(self._item(_key(data)))]
+            return pieces if kind.endswith("added") else [*pieces, *self._end(self._item(_key(data)))]
         if kind == "response.refusal.delta":
             self._item(_key(data)).refusal.append(text_or(data.get("delta"), ""))
         elif kind in ("response.completed", "response.incomplete"):
@@ -117,14 +117,10 @@ class ResponsesAssembler:
         return self._add(self._item(_key(data)), said)
 
     def _add(self, item: _Item, said: str) -> Sequence[Piece]:
-        if said and (item.half or said[-1] >= FIRST_HALF):
-            said, item.half = paired(item.half + said)
-        return self._show(item, said)
+        return self._show(item, added(item, said))
 
-    def _take_half(self, item: _Item) -> Sequence[Piece]:
-        """The item has ended: the other half does not come."""
-        half, item.half = item.half, ""
-        return self._show(item, half)
+    def _end(self, item: _Item) -> Sequence[Piece]:
+        return self._show(item, left_over(item))
 
     def _show(self, item: _Item, said: str) -> Sequence[Piece]:
         if not said:
@@ -168,7 +164,7 @@ class ResponsesAssembler:
         for index, item in enumerate(objects(data.get("output")) or ()):
             pieces += self._take_item(index, item)
         for known in self._items.values():
-            pieces += self._take_half(known)
+            pieces += self._end(known)
         self._final = data
         self.done = True
         return pieces

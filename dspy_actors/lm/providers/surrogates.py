@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
-FIRST_HALF = "\ud800"
+_FIRST = "\ud800"
 """The least of the first halves; few characters stand above it."""
 
 _LAST = "\udbff"
 
 
-def paired(text: str) -> tuple[str, str]:
+class Growing(Protocol):
+    """A text that comes in pieces; `half` is what has come of a character that the server has cut in two."""
+
+    half: str
+
+
+def added(text: Growing, said: str) -> str:
+    """What of `said`, which goes on with `text`, can be shown now; a first half at its end is kept as `text.half`."""
+    if said and (text.half or said[-1] >= _FIRST):
+        said, text.half = _paired(text.half + said)
+    return said
+
+
+def left_over(text: Growing) -> str:
+    """The half that is kept where the text has ended, for the other one does not come. Taken away."""
+    half, text.half = text.half, ""
+    return half
+
+
+def _paired(text: str) -> tuple[str, str]:
     """`text` with its halves made whole, and the first half at its end, which is to stand before what comes next."""
-    half = text[-1] if FIRST_HALF <= text[-1] <= _LAST else ""
+    half = text[-1] if _FIRST <= text[-1] <= _LAST else ""
     return _mended(text[: len(text) - len(half)]), half
 
 
