@@ -21,6 +21,7 @@ from dspy_actors.errors import LMConfigurationError
 from dspy_actors.messages import LMResponse, ToolCall, Usage
 from dspy_actors.testing.providers import ScriptedProvider
 from supervisors.exits import Shutdown
+from supervisors.ref import Ref
 from supervisors.system import System
 from supervisors.testing import wait_until
 
@@ -350,12 +351,17 @@ class Busy(DiskWriter):
         go.wait(5.0)
 
 
-def test_answers_that_its_writer_has_not_heard_of_yet_are_written_at_its_end(system: System, tmp_path: Path) -> None:
-    disk = DiskCache(tmp_path / "answers.sqlite")
-    began, go = threading.Event(), threading.Event()
-    writer = system.spawn(Busy, disk)
+def busy_until(go: threading.Event, system: System, disk: DiskCache) -> Ref[Any]:
+    """A writer of `disk` that is busy until `go` is set."""
+    began, writer = threading.Event(), system.spawn(Busy, disk)
     writer.cast(Busy.wait_for, began, go)
-    began.wait(5.0)
+    assert began.wait(5.0)
+    return writer
+
+
+def test_answers_that_its_writer_has_not_heard_of_yet_are_written_at_its_end(system: System, tmp_path: Path) -> None:
+    disk, go = DiskCache(tmp_path / "answers.sqlite"), threading.Event()
+    writer = busy_until(go, system, disk)
     for key in (b"one", b"two", b"three"):
         disk.file(writer, key, LMResponse(("yes",), "m"))
     writer.exit(Shutdown())
@@ -366,11 +372,8 @@ def test_answers_that_its_writer_has_not_heard_of_yet_are_written_at_its_end(sys
 
 
 def test_what_a_writer_has_left_is_written_by_its_successor(system: System, tmp_path: Path) -> None:
-    disk = DiskCache(tmp_path / "answers.sqlite")
-    began, go = threading.Event(), threading.Event()
-    writer = system.spawn(Busy, disk)
-    writer.cast(Busy.wait_for, began, go)
-    began.wait(5.0)
+    disk, go = DiskCache(tmp_path / "answers.sqlite"), threading.Event()
+    writer = busy_until(go, system, disk)
     disk.file(writer, b"one", LMResponse(("yes",), "m"))
     writer.fence()
     go.set()
