@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from dspy_actors.errors import BlockingCall, EvaluationError, ProgramError
 from dspy_actors.example import Example, Prediction
-from dspy_actors.modules.user_code import cancellations
+from dspy_actors.modules.user_code import cancellations, was_cancelled
 from dspy_actors.runner import FRAME, Frame
 from supervisors.errors import BlockingCallOnLoop
 from supervisors.exits import said
@@ -55,7 +55,7 @@ class Judge:
                     value = await self._later(value, example, prediction)
             return as_score(value)
         except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and cancellations() > before:
+            if isinstance(error, asyncio.CancelledError) and was_cancelled(before):
                 raise
             msg = f"the metric failed on this row: {type(error).__name__}: {said(error)}"
             raise ProgramError(msg, error_type=type(error).__name__) from error

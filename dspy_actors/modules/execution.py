@@ -9,7 +9,7 @@ from typing import Any
 from dspy_actors.errors import DspyActorsError
 from dspy_actors.example import Prediction
 from dspy_actors.modules.module import Module, run_awaited, run_blocking
-from dspy_actors.modules.user_code import cancellations, cancelled_itself
+from dspy_actors.modules.user_code import cancellations, cancelled_itself, was_cancelled
 from dspy_actors.runner import FRAME, Frame, Runner, deadline_exceeded, drive, settle_in
 from supervisors.reply import Reply
 
@@ -42,7 +42,7 @@ async def _bounded(module: Module, inputs: dict[str, Any], frame: Frame) -> Pred
         async with asyncio.timeout(_left(frame)):
             return await run_awaited(module, inputs, frame)
     except asyncio.CancelledError as error:
-        if cancellations() == before:
+        if not was_cancelled(before):
             raise cancelled_itself(error) from error
         raise
     except TimeoutError as error:

@@ -134,7 +134,7 @@ class UserCode:
         except asyncio.CancelledError as error:
             if self.down:
                 raise cut_off("the call") from None
-            if cancellations() == before:
+            if not was_cancelled(before):
                 raise cancelled_itself(error) from error
             raise
 
@@ -233,9 +233,14 @@ def ended_itself(name: str, error: BaseException) -> ProgramError:
 
 
 def cancellations() -> int:
-    """How often the task that asks was cancelled so far, by whoever: what is raised without is the code's own."""
+    """How often the task that asks was cancelled so far, by whoever."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
+
+
+def was_cancelled(before: int) -> bool:
+    """Whether somebody has cancelled the task that asks since that number of times: if not, the error is the code's."""
+    return cancellations() > before
 
 
 def cancelled_itself(error: BaseException) -> ProgramError:
