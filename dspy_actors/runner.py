@@ -71,7 +71,7 @@ class Settings:
         a(str, "settings", "tenant", self.tenant, 'a name, "" for none')
         a(Mapping, "settings", "options", self.options, "a mapping from names to values")
         check_options("settings", self.options)
-        a(str, "using", "session", self.session, 'a name, "" for none')
+        a(str, "settings", "session", self.session, 'a name, "" for none')
         if not all(hasattr(self.adapter, name) for name in ("format", "parse", "listener", "options")):
             msg = f"settings(adapter={self.adapter!r:.80}): an adapter; derive from Adapter and write format and parse"
             raise LMConfigurationError(msg)
