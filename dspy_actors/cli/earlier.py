@@ -21,7 +21,7 @@ class Earlier:
     """The result file of an earlier run over `total` rows of `data`, as far as its lines are whole.
 
     A row is known by its place in the data. Where it has several lines the last prediction counts, else the last
-    error: a run that goes on appends, so that one that is killed has lost nothing. Holds 11 bytes a row, no lines.
+    error: a run that goes on appends, so that one that is killed has lost nothing. Holds 19 bytes a row, no lines.
     `made` is what the lines of the run that goes on say of who made them.
 
     Raises `DataError` for a line that is no result, but for a last one that was cut off, and for a row that the data
@@ -37,6 +37,7 @@ class Earlier:
         self._kept = bytearray(total)
         self._is_anothers = bytearray(total)
         self._is_truncated = bytearray(total)
+        self._tokens = array("q", [0]) * total
         self._last = -1
         self._is_tidy = True
         self.size = 0
@@ -61,6 +62,11 @@ class Earlier:
     def count_truncated(self) -> int:
         """Of how many of them the line says that an answer was cut off."""
         return sum(self._is_truncated)
+
+    @property
+    def count_tokens(self) -> int:
+        """The tokens of all of them."""
+        return sum(self._tokens)
 
     def left(self) -> array[int]:
         """The numbers of the rows that have none."""
@@ -112,6 +118,7 @@ class Earlier:
             self._kept[index] = "outputs" in record
             self._is_anothers[index] = "outputs" in record and is_by_another(record, self._made)
             self._is_truncated[index] = "outputs" in record and "truncated" in record
+            self._tokens[index] = _tokens(record) if "outputs" in record else 0
         self.lacks_end = not line.endswith(b"\n")
         self._is_tidy = self._is_tidy and index > self._last and not self.lacks_end
         self._last = index
@@ -141,3 +148,12 @@ def _result(line: bytes) -> dict[str, Any] | None:
     index = record.get("index")
     is_ours = type(index) is int and index >= 0 and ("outputs" in record or "error" in record)
     return record if is_ours else None
+
+
+def _tokens(record: Mapping[str, Any]) -> int:
+    """The tokens that a line says its row took; no more of them count than a place here holds."""
+    usage = record.get("usage")
+    if not isinstance(usage, dict):
+        return 0
+    counts = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    return min(sum(count for count in counts if type(count) is int and count > 0), 2**62)

@@ -1,11 +1,15 @@
-"""How the command line fails: one clear line on standard error and exit code 2, never a traceback."""
+"""How the command line fails: one clear line on standard error and exit code 2 or 75, never a traceback."""
 
 from __future__ import annotations
 
-from dspy_actors.errors import DspyActorsError, LMError
+from dspy_actors.errors import CircuitOpen, DspyActorsError, LMError, LMServerError
+from dspy_actors.lm.verdicts import is_nobody_there, is_retryable
 from supervisors.errors import StartFailed, SupervisorsError
 
 USAGE = 2
+NOT_NOW = 75
+"""`EX_TEMPFAIL` of sysexits.h: nothing is wrong with the command, and later it may do."""
+
 BY_SIGNAL = 128
 """And the signal's number: 129 where the terminal was closed, 130 after Ctrl-C, 143 after SIGTERM."""
 
@@ -45,6 +49,13 @@ def is_unreachable(error: BaseException | None) -> bool:
 def is_down(error: BaseException | None) -> bool:
     """Whether `error` says that no model answered, or that its server could not."""
     return isinstance(error, DspyActorsError) and error.kind in DOWN
+
+
+def is_temporary(error: BaseException | None) -> bool:
+    """Whether `error` says that the model's server could not answer now, and nothing that is wrong for good."""
+    if isinstance(error, LMServerError):
+        return is_retryable(error)
+    return error is not None and (isinstance(error, CircuitOpen) or is_nobody_there(error))
 
 
 def one_line(error: BaseException) -> str:

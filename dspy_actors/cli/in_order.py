@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from dspy_actors.batch import Mapped, map_rows
-from dspy_actors.cli.failures import is_unreachable
+from dspy_actors.cli.failures import is_temporary, is_unreachable
 from dspy_actors.cli.stopping import Stopping
 from dspy_actors.errors import CircuitOpen, LMError
 from dspy_actors.evaluation.host import EvaluationHost
@@ -57,7 +57,8 @@ class InOrder:
     again twice, a little later; one that found no model does so only once another row has found one. `on_outage` is
     told of a breaker's refusal, once between two rows that a model answered.
 
-    Raises `CircuitOpen` where no row was answered before a breaker opened, and none after its first pause.
+    Raises `CircuitOpen` where no row was answered before a breaker opened, and none after its first pause; in its place
+    the error of a row that has ended in one that does not pass.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class InOrder:
         self._next = 0
         self._exhausted = False
         self._is_proven = False
+        self._lasting: Exception | None = None  # of a server that will answer no better later
         self.has_success = False
 
     def __iter__(self) -> Iterator[Mapped]:
@@ -121,6 +123,8 @@ class InOrder:
                 self.has_success, self._is_outage = True, False
             if is_answered(outcome):
                 self._is_proven = True
+            elif is_unreachable(outcome.error) and not is_temporary(outcome.error):
+                self._lasting = outcome.error
             if not self._comes_again(taken, outcome):
                 yield from self._ended(taken, outcome)
 
@@ -218,7 +222,7 @@ class InOrder:
     def _refused(self, fault: CircuitOpen, now: float) -> float:
         """Seconds to wait for the breaker."""
         if not self._is_proven and now >= self._resume_at > 0.0:
-            raise fault
+            raise self._lasting or fault
         if self._is_proven and not self._is_outage:
             self._is_outage = True
             self._on_outage(fault)

@@ -1,4 +1,7 @@
-"""`dspy-actors`: the command line. Wrong usage, data, keys and servers end in one line and exit code 2."""
+"""`dspy-actors`: the command line. Wrong usage, data, keys and servers end in one line and exit code 2.
+
+So does a `run` that finds its model's server down before its first row has an answer, with exit code 75.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 
 import click
 
-from dspy_actors.cli.failures import BROKEN_PIPE, EXPECTED, INTERRUPTED, USAGE, one_line
+from dspy_actors.cli.failures import BROKEN_PIPE, EXPECTED, INTERRUPTED, NOT_NOW, USAGE, is_temporary, one_line
 from dspy_actors.cli.lm_commands import lm
 from dspy_actors.cli.options import (
     CONCURRENCY,
@@ -26,6 +29,7 @@ from dspy_actors.cli.options import (
 from dspy_actors.cli.quarantine_commands import quarantine
 from dspy_actors.cli.stopping import Stopping
 from dspy_actors.cli.telling import tell
+from dspy_actors.errors import LMError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -78,7 +82,8 @@ def run(program: str, data: Path, out: Path, as_json: bool, strict: bool, **opti
     package.module:attribute. Each line of --out has a row's index, the row, and its outputs or its error; the summary
     counts the rows that failed, and where all that were asked did the exit code is 1: what came within --deadline were
     rate limits, nothing, or answers that cannot be read. With --strict it is 1 where any row has no answer. It is 2 for
-    what is wrong from the start: a file, the key, a server that is not there, fails or speaks something else. Ctrl-C
+    what is wrong from the start: a file, the key, a server that speaks something else; and 75 where the server cannot
+    be reached or fails as the first rows ask it: nothing is written then, and the same command may do later. Ctrl-C
     gives the rows under way ten seconds and keeps what is done.
 
     An --out that is there already is refused without --resume or --overwrite. --resume goes on after an end of any
@@ -95,7 +100,13 @@ def run(program: str, data: Path, out: Path, as_json: bool, strict: bool, **opti
     plan = command.RunPlan(program=program, data=data, out=out, lm=lm, as_json=as_json, **options)
 
     def job(stopping: Stopping) -> int:
-        summary = command.run(plan, stopping)
+        try:
+            summary = command.run(plan, stopping)
+        except LMError as error:
+            if not is_temporary(error):
+                raise
+            tell(f"dspy-actors: the model cannot be asked now: {one_line(error)}")
+            return NOT_NOW
         try:
             click.echo(command.summary_json(summary) if as_json else command.summary_text(summary))
         except OSError:

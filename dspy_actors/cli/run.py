@@ -12,7 +12,7 @@ from typing import Any
 from dspy_actors.batch import Mapped
 from dspy_actors.cli.bars import VanishingBar
 from dspy_actors.cli.earlier import Earlier, read_earlier, refuse_earlier
-from dspy_actors.cli.failures import is_down, is_hopeless, one_line
+from dspy_actors.cli.failures import is_down, is_hopeless, is_temporary, one_line
 from dspy_actors.cli.in_order import InOrder
 from dspy_actors.cli.made_by import made_by
 from dspy_actors.cli.programs import Inputs, inputs_of, open_program
@@ -185,10 +185,10 @@ class _Work:
             self._bar.say(text)
 
     def _raise_unreachable(self, count: int) -> None:
-        """Raise where `count` first rows found no model."""
+        """Raise where `count` first rows found no model, and of their errors one that does not pass, if there is."""
         found = [one.outcome for one in self._unproven if is_down(one.outcome.error)]
         if len(found) >= count:
-            found[-1].unwrap()
+            next((each for each in found if not is_temporary(each.error)), found[-1]).unwrap()
 
     def _write(self, more: Any) -> None:
         due, self._unproven = [*self._unproven, *more], []
@@ -213,6 +213,7 @@ class _Work:
             "sent": numbers.sent,
             "cache_hits": numbers.cache_hits,
             "tokens": numbers.tokens,
+            "kept_tokens": 0 if earlier is None else earlier.count_tokens,
             "seconds": round(seconds, 3),
             "out": str(self._plan.out) if rows else None,
         }
@@ -230,11 +231,12 @@ def summary_text(summary: dict[str, Any]) -> str:
     """The summary in one line."""
     kept = f" ({summary['kept']} kept)" if summary["kept"] else ""
     cut = f", {summary['truncated']} truncated" if summary["truncated"] else ""
+    before = f" (and {summary['kept_tokens']} for those kept)" if summary["kept_tokens"] else ""
     where = f" -> {summary['out']}" if summary["out"] else ", nothing written"
     return (
         f"{summary['rows']} of {summary['of']} rows in {summary['seconds']:.1f} s: "
         f"{summary['succeeded']} succeeded{kept}, {summary['failed']} failed{cut}; {summary['sent']} requests sent, "
-        f"{summary['cache_hits']} cache hits, {summary['tokens']} tokens{where}"
+        f"{summary['cache_hits']} cache hits, {summary['tokens']} tokens{before}{where}"
     )
 
 

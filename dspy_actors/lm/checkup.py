@@ -6,15 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
-from dspy_actors.errors import LMError, LMTimeoutError, LMTransportError
+from dspy_actors.errors import LMError
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import Provider
 from dspy_actors.lm.providers.listing import Lists
 from dspy_actors.lm.providers.local import LocalProvider
 from dspy_actors.lm.providers.opening import OpenProvider
-
-_NOBODY_THERE = frozenset({"refused", "connect", "cut"})
-"""Codes of transport errors that may pass by themselves; a certificate or a URL that is wrong stays wrong."""
+from dspy_actors.lm.verdicts import is_nobody_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ async def _asked(lm: LM, provider: Provider, seconds: float) -> Checkup:
         began = loop.time()
         listing = await provider.listing(deadline)
     except LMError as error:
-        state: Literal["unreachable", "failed"] = "unreachable" if _is_nobody_there(error) else "failed"
+        state: Literal["unreachable", "failed"] = "unreachable" if is_nobody_there(error) else "failed"
         return Checkup(lm.name, provider.endpoint, state, None, provider.key_id, loop.time() - began, error)
     return Checkup(
         lm.name,
@@ -76,9 +74,3 @@ async def _asked(lm: LM, provider: Provider, seconds: float) -> Checkup:
         provider.key_id,
         loop.time() - began,
     )
-
-
-def _is_nobody_there(error: LMError) -> bool:
-    if isinstance(error, LMTransportError):
-        return error.provider_code in _NOBODY_THERE
-    return isinstance(error, LMTimeoutError)

@@ -22,6 +22,8 @@ NOT_READY = "not_ready"
 KeyEffect: TypeAlias = Literal["none", "refused", "no_money"]
 """What an answer says of the key it was asked with."""
 
+_NOBODY_THERE = frozenset({"refused", "connect", "cut"})
+"""Codes of transport errors that may pass by themselves; a certificate or a URL that is wrong stays wrong."""
 
 _EXPIRED = re.compile(
     r"\b(token|key|credentials?)\b.{0,60}\bexpired|\bexpired.{0,20}(token|key|credential)|"
@@ -41,6 +43,13 @@ def is_retryable(error: BaseException) -> bool:
     if isinstance(error, LMStreamAssemblyError):
         return not error.partial
     return error.retryable
+
+
+def is_nobody_there(error: BaseException) -> bool:
+    """Whether nobody answered, so that somebody may a while later."""
+    if isinstance(error, LMTransportError):
+        return error.provider_code in _NOBODY_THERE
+    return isinstance(error, LMTimeoutError)
 
 
 def is_provider_failure(error: BaseException) -> bool:

@@ -38,8 +38,16 @@ class Ended:
     @property
     def complaint(self) -> str:
         """Standard error as the one line it is when the exit code is 2."""
+        return self._line(2)
+
+    @property
+    def postponement(self) -> str:
+        """Standard error as the one line it is when the exit code is 75."""
+        return self._line(75)
+
+    def _line(self, code: int) -> str:
         lines = self.err.splitlines()
-        assert self.code == 2, f"exit code {self.code}: {self.err}"
+        assert self.code == code, f"exit code {self.code}: {self.err}"
         assert len(lines) == 1, f"not one line: {self.err!r}"
         assert lines[0].startswith("dspy-actors: "), lines[0]
         return lines[0].removeprefix("dspy-actors: ")

@@ -216,7 +216,7 @@ def test_a_wrong_key_is_refused_by_its_server_and_never_shown(here: Path, stub: 
 
 
 def test_a_server_that_is_not_there_is_named(here: Path, run: Run, nobody: str) -> None:
-    complaint = run("ticket -> category", "--lm", "openai/stub", "--base-url", nobody).complaint
+    complaint = run("ticket -> category", "--lm", "openai/stub", "--base-url", nobody).postponement
     assert nobody in complaint
     assert "check --base-url and that the server is running" in complaint
     assert left(here) == []
@@ -240,7 +240,7 @@ def test_a_server_that_is_not_there_is_found_although_the_first_rows_fail_before
     here: Path, run: Run, nobody: str
 ) -> None:
     (here / "rows.jsonl").write_text('{"n": "x"}\n{"n": "y"}\n{"n": 3}\n')
-    complaint = run("n: int -> category", "--lm", "openai/stub", "--base-url", nobody).complaint
+    complaint = run("n: int -> category", "--lm", "openai/stub", "--base-url", nobody).postponement
     assert nobody in complaint
     assert left(here) == []
 
@@ -263,12 +263,28 @@ def test_rows_that_a_server_answers_badly_or_late_are_all_written_and_exit_with_
     assert [json.loads(line)["error"]["kind"] for line in lines] == [kind] * len(lines)
 
 
-@pytest.mark.parametrize("fault", ["html", "malformed", "empty", "no_choices", "status=500", "status=404", "drop"])
-def test_a_server_that_fails_or_speaks_something_else_ends_with_exit_code_2(
+@pytest.mark.parametrize("fault", ["html", "malformed", "empty", "no_choices", "status=501", "status=404"])
+def test_a_server_that_speaks_something_else_ends_with_exit_code_2(
     here: Path, run: Run, stub: StubServer, fault: str
 ) -> None:
     assert run("ticket -> category", "--lm", "openai/stub", "--base-url", stub.at(fault)).code == 2
     assert left(here) == []
+
+
+@pytest.mark.parametrize("fault", ["status=500", "status=503", "drop"])
+def test_a_server_that_fails_as_the_first_rows_ask_it_ends_with_exit_code_75(
+    here: Path, run: Run, stub: StubServer, fault: str
+) -> None:
+    """A nightly job is to try again later, and to wake nobody: nothing is wrong with its command."""
+    ended = run("ticket -> category", "--lm", "openai/stub", "--base-url", stub.at(fault))
+    assert ended.postponement.startswith("the model cannot be asked now: ")
+    assert left(here) == []
+
+
+def test_an_answer_that_is_none_says_more_than_a_failure_beside_it(here: Path, run: Run, stub: StubServer) -> None:
+    stub.control(plan=[{"times": 1, "fault": "html"}, {"fault": "status=500"}])
+    complaint = run("ticket -> category", "--concurrency", "1", "--lm", "openai/stub", "--base-url", stub.base_url)
+    assert "check --base-url: it should end in /v1" in complaint.complaint
 
 
 def test_rows_that_all_fail_before_the_model_are_all_written_and_exit_with_1(here: Path, run: Run) -> None:

@@ -333,8 +333,18 @@ def test_a_run_that_goes_on_and_finds_no_model_leaves_the_file_as_it_was(
 ) -> None:
     before = left_by_an_earlier_run(here, answered(0), failed(1), answered(2)[:-9])
     stub.control(fault="status=503")
-    assert run("--resume").code == 2
+    assert run("--resume").code == 75
     assert (here / "out.jsonl").read_bytes() == before
+
+
+def test_the_tokens_of_kept_lines_are_summed_beside_those_of_the_run(here: Path, run: Run, stub: StubServer) -> None:
+    """They were 0, as if nothing had been paid for them."""
+    first = run("--limit", 3).summary
+    again = run("--resume").summary
+    assert (first["kept_tokens"], again["kept_tokens"]) == (0, first["tokens"])
+    usages = [line["usage"] for line in results(here / "out.jsonl")]
+    told = sum(usage["prompt_tokens"] + usage["completion_tokens"] for usage in usages)
+    assert told == again["tokens"] + again["kept_tokens"]
 
 
 # -- the cache -------------------------------------------------------------------------------------------------

@@ -313,7 +313,7 @@ def test_a_server_that_never_answers_a_row_ends_the_job_before_it_begins(here: P
     stub.control(fault="status=503")
     tickets(here / "rows.jsonl", 60)
     arguments = ("--data", "rows.jsonl", "--out", "out.jsonl")
-    complaint = dspy_actors("run", "ticket -> category", *arguments, *openai(stub), cwd=here).complaint
+    complaint = dspy_actors("run", "ticket -> category", *arguments, *openai(stub), cwd=here).postponement
     assert "503" in complaint or "lm_server" in complaint
     assert not (here / "out.jsonl").exists()
 
