@@ -9,7 +9,7 @@ from typing import Any
 
 from dspy_actors.envelope import Priority
 from dspy_actors.errors import BudgetExceeded, DeadlineExceeded, DspyActorsError, LMError, LMTransportError
-from dspy_actors.lm.estimate import answer_bound, prompt_tokens, with_output
+from dspy_actors.lm.estimate import answer_bound, prompt_tokens, with_lacking
 from dspy_actors.lm.exchange import Exchange
 from dspy_actors.lm.gates import Gates, Passing
 from dspy_actors.lm.hedge import Hedge
@@ -223,8 +223,8 @@ class Attempts:
             response = await exchange.ask(work, self._attempt(work, passing), passing)
             tries.answered = True
             told = response.usage
-            if told is not None and not told.completion_tokens:
-                response = with_output(work.request, response, told)
+            if told is not None and not (told.prompt_tokens and told.completion_tokens):
+                response = with_lacking(work.request, response, told)
         except LMError as error:
             failure = error
             raise

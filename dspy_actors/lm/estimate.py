@@ -44,10 +44,13 @@ def is_unanswered(failure: LMError | None) -> bool:
     return failure is None or (isinstance(failure, LMTimeoutError) and failure.status is None)
 
 
-def with_output(request: LMRequest, response: LMResponse, told: Usage) -> LMResponse:
-    """An answer for whose output it was `told` 0 tokens, estimated as far as it has one: no budget is to run free."""
-    said = said_tokens(request, response)
-    return replace(response, usage=replace(told, completion_tokens=said, estimated=True)) if said else response
+def with_lacking(request: LMRequest, response: LMResponse, told: Usage) -> LMResponse:
+    """An answer for whose prompt or output it was `told` 0 tokens, that part estimated: no budget is to run free."""
+    prompt = prompt_tokens(request) if told.prompt_tokens == 0 else told.prompt_tokens
+    said = told.completion_tokens or said_tokens(request, response)
+    if prompt == told.prompt_tokens and said == told.completion_tokens:  # there is no output
+        return response
+    return replace(response, usage=replace(told, prompt_tokens=prompt, completion_tokens=said, estimated=True))
 
 
 def answer_bound(request: LMRequest) -> int | None:

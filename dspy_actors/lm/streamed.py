@@ -74,9 +74,10 @@ class Streamed:
         told = None if self._source is None else self._source.usage
         if told is None and not self._size and not is_unanswered(failure):
             return None
-        told = told or Usage(prompt_tokens(work.request))
+        told = told or Usage()
+        prompt = told.prompt_tokens or prompt_tokens(work.request)
         seen = -int(-self._size // BYTES_A_TOKEN)
-        used = replace(told, completion_tokens=max(told.completion_tokens, seen), estimated=True)
+        used = replace(told, prompt_tokens=prompt, completion_tokens=max(told.completion_tokens, seen), estimated=True)
         self._turn.flow.used = used
         return used
 

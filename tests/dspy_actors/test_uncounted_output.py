@@ -1,4 +1,4 @@
-"""An output that an answer's usage lacks, or has 0 for, is estimated, so that budgets and limiters hold it."""
+"""An output or a prompt that an answer's usage lacks, or has 0 for, is estimated: budgets and limiters hold it."""
 
 from __future__ import annotations
 
@@ -90,22 +90,59 @@ async def asked(program: Program, *, stream: bool) -> None:
 @pytest.mark.parametrize("dialect", ["chat", "responses", "anthropic"])
 def test_an_output_that_nobody_counted_is_booked_by_its_length(dialect: str, told: str, stream: bool) -> None:
     counts = usage(dialect, COUNTS[told])
+    assert booked(dialect, counts, stream=stream) == Usage(11, 10, estimated=True)
+
+
+TOTALS: dict[str, tuple[dict[str, int], Usage]] = {
+    "the prompt": ({"completion": 5, "total": 16}, Usage(11, 5)),
+    "the output": ({"prompt": 11, "total": 16}, Usage(11, 5)),
+    "what was thought": ({"prompt": 11, "completion": 5, "total": 76}, Usage(11, 65)),
+    "nothing": ({"prompt": 11, "completion": 5, "total": 16}, Usage(11, 5)),
+    "sense": ({"prompt": 11, "completion": 5, "total": 3}, Usage(11, 5)),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("lacks", TOTALS)
+@pytest.mark.parametrize("dialect", ["chat", "responses"])
+def test_what_a_count_lacks_of_its_total_is_booked(dialect: str, lacks: str, stream: bool) -> None:
+    """The prompt was free, and so was what models of Google and xAI think."""
+    told, counted = TOTALS[lacks]
+    names = {"prompt": "input", "completion": "output"} if dialect == "responses" else {}
+    counts = {f"{names.get(name, name)}_tokens": value for name, value in told.items()}
+    assert booked(dialect, counts, stream=stream) == counted
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("dialect", ["chat", "responses", "anthropic"])
+def test_a_prompt_that_nobody_counted_is_booked_by_its_length(dialect: str, stream: bool) -> None:
+    """It was free."""
+    counts = {"completion_tokens" if dialect == "chat" else "output_tokens": 7}
+    found = booked(dialect, counts, stream=stream)
+    assert (found.completion_tokens, found.estimated) == (7, True)
+    assert found.prompt_tokens > 30
+
+
+def booked(dialect: str, counts: dict[str, Any], *, stream: bool) -> Usage:
+    """What is booked for an answer with these counts."""
     events = b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in streamed(dialect, counts))
     body = events if stream else json.dumps(whole(dialect, counts)).encode()
 
-    async def once() -> None:
+    async def once() -> Usage:
         async with Peer(reply(200, body)) as peer, Runtime(lm=model(dialect, peer.url)) as rt:
             await asked(rt.start(qa()), stream=stream)
             assert rt._layer is not None
             (row,) = rt._layer.usage.records()
-            assert row.usage == Usage(11, 10, estimated=True)
-            assert rt.usage().tokens == rt.numbers().tokens == 21
+            assert row.usage is not None
+            assert rt.usage().tokens == rt.numbers().tokens == row.usage.total_tokens
+            return row.usage
 
-    asyncio.run(once())
+    return asyncio.run(once())
 
 
-def test_vectors_have_no_output() -> None:
-    body = json.dumps({"data": [{"embedding": [0.5, 0.25]}], "usage": {"prompt_tokens": 11}}).encode()
+@pytest.mark.parametrize("name", ["prompt_tokens", "total_tokens"])
+def test_vectors_have_no_output(name: str) -> None:
+    body = json.dumps({"data": [{"embedding": [0.5, 0.25]}], "usage": {name: 11}}).encode()
 
     async def once() -> None:
         async with Peer(reply(200, body)) as peer, Runtime() as rt:
@@ -128,9 +165,10 @@ CALL = ToolCall("1", "look", '{"for": "x"}')
         (LMResponse((40 * "x", "yes"), "m", Usage(11)), Usage(11, 11, estimated=True)),
         (LMResponse(("",), "m", Usage(11), tool_calls=((CALL,),)), Usage(11, 4, estimated=True)),
         (LMResponse((40 * "x",), "m", Usage(11, 3)), Usage(11, 3)),
+        (LMResponse((40 * "x",), "m", Usage(0, 3)), Usage(1, 3, estimated=True)),
         (LMResponse(("",), "m", Usage(11)), Usage(11)),
     ],
-    ids=["text", "choices", "call", "counted", "nothing"],
+    ids=["text", "choices", "call", "counted", "no prompt", "nothing"],
 )
 def test_the_caller_and_the_limiter_are_told_the_same(answer: LMResponse, counted: Usage) -> None:
     lm, clock = LM("scripted/m"), ManualClock()

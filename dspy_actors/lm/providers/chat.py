@@ -149,7 +149,8 @@ def read_usage(data: object) -> Usage | None:
             count(data.get("completion_tokens")),
             count_in(data.get("prompt_tokens_details"), "cached_tokens"),
             count_in(data.get("completion_tokens_details"), "reasoning_tokens"),
-        )
+        ),
+        count(data.get("total_tokens")),
     )
 
 

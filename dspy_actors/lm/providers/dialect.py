@@ -7,6 +7,7 @@ model, status and request id.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from json import dumps
 from typing import Protocol, TypeAlias
 
@@ -184,8 +185,18 @@ def count(value: object) -> int:
     return 0
 
 
-def counted(usage: Usage) -> Usage | None:
-    """The usage, where the server has counted: no prompt has 0 tokens, and such a one would be free of any budget."""
+def counted(usage: Usage, total: int = 0) -> Usage | None:
+    """The usage, where the server has counted: no prompt has 0 tokens, and such a one would be free of any budget.
+
+    What the server counts in `total` and in neither part is the part that lacks: a prompt, or of one alone that. Where
+    there are both it is output: some leave what a model thinks out of that, and bill it.
+    """
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    more = total - prompt - completion
+    if more > 0 and prompt:
+        usage = replace(usage, completion_tokens=completion + more)
+    elif more > 0:
+        usage = replace(usage, prompt_tokens=more)
     return usage if usage.prompt_tokens or usage.completion_tokens else None
 
 

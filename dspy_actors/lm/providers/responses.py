@@ -121,7 +121,8 @@ def read_usage(data: object) -> Usage | None:
             completion_tokens=count(data.get("output_tokens")),
             cached_tokens=count_in(data.get("input_tokens_details"), "cached_tokens"),
             reasoning_tokens=count_in(data.get("output_tokens_details"), "reasoning_tokens"),
-        )
+        ),
+        count(data.get("total_tokens")),
     )
 
 

@@ -59,7 +59,7 @@ class Embeddings:
         return LMResponse(
             tuple(placed),
             text_or(data.get("model"), request.model),
-            counted(Usage(prompt_tokens=count(usage.get("prompt_tokens")))) if isinstance(usage, dict) else None,
+            _usage(usage) if isinstance(usage, dict) else None,
             request_id=request_id,
         )
 
@@ -70,6 +70,12 @@ class Embeddings:
     def assembler(self, request: LMRequest) -> Assembler:
         """See `Dialect.assembler`. Raises as `stream_body` does."""
         raise LMUnsupportedFeatureError("vectors are not streamed; ask for them whole")
+
+
+def _usage(usage: Mapping[str, object]) -> Usage | None:
+    """The tokens of the texts. Some servers send their total alone; vectors are none."""
+    prompt = count(usage.get("prompt_tokens")) or count(usage.get("total_tokens"))
+    return counted(Usage(prompt_tokens=prompt))
 
 
 def _packed(value: object) -> str:
