@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from dspy_actors.errors import LMTransportError
 from dspy_actors.lm.transports.base import TransportFactory, TransportSettings
@@ -17,6 +18,7 @@ from dspy_actors.testing.transport_tools import (
     opened,
     read_failure,
     request_to,
+    rest_of,
 )
 
 _SOON = 10.0
@@ -33,10 +35,8 @@ _NO_CHUNKS = (
 
 async def it_refuses_what_are_no_chunks(factory: TransportFactory) -> None:
     """They come when the beginning was read, so that nothing but themselves can tell."""
-    for status in (b"200", b"500"):
-        for nonsense in _NO_CHUNKS:
-            head = chunked_head().replace(b"200", status)
-            assert await _codes(factory, head + chunk(b"hello"), nonsense) == ("cut", "cut")
+    for nonsense in _NO_CHUNKS:
+        assert await _codes(factory, chunked_head() + chunk(b"hello"), nonsense) == ("cut", "cut")
 
 
 async def it_refuses_a_chunk_whose_size_has_no_end(factory: TransportFactory) -> None:
@@ -116,6 +116,25 @@ async def it_keeps_the_status_of_a_refusal_that_cannot_be_decompressed(factory: 
         async with (peer := Peer(Reaction(head + b"nonsense"))), opened(factory, peer) as transport:
             answer = await transport.send(request_to(peer))
             assert (answer.status, answer.body) == (status, b"")
+
+
+async def it_keeps_the_status_of_a_refusal_that_breaks_off(factory: TransportFactory) -> None:
+    """And what had come of it. An error in its place has neither that nor the wait that the server asks for."""
+    head = b"HTTP/1.1 429 No\r\nRetry-After: 7\r\n"
+    chunks = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(b"hello")
+    begun = Reaction(head + b"Content-Length: 99\r\n\r\nhello")
+    broken = [replace(begun, close=True), *(Reaction(chunks, then=Reaction(nonsense)) for nonsense in _NO_CHUNKS)]
+    for reaction in (begun, *broken):
+        settings = TransportSettings(body=0.2 if reaction is begun else 30.0)
+        async with Peer(reaction) as peer, opened(factory, peer, settings) as transport:
+            answer = await asyncio.wait_for(transport.send(request_to(peer)), _SOON)
+            assert (answer.status, answer.headers["retry-after"]) == (429, "7")
+            assert b"hellohello".startswith(answer.body)
+            incoming = await asyncio.wait_for(transport.open(request_to(peer)), _SOON)
+            if reaction is not begun:  # of one that has begun a reader is told that no more came
+                assert b"hellohello".startswith(await asyncio.wait_for(rest_of(incoming), _SOON))
+            await incoming.aclose()
+            await asyncio.wait_for(peer.until(open_connections=0), _SOON)
 
 
 async def it_waits_for_nothing_beyond_the_bound_of_a_refusal(factory: TransportFactory) -> None:

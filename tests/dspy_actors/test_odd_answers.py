@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import LMAuthError, LMError, LMRateLimitError, LMTransportError, LMUnexpectedError
+from dspy_actors.errors import (
+    LMAuthError,
+    LMError,
+    LMRateLimitError,
+    LMServerError,
+    LMTransportError,
+    LMUnexpectedError,
+)
 from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.providers.wire_stream import MAX_ANSWER
 from dspy_actors.lm.transports.base import HTTPRequest, HTTPResponse, TransportFactory, TransportSettings
@@ -41,17 +48,18 @@ def fetched(factory: TransportFactory, reaction: Reaction) -> HTTPResponse:
     return asyncio.run(once())
 
 
-def asked(reaction: Reaction, how: str) -> Any:
-    """The answer to a request, or its error; `how` is `whole` or `stream`."""
+def asked(reaction: Reaction, how: str, seconds: float | None = None) -> Any:
+    """The answer to a request, or its error, after so many seconds at most; `how` is `whole` or `stream`."""
 
     async def once() -> Any:
+        attempt = Attempt("c.1", deadline=None if seconds is None else asyncio.get_running_loop().time() + seconds)
         async with Peer(reaction) as peer:
             provider = opened("openai", peer.url)
             try:
                 if how == "stream":
-                    went = await read_stream(provider, REQUEST, Attempt("c.1"))
+                    went = await read_stream(provider, REQUEST, attempt)
                     return went.error or went.answer
-                return await provider.complete(REQUEST, Attempt("c.1"))
+                return await provider.complete(REQUEST, attempt)
             except LMError as error:
                 return error
             finally:
@@ -75,6 +83,16 @@ def test_a_refusal_that_came_packed_is_the_refusal(how: str, status: int, error:
     """It was taken for a broken connection: asked again at once, and the key never set aside."""
     found = asked(reply(status, b"no such thing", "Content-Encoding: br", "Retry-After: 3"), how)
     assert (type(found), found.status, found.retry_after) == (error, status, 3.0)
+
+
+@WAYS
+@pytest.mark.parametrize("end", [Reaction(close=True), Reaction()], ids=["cut", "hung"])
+@pytest.mark.parametrize(("status", "error"), [(401, LMAuthError), (429, LMRateLimitError), (503, LMServerError)])
+def test_a_refusal_that_breaks_off_is_the_refusal(how: str, end: Reaction, status: int, error: type[LMError]) -> None:
+    """It lost its status, and with that the wait that the provider asked for and the key that is to be set aside."""
+    head = f"HTTP/1.1 {status} Said\r\nContent-Length: 99\r\nRetry-After: 7\r\n\r\n".encode()
+    found = asked(Reaction(head, then=Reaction(b'{"error"', then=end)), how, None if end.close else 0.3)
+    assert (type(found), found.status, found.retry_after) == (error, status, 7.0)
 
 
 def test_a_long_header_is_read(factory: TransportFactory) -> None:

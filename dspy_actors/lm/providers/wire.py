@@ -166,11 +166,9 @@ class Wire:
         """What a stream was refused with; the body of the refusal is read to its end, if it can be read."""
         try:
             body = await whole_body(incoming, refused=True)
-        except (LMTransportError, LMTimeoutError) as error:
-            if error.provider_code != "encoding":
-                error.provider, error.model, error.request_id = self.name, model, attempt.request_id
-                raise
-            body = b""
+        except LMTransportError as error:
+            error.provider, error.model, error.request_id = self.name, model, attempt.request_id
+            raise
         return self.refusal(HTTPResponse(incoming.status, incoming.headers, body), None, model, key)
 
     def refusal(self, answer: HTTPResponse, data: object, model: str, key: Secret | None) -> LMError:

@@ -299,8 +299,8 @@ def _kind(head: bytes, content_type: str, *, over: bool) -> Literal["stream", "w
 async def whole_body(incoming: Incoming, *, refused: bool = False) -> bytes:
     """All of a body, decompressed; closes in any case.
 
-    Raises `LMTransportError` (`too_large`) above `MAX_ANSWER`; of what is `refused` the beginning is enough, for what
-    it is says its status.
+    Raises `LMTransportError` (`too_large`) above `MAX_ANSWER`; of what is `refused` what comes and can be read is
+    enough, for what it is says its status.
     """
     pieces: list[bytes] = []
     size = 0
@@ -312,6 +312,9 @@ async def whole_body(incoming: Incoming, *, refused: bool = False) -> bytes:
                 if refused:
                     break
                 raise LMTransportError(f"the answer is larger than {MAX_ANSWER} bytes", provider_code="too_large")
+    except (LMTransportError, LMTimeoutError) as error:
+        if not refused or error.provider_code == "closed":
+            raise
     finally:
         await incoming.aclose()
     return b"".join(pieces)

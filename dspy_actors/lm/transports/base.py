@@ -111,8 +111,8 @@ class Transport(Protocol):
     ) -> HTTPResponse:
         """Send `request`, return the whole response whatever its status.
 
-        What a refusal (300 and above) has beyond the settings' `max_body` is left out, and what cannot be decompressed:
-        its status must not be lost.
+        Of a refusal (300 and above) there is left out what it has beyond the settings' `max_body`, what comes no more
+        because the connection breaks or the time is up, and what cannot be decompressed: its status must not be lost.
         `deadline` is an instant of `loop.time()` and covers the wait for a free connection too. `observer` is
         told on the loop when the whole request has been handed to the socket: once, and once more where a connection
         that the server had dropped cost a second try, which it is asked about before. When it was not told the server

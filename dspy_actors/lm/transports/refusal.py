@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dspy_actors.errors import LMTransportError
 from dspy_actors.lm.transports.arriving import Source
 from dspy_actors.lm.transports.base import Take
 
@@ -10,9 +11,10 @@ REFUSED = 300
 
 
 class RefusalBody:
-    """See `arriving.Source`. Ends after `bound` bytes: what a refusal means its status says, which must not be lost.
+    """See `arriving.Source`. Ends after `bound` bytes, and where it breaks off: what a refusal means its status says,
+    which must not be lost.
 
-    A connection on which the rest would still come is not kept.
+    A connection on which the rest would still come, or which broke, is not kept.
     """
 
     __slots__ = ("_left", "_source")
@@ -25,14 +27,22 @@ class RefusalBody:
         """See `Source.next`."""
         if self._left <= 0:
             return b""
-        piece = await self._source.next()
+        try:
+            piece = await self._source.next()
+        except LMTransportError:
+            self._left = 0
+            return b""
         kept = piece[: self._left]
         self._left -= len(piece)
         return kept
 
     async def pour(self, take: Take) -> bool:
         """See `Source.pour`. Of what is poured nobody keeps all."""
-        return await self._source.pour(take)
+        try:
+            return await self._source.pour(take)
+        except LMTransportError:
+            self._left = 0
+            return False
 
     async def release(self, clean: bool) -> None:
         """See `Source.release`."""

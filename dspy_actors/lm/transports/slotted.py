@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from dspy_actors.errors import LMError, LMTransportError
+from dspy_actors.errors import LMError, LMTimeoutError, LMTransportError
 from dspy_actors.lm.transports.arriving import Arriving, Source
 from dspy_actors.lm.transports.base import (
     HTTPRequest,
@@ -120,7 +120,8 @@ class SlottedTransport:
     async def _body(self, head: Head, trip: Trip) -> bytes:
         """The whole body, decompressed. The connection is kept only where its end was read.
 
-        The body of a refusal that cannot be read is empty: what it is says its status, which must not be lost.
+        Of a refusal's body that ends too early there is what came, of one that cannot be read nothing: what it is says
+        its status, which must not be lost.
         """
         source, bound = head.source, self._settings.max_body
         pieces: list[bytes] = []
@@ -135,6 +136,10 @@ class SlottedTransport:
                     raise too_large(bound, trip.url)
                 trip.enter("body")
             clean = True
+        except asyncio.CancelledError as cancelled:
+            reason = trip.reason(cancelled)
+            if head.status < REFUSED or not isinstance(reason, LMTimeoutError):
+                raise reason from None
         finally:
             await source.release(clean)
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
