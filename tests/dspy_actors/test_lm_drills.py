@@ -14,6 +14,7 @@ from dspy_actors.lm.guard_actors import BreakerManager
 from dspy_actors.lm.limiter import LimiterSettings
 from dspy_actors.lm.lm import LM
 from dspy_actors.runtime import Runtime
+from supervisors.clock import ManualClock
 from supervisors.testing import wait_until
 from tests.dspy_actors.drilling import (
     OPEN_SECONDS,
@@ -148,14 +149,13 @@ def test_impatient_callers_do_not_open_the_breaker(stub: StubServer, cache: bool
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_a_server_that_hangs_opens_the_breaker_when_callers_had_patience(stub: StubServer, cache: bool) -> None:
-    with guarded(stub, breaker=BreakerSettings(patience_seconds=SOON / 10), lm={"cache": cache}) as rt:
-        qa()(question="is the worker up?")  # else its start may use up the callers' time
-        stub.control(fault="hang")
-        ended = ends(
-            submit(rt.start(qa()).using(deadline=SOON), 30)
-        )  # more than it takes: some are sent late by chance
-        assert ended.count("deadline") >= 10
-        assert set(ended) <= {"deadline", "circuit_open"}
+    clock = ManualClock()
+    stub.control(fault="hang")
+    with guarded(stub, breaker=BreakerSettings(patience_seconds=30.0), lm={"cache": cache}, clock=clock) as rt:
+        replies = submit(rt.start(qa()).using(deadline=30.0), 10)
+        wait_until(lambda: rt.numbers().sent == 10)
+        clock.advance(30.0)
+        assert ends(replies) == ["deadline"] * 10
         wait_until(lambda: breaker(rt)["state"] == "open")
 
 
