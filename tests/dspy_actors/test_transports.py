@@ -221,3 +221,19 @@ def test_the_connection_of_a_refusal_is_kept_only_where_its_end_was_read(bound: 
         return found
 
     assert (asyncio.run(read()), source.kept) == (body, [kept])
+
+
+def test_the_connection_of_a_refusal_that_broke_off_is_not_kept() -> None:
+    class Breaks(TenBytes):
+        async def next(self) -> bytes:
+            raise LMTransportError("the connection broke", provider_code="cut")
+
+    source = Breaks()
+
+    async def read() -> bytes:
+        refusal = RefusalBody(source, 20)
+        found = await refusal.next()
+        await refusal.release(True)
+        return found
+
+    assert (asyncio.run(read()), source.kept) == (b"", [False])
