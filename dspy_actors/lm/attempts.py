@@ -200,7 +200,13 @@ class Attempts:
             msg = f"the call's deadline passed while the model was asked ({error.phase or error.kind})"
             raise DeadlineExceeded(msg, phase=error.phase or "attempt") from error
         wait = RetryPolicy(work.lm.num_retries).delay(number, error, self._left(work), self._random)
-        if wait is None or not self._can_afford(work, 1) or not self.gates.may_retry(error):
+        if wait is None:
+            raise error
+        try:
+            work.cover(1)
+        except BudgetExceeded as refusal:
+            raise error from refusal
+        if not self.gates.may_retry(error):
             raise error
         work.phase = "backoff"
         await self.clock.sleep(wait)

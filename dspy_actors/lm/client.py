@@ -167,6 +167,10 @@ class LMClient:
             upstream.cancel()
         upstream.on_settled(call)
 
+    def again(self, call: LMCall) -> Reply[Answer]:
+        """Begin a call that stands for one that was made before, in nobody's name. Any thread."""
+        return Context().run(self._begin, call)
+
     def answered(self, call: LMCall) -> None:
         """The worker has settled its reply; in its thread, or in that of whoever cancelled it.
 

@@ -10,7 +10,7 @@ from dspy_actors.cache.flight import Flight, SingleFlight
 from dspy_actors.cache.keys import digest
 from dspy_actors.cache.tiers import AnswerCache
 from dspy_actors.envelope import Envelope
-from dspy_actors.errors import LMConfigurationError
+from dspy_actors.errors import BudgetExceeded, LMConfigurationError
 from dspy_actors.lm.budget import Amount, BudgetBook
 from dspy_actors.lm.estimate import likely_usage
 from dspy_actors.lm.flow import Flow
@@ -35,6 +35,10 @@ class Client(Protocol):
 
     def answered(self, call: LMCall) -> object:
         """`call.upstream` is settled; in the thread that settled it."""
+        ...
+
+    def again(self, call: LMCall) -> Reply[Answer]:
+        """Begin a call that stands for one that was made before. Any thread."""
         ...
 
 
@@ -77,6 +81,10 @@ class LMCall(Work):
         self.upstream: Reply[Answer] | None = None
         self.resubmits = 0
         self.abandoned = False
+
+    def joining(self, shared: Reply[Answer]) -> Reply[Answer]:
+        """What its caller waits for as it joins a flight, in which `shared` is its own."""
+        return Joined(self, shared).own
 
     def __call__(self) -> None:
         """`upstream` is settled. No method of another name: bound, it would be one more object a call."""
@@ -169,7 +177,7 @@ class FlightGuard:
         flight, reply = self._flights.join(key, call.envelope.deadline, call.envelope.priority, call.reply)
         if flight is None:
             self._counters.add("coalesced")
-            return _joined(reply)
+            return call.joining(reply)
         call.flight = flight
         flight.on_joined(call.hurry)
         landed = self._cache.peek(key)
@@ -232,23 +240,80 @@ class BudgetGuard:
             self._require_prices(each.lm, scope)
 
 
-def _joined(reply: Reply[Answer]) -> Reply[Answer]:
-    """What someone gets who joined a flight: the answer, and none of its cost."""
-    own: Reply[Answer] = Reply()
+class Joined:
+    """The wait of a call that has joined a flight: `own` gets the answer, and none of its cost.
 
-    def landed(done: Reply[Answer]) -> None:
-        error = done.exception()
+    Where the flight failed for want of money or requests, which may be the want of whoever flew it alone, the call is
+    made again: one of those who wait may pay, and flies it. Those who cannot pay get what their leader had met.
+    """
+
+    __slots__ = ("_call", "_met", "_shared", "own")
+
+    def __init__(self, call: LMCall, shared: Reply[Answer]) -> None:
+        self.own: Reply[Answer] = Reply()
+        self._call = call
+        self._met: BaseException | None = None
+        self.wait_for(shared)
+        self.own.add_done_callback(self._left)
+
+    def wait_for(self, shared: Reply[Answer]) -> None:
+        """Wait for that, the reply of a flight or of a call of one's own."""
+        self._shared = shared  # then look: who leaves does it the other way round
+        if self.own.cancelled():
+            shared.cancel()
+        shared.add_done_callback(self._landed)
+
+    def _left(self, own: Reply[Answer]) -> None:
+        if own.cancelled():
+            self._shared.cancel()
+
+    def _landed(self, done: Reply[Answer]) -> None:
+        own, error = self.own, done.exception()
         if done.cancelled():
             own.cancel()
-        elif error is not None:
-            own.fail(error)
-        else:
+        elif error is None:
             answer = done.take()
-            own.set(replace(answer, source="flight", attempts=0) if answer.source == "model" else answer)
+            own.set(answer if self._call.flight or answer.source != "model" else _shared_answer(answer))
+        elif self._call.flight is not None or not _is_of_budget(error):
+            own.fail(error if self._met is None or not isinstance(error, BudgetExceeded) else self._met)
+        elif not own.done():
+            self._make_again(error)
 
-    reply.add_done_callback(landed)
-    own.add_done_callback(lambda done: reply.cancel() if done.cancelled() else None)
-    return own
+    def _make_again(self, error: BaseException) -> None:
+        if self._met is None and not isinstance(error, BudgetExceeded):
+            self._met = error
+        before = self._call
+        self._call = call = _MadeAgain(self, before)
+        try:
+            made = call.client.again(call)
+        except Exception as failure:
+            self.own.fail(failure)
+            return
+        if made is not self.own:  # it has joined nobody
+            self.wait_for(made)
+
+
+class _MadeAgain(LMCall):
+    """A call whose flight failed for want of money or requests, made once more by itself."""
+
+    __slots__ = ("_joined",)
+
+    def __init__(self, joined: Joined, call: LMCall) -> None:
+        super().__init__(call.lm, call.request, call.envelope, call.client)
+        self._joined = joined
+
+    def joining(self, shared: Reply[Answer]) -> Reply[Answer]:
+        self._joined.wait_for(shared)
+        return self._joined.own
+
+
+def _shared_answer(answer: Answer) -> Answer:
+    return replace(answer, source="flight", attempts=0)
+
+
+def _is_of_budget(error: BaseException) -> bool:
+    """Whether the call ended because a budget had no room for a request more, the first one or another."""
+    return isinstance(error, BudgetExceeded) or isinstance(error.__cause__, BudgetExceeded)
 
 
 def make_guards(
