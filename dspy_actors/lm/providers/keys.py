@@ -12,12 +12,19 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeAlias
 
 from dspy_actors.errors import LMConfigurationError, LMError, LMNotConfiguredError
 from dspy_actors.lm.providers.base import KeySource, LMConfig
 from dspy_actors.lm.providers.set_aside import SetAside, SetAsideKey
 from dspy_actors.lm.verdicts import key_effect
 from dspy_actors.secret import UNSENDABLE, Secret, may_be_sent, redacted
+
+HANGS_SECONDS = 30.0
+"""A callable that has not answered for so long is asked once more, in another thread."""
+
+Asked: TypeAlias = "asyncio.Future[tuple[object, BaseException | None]]"
+"""What a callable returned, or raised."""
 
 ASK_SECONDS = 1.0
 """Between two questions to a callable whose key is set aside: it may be slow, or each may cost money."""
@@ -45,6 +52,8 @@ class KeyRing:
         self._known = given_keys(config)
         self._doubted = False
         self._asked_at: float | None = None
+        self._asking: Asked | None = None
+        self._asking_since = 0.0
         self._changes = not isinstance(self._source, (Secret, tuple))
         self.tries = max(2, len(self._known))
         """How many requests the refusal of one may lead to, itself included."""
@@ -126,8 +135,20 @@ class KeyRing:
 
     async def _read(self) -> str:
         if callable(self._source):
-            return await _ask(self._source, self._config)
+            return _told(*await self._ask(self._source), self._config)
         return os.environ.get(self._variable, "") if self._variable else ""
+
+    async def _ask(self, source: Callable[[], object]) -> tuple[object, BaseException | None]:
+        """What a callable returns or raises. One that is slower than who waits for it answers the next who does.
+
+        Each call that is given up meanwhile would leave a thread behind, and none would ever have a key.
+        """
+        now = self._set_aside.now()
+        if self._asking is None or (now - self._asking_since >= HANGS_SECONDS and not self._asking.done()):
+            self._asking, self._asking_since = _in_thread(source), now
+        found = await asyncio.shield(self._asking)
+        self._asking = None
+        return found
 
     def _find(self, key: Secret) -> SetAsideKey | None:
         return self._set_aside.find(self._endpoint, key.key_id)
@@ -169,9 +190,8 @@ def given_keys(config: LMConfig) -> tuple[Secret, ...]:
     return tuple(key for one in given if (key := _sendable(one.reveal(), config)) is not None)
 
 
-async def _ask(source: KeySource, config: LMConfig) -> str:
-    assert callable(source)
-    found, failure = await _in_thread(source)
+def _told(found: object, failure: BaseException | None, config: LMConfig) -> str:
+    """The key that a callable returned; raises what it raised, in our words."""
     if isinstance(failure, LMError):
         raise failure
     if failure is not None:  # the user's own code: whatever it raises means that there is no key
@@ -188,10 +208,10 @@ async def _ask(source: KeySource, config: LMConfig) -> str:
     raise LMNotConfiguredError(msg, provider=config.provider, model=config.model)
 
 
-async def _in_thread(source: Callable[[], object]) -> tuple[object, BaseException | None]:
+def _in_thread(source: Callable[[], object]) -> Asked:
     """What `source` returns or raises, in a thread of its own: one that hangs holds up nobody and no end."""
     loop = asyncio.get_running_loop()
-    asked: asyncio.Future[tuple[object, BaseException | None]] = loop.create_future()
+    asked: Asked = loop.create_future()
 
     def settle(found: object, failure: BaseException | None) -> None:
         if not asked.done():
@@ -208,7 +228,7 @@ async def _in_thread(source: Callable[[], object]) -> tuple[object, BaseExceptio
             loop.call_soon_threadsafe(settle, found, failure)
 
     threading.Thread(target=ask, name="api_key", daemon=True).start()
-    return await asked
+    return asked
 
 
 def _sendable(key: str, config: LMConfig) -> Secret | None:
