@@ -378,6 +378,11 @@ class _Request(Passing, Observer):
         if work is not None:
             work.over(self)
 
+    def begins(self, now: float) -> None:
+        """See `Passing.begins`."""
+        super().begins(now)
+        self._attempts.gates.begun(self)
+
     def over(self) -> None:
         """The attempt has ended: a provider that keeps what it was given keeps no call with it."""
         self._work = None

@@ -21,6 +21,9 @@ from dspy_actors.lm.breaker_settings import BreakerSettings
 from dspy_actors.lm.window import Window
 from supervisors.published_lock import PublishedLock
 
+BEGUN = -1
+"""The number of a probe whose answer has begun: it holds no lease any more, and only what breaks it off counts."""
+
 LEASE_SECONDS = 60.0
 """How long a probe without a deadline keeps the others waiting; one with a deadline does until a second after it."""
 
@@ -57,7 +60,10 @@ _ANSWERS = (SUCCESS, SLOW)
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to make one call. `probe` is the number of the lease of a half-open breaker's one call, 0 otherwise."""
+    """Leave to make one call. `probe` is the number of the lease of a half-open breaker's one call, 0 otherwise.
+
+    It is `BEGUN` where that call has its first success already.
+    """
 
     generation: int
     probe: int = 0
@@ -182,6 +188,16 @@ class Breaker:
                     self._window.add(now)
                     self._failures_in_row = 0
 
+    def begun(self, permit: Permit, seconds: float, now: float) -> Permit:
+        """The answer to a permitted call began, after `seconds`; the permit to report its end with.
+
+        A probe has its success with that, and keeps nobody waiting until the answer is whole and read.
+        """
+        if not self._has_lease(permit):
+            return permit
+        self.answered(permit, seconds, now)
+        return self._after(permit)
+
     def report(self, permit: Permit, verdict: Verdict, now: float, failure: str | None = None) -> None:
         """What came of a permitted call. One of an earlier generation, or whose lease another has, is ignored.
 
@@ -258,8 +274,20 @@ class Breaker:
         self._lease_until = now + LEASE_SECONDS if until is None else until + 1.0
         return Permit(self.generation, self._lease)
 
+    def _has_lease(self, permit: Permit) -> bool:
+        with self._lock:
+            return permit.probe != 0 and permit.probe == self._lease and permit.generation == self.generation
+
+    def _after(self, permit: Permit) -> Permit:
+        """What a probe goes on with that has told of its success."""
+        with self._lock:
+            return self.free or Permit(permit.generation, BEGUN)
+
     def _probed(self, permit: Permit, verdict: Verdict, now: float) -> None:
-        if permit.probe != self._lease:
+        if permit.probe == BEGUN:
+            if verdict is not Verdict.FAILURE:
+                return
+        elif permit.probe != self._lease:
             return
         self._lease = 0
         if verdict is Verdict.SUCCESS:

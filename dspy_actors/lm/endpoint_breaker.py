@@ -41,6 +41,13 @@ class EndpointBreaker(Breaker):
             self._failing.pop(model, None)
         self.answered(permit, seconds, now)
 
+    def begun_by(self, model: str, permit: Permit, seconds: float, now: float) -> Permit:
+        """The answer to a call to `model` began, after `seconds`; as `begun` has it."""
+        if not self._has_lease(permit):
+            return permit
+        self.answered_by(model, permit, seconds, now)
+        return self._after(permit)
+
     def failed_by(self, model: str, permit: Permit, verdict: Verdict, now: float, failure: str | None) -> None:
         """The server answered a call to `model` with a failure; as `report` has it."""
         if self._is_of_all(model, now):

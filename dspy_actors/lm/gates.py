@@ -89,6 +89,10 @@ class Passing:
         self.reservation: Reservation | None = None
         self.permits: list[Permit] = []
 
+    def begins(self, now: float) -> None:
+        """The first piece of a stream is there."""
+        self.first_token = now
+
     def until(self) -> float | None:
         """By when it must be through, as things stand: its call may be waited for longer by now."""
         return self.deadline
@@ -194,6 +198,16 @@ class Gates:
         passing.was_sent = True
         if passing.reservation is not None:
             self.line.sent(passing.reservation)
+
+    def begun(self, passing: Passing) -> None:
+        """The first piece of a stream has come: a probe has told what it is to tell, however slowly it is read."""
+        permits, first = passing.permits, passing.first_token
+        if first is None or not any(permit.probe for permit in permits):
+            return
+        endpoint, model = self.breakers
+        of_endpoint, of_model = permits
+        waited = first - passing.began
+        permits[:] = endpoint.begun_by(model.name, of_endpoint, waited, first), model.begun(of_model, waited, first)
 
     def leave(self, passing: Passing, response: LMResponse | None, error: BaseException | None) -> None:
         """The attempt has ended: in an answer, in an error, or (neither) cancelled. Settles everything it holds."""

@@ -90,7 +90,7 @@ class Streamed:
             pieces = await source.read()
             watch.lift()
             if pieces:
-                passing.first_token = self._clock.now()
+                passing.begins(self._clock.now())
                 if not self._turn.right.begin():  # the worker was buried meanwhile, and another one asked
                     raise CancelledError
                 work.phase = "stream"
