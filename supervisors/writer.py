@@ -32,8 +32,11 @@ class Writer:
         self._is_due = False
 
     def remember(self, ref: Ref[Any]) -> None:
-        """`ref` has just crashed. In the thread that finishes it."""
-        self._words[ref] = gather(ref.mailbox)
+        """`ref` has just crashed. In the thread that finishes it, or in the owner's, which may come late.
+
+        Of two that come, the one that finishes it knows all; the other may find nothing left.
+        """
+        self._words.setdefault(ref, gather(ref.mailbox))  # both have gathered before either leaves its words
 
     def forget(self, ref: Ref[Any]) -> None:
         """Nothing will be reported of `ref`."""

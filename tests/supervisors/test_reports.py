@@ -204,6 +204,22 @@ def test_the_last_words_of_a_crash_are_reported_though_its_end_is_not_told_yet(
     assert (report["error_context"], report["last_message"]) == ("child_terminated", "fail(ValueError('boom'))")
 
 
+def test_the_last_words_of_a_task_that_is_dead_before_it_is_watched_are_reported(
+    kernel: Kernel, written: list[dict[str, Any]]
+) -> None:
+    """Its supervisor is told twice then, and the second time there is nothing left of it."""
+
+    def until_nothing_is_left(event: object, measurements: object, metadata: Any) -> None:
+        wait_until(lambda: metadata["ref"].mailbox.actor is None)
+
+    kernel.telemetry.attach("test", ("supervisor", "child", "start"), until_nothing_is_left)
+    tasks = Tasks(kernel.spawn(TaskSupervisor))
+    tasks.start_child(fail)
+    tasks.ref.stop()
+
+    assert [report["last_message"] for report in written] == ["fail()"]
+
+
 def test_a_permanent_child_that_ended_normally_is_reported(system: System, written: list[dict[str, Any]]) -> None:
     end(system.start_child(spec("a", Log())), Shutdown("bored"))
     ids(system.root)  # a stop would overtake the news of this end
