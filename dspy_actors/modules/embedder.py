@@ -15,6 +15,7 @@ from dspy_actors.lm.vector_text import MAX_TEXTS, unpack
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest, Message
 from dspy_actors.modules.module import Module
+from dspy_actors.modules.own_inputs import check_own_inputs
 from dspy_actors.runner import Frame, require_frame, settle
 from dspy_actors.secret import Secret
 from supervisors.reply import Reply
@@ -85,6 +86,7 @@ class Embedder(Module):
         frame = require_frame("Embedder")
         assert frame.envelope is not None
         assert frame.scope is not None
+        check_own_inputs(self, self.requests, inputs)
         replies = [
             frame.runner.complete(self.lm, request, frame.envelope) for request in self.requests(inputs["texts"])
         ]

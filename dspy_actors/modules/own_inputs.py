@@ -85,19 +85,20 @@ def elsewhere(error: InputError, taken: Mapping[str, object]) -> InputError | No
 
 
 def _declared(module: Any) -> tuple[tuple[str, ...], tuple[str, ...] | None] | None:
-    """As `_parameters`, of a module; a native one's are those of its predictor."""
+    """As `_parameters`, of a module; a native one's are those of its predictor, or of its call where it has none."""
     if module.native:
         fields = next((one.signature.input_fields for one in module.predictors()), None)
-        return None if fields is None else (tuple(n for n, one in fields.items() if one.required), tuple(fields))
-    run = getattr(module, "forward", None) or getattr(module, "aforward", None)
+        if fields is not None:
+            return tuple(n for n, one in fields.items() if one.required), tuple(fields)
+        run = module.__call__
+    else:
+        run = getattr(module, "forward", None) or getattr(module, "aforward", None)
     function = getattr(run, "__func__", run)
     return _parameters(function, function is not run) if isinstance(function, FunctionType) else None
 
 
 def _names(module: Any) -> tuple[str, ...]:
     """The inputs of a module, as far as its predictor or its own code names them."""
-    if module.native:
-        return tuple(next((one.signature.input_fields for one in module.predictors()), ()))
     known = _declared(module)
     return () if known is None else known[1] or known[0]
 

@@ -182,6 +182,26 @@ def test_a_handle_of_it_answers_with_a_prediction(stub: StubServer) -> None:
         assert rt.start(embedder(stub))(texts=["a"]).vectors == [[1.0, 0.0]]
 
 
+def test_a_handle_of_it_says_by_which_name_it_takes_texts(stub: StubServer) -> None:
+    with Runtime("embedded/knn") as rt:
+        started: Any = rt.start(embedder(stub))
+        with pytest.raises(InputError, match=r"write program\(texts=\.\.\.\)") as caught:
+            started(["a"])
+    assert caught.value.field == "texts"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told", "field"),
+    [({}, "needs the input 'texts'", "texts"), ({"texts": ["a"], "ticket": "b"}, "has no input 'ticket'", "ticket")],
+)
+def test_inputs_that_are_missing_or_not_known_are_the_callers_mistake(
+    stub: StubServer, inputs: dict[str, Any], told: str, field: str
+) -> None:
+    with Runtime("embedded/knn") as rt, pytest.raises(InputError, match=told) as caught:
+        rt.start(embedder(stub))(**inputs)
+    assert caught.value.field == field
+
+
 @pytest.mark.parametrize("texts", ["a", [""], ["a", 7], [None], None, 7, b"a"])
 def test_what_is_no_list_of_texts_is_refused(stub: StubServer, texts: Any) -> None:
     with Runtime(), pytest.raises(InputError, match="none of them empty"):
