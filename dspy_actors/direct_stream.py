@@ -11,7 +11,7 @@ from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.options import check_options
 from dspy_actors.lm.work import Answer
-from dspy_actors.messages import LMRequest, Message, Role, wrong_turn
+from dspy_actors.messages import ANSWERING, CALLING, LMRequest, Message, Role, wrong_turn
 from dspy_actors.runner import Settings, checkpoint, current_frame, new_envelope
 from supervisors.reply import Reply
 
@@ -101,9 +101,18 @@ def _turn(given: object) -> Message:
             msg = f"a turn of the prompt {wrong}"
             raise InputError(msg, field="prompt")
         return given
-    role = given.get("role") if isinstance(given, Mapping) else None
-    content = given.get("content") if isinstance(given, Mapping) else None
-    if role not in get_args(Role) or not isinstance(content, str):
-        msg = f"a turn is a Message or {{'role': 'user', 'content': 'text'}}, not {given!r:.100}"
-        raise InputError(msg, field="prompt")
-    return Message.of(cast("Role", role), content)
+    turn: Mapping[str, object] = given if isinstance(given, Mapping) else {}
+    role, content = turn.get("role"), turn.get("content")
+    if turn.get("tool_calls"):
+        write = CALLING
+    elif role == "tool":
+        write = ANSWERING
+    elif role in get_args(Role) and isinstance(content, str):
+        return Message.of(cast("Role", role), content)
+    else:
+        write = "Message('user', (TextPart('text'), ImagePart('https://...')))"
+    msg = (
+        f"a turn is {{'role': 'user', 'content': 'text'}} or a Message of dspy_actors.messages, here {write}, "
+        f"not {given!r:.100}"
+    )
+    raise InputError(msg, field="prompt")

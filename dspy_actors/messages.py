@@ -98,6 +98,11 @@ class Message:
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
 
+CALLING = "Message('assistant', (ToolCall(id, name, arguments),))"
+ANSWERING = "Message.results(ToolResult(id, 'text'))"
+"""How the turns of tools are written."""
+
+
 def wrong_turn(given: object) -> str | None:
     """What is wrong with a turn of the user's own making, to stand behind its name; `None` where it is a message."""
     if not isinstance(given, Message):
@@ -109,7 +114,18 @@ def wrong_turn(given: object) -> str | None:
         return (
             f"has as its parts {type(parts).__name__}, not a tuple of parts; write Message.of({given.role!r}, 'text')"
         )
+    for part in given.parts:
+        if _is_out_of_place(given.role, part):
+            write = CALLING if isinstance(part, ToolCall) else ANSWERING
+            return f"has a {type(part).__name__} in a {given.role} turn; write {write}"
     return None
+
+
+def _is_out_of_place(role: Role, part: TurnPart) -> bool:
+    """Whether a provider would leave the part out, for there is no word for it in such a turn."""
+    if isinstance(part, ToolCall):
+        return role != "assistant"
+    return isinstance(part, ToolResult) != (role == "tool")
 
 
 ResponseFormat: TypeAlias = Literal["json_object", "json_schema"]

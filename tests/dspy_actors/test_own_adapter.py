@@ -12,8 +12,9 @@ from dspy_actors.adapters.base import Adapter, Demo
 from dspy_actors.adapters.chat_adapter import ChatAdapter
 from dspy_actors.adapters.json_adapter import JSONAdapter
 from dspy_actors.errors import AdapterError, AdapterParseError, InputError
-from dspy_actors.messages import LMResponse, Message
+from dspy_actors.messages import LMResponse, Message, ToolCall, ToolResult
 from dspy_actors.modules.predict import Predict
+from dspy_actors.pieces import TextPiece
 from dspy_actors.signature.fields import InputField, OutputField
 from dspy_actors.signature.signature import Signature, make_signature
 from tests.dspy_actors.programs import runtime, says
@@ -121,3 +122,40 @@ def test_what_our_own_code_read_is_not_validated_a_second_time(ours: type[Adapte
 def test_a_streamed_prompt_of_messages_that_are_none_is_refused() -> None:
     with runtime() as rt, pytest.raises(InputError, match=r"a turn of the prompt has as its parts str"):
         rt.stream([Message("user", NO_TEXT)])
+
+
+@pytest.mark.parametrize(
+    ("turn", "told"),
+    [
+        (Message("user", (ToolResult("c1", "sunny"),)), r"has a ToolResult in a user turn; write Message\.results\("),
+        (Message("user", (ToolCall("c1", "weather"),)), r"has a ToolCall in a user turn; write Message\('assistant', "),
+        (Message.of("tool", "sunny"), r"has a TextPart in a tool turn; write Message\.results\(ToolResult\("),
+    ],
+)
+def test_a_part_that_its_turn_has_no_place_for_is_refused_and_not_left_out(turn: Message, told: str) -> None:
+    with runtime() as rt, pytest.raises(InputError, match=told):
+        rt.stream([*HI, turn])
+
+
+@pytest.mark.parametrize(
+    ("turn", "told"),
+    [
+        ({"role": "tool", "tool_call_id": "c1", "content": "sunny"}, r"Message\.results\(ToolResult\("),
+        (
+            {"role": "assistant", "content": "I will.", "tool_calls": [{"id": "c1"}]},
+            r"Message\('assistant', \(ToolCall\(",
+        ),
+        ({"role": "assistant", "content": None, "tool_calls": [{"id": "c1"}]}, r"Message\('assistant', \(ToolCall\("),
+        ({"role": "user", "content": [{"type": "text", "text": "hi"}]}, r"Message\('user', \(TextPart\("),
+    ],
+)
+def test_a_turn_in_another_form_is_refused_with_the_message_to_write(turn: dict[str, Any], told: str) -> None:
+    with runtime() as rt, pytest.raises(InputError, match=told) as caught:
+        rt.stream([*HI, turn])
+    assert "dspy_actors.messages" in str(caught.value)
+
+
+def test_a_turn_of_text_may_say_that_it_calls_no_tools() -> None:
+    with runtime(lambda request: "ho") as rt:
+        turns: Any = [*HI, {"role": "assistant", "content": "ho", "tool_calls": None}, *HI]
+        assert list(rt.stream(turns)) == [TextPiece("ho")]
