@@ -26,9 +26,14 @@ def prompt_tokens(request: LMRequest) -> int:
     return int(size / BYTES_A_TOKEN) + 1
 
 
+def is_for_vectors(request: LMRequest) -> bool:
+    """Whether vectors are asked for, of which nobody counts or bills tokens."""
+    return request.options.get("model_type") == "embeddings"
+
+
 def said_tokens(request: LMRequest, response: LMResponse) -> int:
     """Tokens of an answer that nobody has counted: its characters over four. Vectors are none."""
-    if request.options.get("model_type") == "embeddings":
+    if is_for_vectors(request):
         return 0
     size = sum(map(len, response.texts))
     for choice in response.tool_calls:
@@ -61,12 +66,14 @@ def answer_bound(request: LMRequest) -> int | None:
 
 
 def answer_tokens(request: LMRequest, unbounded: int) -> int:
-    """Tokens the answers may have together, one for every choice asked for, each as long as allowed.
+    """Tokens the answers may have together, one for every choice asked for, each as long as allowed. Vectors have none.
 
     `unbounded` is the length assumed for an answer that the request does not bound.
     """
     if not request.options:
         return unbounded
+    if is_for_vectors(request):
+        return 0
     choices = request.options.get("n")
     count = choices if isinstance(choices, int) and choices > 0 else 1
     bound = answer_bound(request)

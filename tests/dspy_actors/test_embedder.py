@@ -20,8 +20,10 @@ from dspy_actors.errors import (
     NoRuntime,
 )
 from dspy_actors.example import Prediction
+from dspy_actors.lm.budget import Budget
+from dspy_actors.lm.estimate import Estimator
 from dspy_actors.lm.guarding import Guarding
-from dspy_actors.lm.limiter import LimiterSettings
+from dspy_actors.lm.limiter import LimiterSettings, Need
 from dspy_actors.lm.providers.base import Attempt
 from dspy_actors.lm.providers.vectors import Embeddings
 from dspy_actors.lm.vector_text import unpack
@@ -273,3 +275,11 @@ def test_more_texts_than_a_request_may_hold_are_refused_before_it_is_sent() -> N
 
 def test_a_vector_survives_packing() -> None:
     assert unpack(packed(1.5, -2.0)) == [1.5, -2.0]
+
+
+def test_texts_whose_vectors_fit_the_budget_are_not_refused_for_an_answer_that_has_no_tokens(stub: StubServer) -> None:
+    """256 tokens were set aside for it, by budget and limiter."""
+    with Runtime(budgets={"": Budget(tokens=20)}) as rt:
+        assert len(embedder(stub, cache=False)(["a short text"])) == 1
+        assert rt.usage().tokens == 1
+    assert Estimator().need(request("a short text"), 4) == Need(5, 0)
