@@ -78,7 +78,7 @@ class Bucket:
         """Take `amount`, or give it back where it is negative."""
         self.taken += amount
         if self.limit is not None:
-            self._level = self.level(now) - amount
+            self._level = self._sensible(self.level(now) - amount, self.limit)
 
     def learn(self, quota: Quota, mark: float, sent_at: float, now: float, quiet: float = 0.0) -> None:
         """Believe what an answer says: its request was sent at `sent_at`, when `taken` had come to `mark`.
@@ -103,15 +103,25 @@ class Bucket:
             if self.configured is not None:
                 self._level = min(own, there, limit)
             else:
-                self._level = min(there, max(own if own < math.inf else 0.0, min(quota.remaining, there)), limit)
+                level = min(there, max(own if own < math.inf else 0.0, min(quota.remaining, there)))
+                self._level = self._sensible(level, limit)
         else:
-            self._level = min(limit, own) if own < math.inf else limit - since
+            self._level = self._sensible(own if own < math.inf else limit - since, limit)
         if quota.reset is not None and self.configured is None:
             self._full_at, self._full_from = now + quota.reset, mark
 
     def _when_full(self, limit: float) -> float:
         """The level at the instant that the provider names as full: without what was taken after it said so."""
-        return limit - max(0.0, self.taken - self._full_from)
+        return self._sensible(limit - max(0.0, self.taken - self._full_from), limit)
+
+    def _sensible(self, level: float, limit: float) -> float:
+        """A level that can be meant. A provider lends no more than what comes back in a period: it refuses.
+
+        What was under way when it first told its limit may be a hundred times that, and is mostly refused. A limit
+        that was given here is kept to whatever was taken.
+        """
+        lowest = -limit if self.configured is None else -math.inf
+        return limit if level > limit else lowest if level < lowest else level
 
     def _learn_period(self, quota: Quota) -> None:
         """Which period the limit is for: two readings in a row that agree. No bucket takes longer than that to fill."""

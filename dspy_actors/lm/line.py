@@ -188,7 +188,8 @@ class Line:
             elif ending.refused:
                 paused = self.paused(now)
                 limiter.refused(reservation, ending.retry_after, now)
-            limiter.settle(reservation, ending.used, now, sent=ending.sent)
+            used = _NOTHING if ending.refused else ending.used  # the provider's own count has none of it either
+            limiter.settle(reservation, used, now, sent=ending.sent)
         if paused is not None and self._told is not None:
             self._told(self.name, paused, self.paused(now), ending.retry_after)
         if self._length:
@@ -310,6 +311,9 @@ class Line:
             deadline = place.until()
             if deadline is not None and deadline < end:
                 place.turn.fail(_hopeless(wait))
+
+
+_NOTHING = Need()
 
 
 def _is_gone(place: Place) -> bool:
