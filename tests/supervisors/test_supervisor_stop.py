@@ -149,14 +149,20 @@ def test_a_supervisor_waits_for_the_children_of_its_children(kernel: Kernel) -> 
     assert log == ["-z", "-y", "-x", "-a"]
 
 
+def given_up(inner: Ref[Supervisor]) -> Exit:
+    """Let a supervisor give up over its child "x", and wait until the one above it has been told; its exit."""
+    down = inner.down()  # asked for before the end, as in `end`
+    end(child(inner, "x"))
+    return down.get(5)
+
+
 def test_an_overflow_is_a_clean_exit_for_the_supervisor_above(kernel: Kernel) -> None:
     log = Log()
     inner = ChildSpec("inner", Supervisor, ([spec("x", log)],), {"strategy": ONE, "max_restarts": 0}, restart=TRANSIENT)
     sup = supervise(kernel, [inner])
     ref: Any = child(sup, "inner")
-    end(child(ref, "x"))
 
-    assert gone(ref) == Shutdown("max_restarts")
+    assert given_up(ref) == Shutdown("max_restarts")
     assert sup.call(Supervisor.which_child, "inner").ref is None
 
 
@@ -166,8 +172,7 @@ def test_a_permanent_inner_supervisor_comes_back_with_its_first_children(kernel:
     sup = supervise(kernel, [inner])
     ref: Any = child(sup, "inner")
     ref.call(Supervisor.start_child, spec("late", log))
-    end(child(ref, "x"))
-    gone(ref)
+    given_up(ref)
     new: Any = child(sup, "inner")
 
     assert new is not ref
@@ -178,9 +183,7 @@ def test_crashes_of_nested_supervisors_multiply(kernel: Kernel) -> None:
     inner = ChildSpec("inner", Supervisor, ([spec("x", Log())],), {"strategy": ONE, "max_restarts": 0})
     sup = supervise(kernel, [inner], max_restarts=2)
     for _ in range(3):
-        ref: Any = child(sup, "inner")
-        end(child(ref, "x"))
-        gone(ref)
+        given_up(child(sup, "inner"))
 
     assert gone(sup) == Shutdown("max_restarts")
 
