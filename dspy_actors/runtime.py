@@ -23,7 +23,7 @@ from dspy_actors.lm.layer_settings import LayerSettings
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
 from dspy_actors.lm.pool_settings import PoolSettings
-from dspy_actors.lm.prices import Price
+from dspy_actors.lm.prices import Price, check_prices
 from dspy_actors.lm.providers.opening import OpenProvider, opener
 from dspy_actors.lm.providers.servers import Servers
 from dspy_actors.lm.providers.set_aside import SetAside
@@ -118,7 +118,7 @@ class Runtime:
         number("Runtime", "deadline", deadline, above=0)
         wholes("Runtime", least=1, max_inflight=max_inflight)
         wholes("Runtime", least=0, max_queue=max_queue, max_zombies=max_zombies)
-        tables_of(Price, "Runtime", prices=prices)
+        check_prices("Runtime", prices)
         tables_of(Budget, "Runtime", budgets=budgets, session_budgets=session_budgets)
         a((Guarding, type(None)), "Runtime", "guarding", guarding, "a Guarding")
         a((Clock, type(None)), "Runtime", "clock", clock, "a Clock, or None")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
+from dspy_actors.arguments import tables_of
 from dspy_actors.errors import LMConfigurationError
 from dspy_actors.messages import Usage
 
@@ -53,6 +54,16 @@ def _decimal(given: object) -> Decimal:
 
 Prices = Mapping[str, Price]
 """Prices by `provider/model`."""
+
+
+def check_prices(where: str, prices: object) -> None:
+    """Raise `LMConfigurationError` for what is no table of prices, and for a name that no model can have."""
+    tables_of(Price, where, prices=prices)
+    for name in cast("Prices", prices or {}):
+        provider, _, model = name.partition("/") if isinstance(name, str) else ("", "", "")
+        if not provider or not model:
+            msg = f"{where}(prices[{name!r:.80}]=...): the name is provider/model, as 'openai/gpt-4o'"
+            raise LMConfigurationError(msg)
 
 
 def cost_of(usage: Usage | None, model: str, prices: Prices) -> Decimal | None:

@@ -178,6 +178,11 @@ def test_a_price_that_is_no_number_is_refused_by_its_name(prompt: Any, completio
         Price(prompt, completion)
 
 
+def test_a_price_of_a_model_without_its_provider_which_no_call_would_find_is_refused() -> None:
+    with pytest.raises(LMConfigurationError, match=r"prices\['gpt-4o'\].*provider/model, as 'openai/gpt-4o'"):
+        Runtime(prices={"gpt-4o": Price(1, 2)})
+
+
 @pytest.mark.parametrize("prompt", [5, "", " ", None, []], ids=repr)
 def test_a_prompt_that_asks_nothing_is_refused_before_anything_is_sent(prompt: Any) -> None:
     with runtime() as rt:
