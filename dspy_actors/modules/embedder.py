@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from dspy_actors.arguments import is_count
-from dspy_actors.errors import DeadlineExceeded, InputError, LMConfigurationError, LMError
+from dspy_actors.errors import DeadlineExceeded, InputError, LMConfigurationError, LMError, LMUnexpectedError
 from dspy_actors.example import Prediction
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.providers.base import KeySource
@@ -87,18 +87,17 @@ class Embedder(Module):
         assert frame.envelope is not None
         assert frame.scope is not None
         check_own_inputs(self, self.requests, inputs)
-        replies = [
-            frame.runner.complete(self.lm, request, frame.envelope) for request in self.requests(inputs["texts"])
-        ]
+        requests = self.requests(inputs["texts"])
+        replies = [frame.runner.complete(self.lm, request, frame.envelope) for request in requests]
         vectors: list[list[float]] = []
         try:
             for place, reply in enumerate(replies):
                 try:
                     answer = await self._settled(reply, frame)
+                    vectors += self._read(answer, len(requests[place].messages), frame)
                 except LMError:
                     await self._land(replies[place + 1 :], frame)
                     raise
-                vectors += [unpack(text) for text in answer.response.texts]
         finally:
             for reply in replies:
                 reply.cancel()  # what is settled stays so
@@ -110,6 +109,17 @@ class Embedder(Module):
         usage = answer.response.usage if answer.source == "model" else None
         frame.scope.book(self.lm.name, attempts=answer.attempts, cached=answer.source == "cache", usage=usage)
         return answer
+
+    def _read(self, answer: Answer, wanted: int, frame: Frame) -> list[list[float]]:
+        """The vectors of one answer; what our own providers gave was looked at there, another's may be anything."""
+        texts = answer.response.texts
+        with suppress(ValueError):
+            vectors = [unpack(text) for text in texts]
+            if len(vectors) == wanted:
+                return vectors
+        frame.runner.forget(answer)
+        msg = f"{self.lm.name} gave no vector for each of {wanted} texts, as dspy_actors.lm.vector_text has them"
+        raise LMUnexpectedError(msg, provider=self.lm.provider, model=self.lm.model)
 
     async def _land(self, replies: Sequence[Reply[Answer]], frame: Frame) -> None:
         """One request has failed, and with it the call: wait for those that the model has, and send no more.

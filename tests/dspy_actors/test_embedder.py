@@ -32,6 +32,7 @@ from dspy_actors.modules.embedder import MAX_CHARACTERS, Embedder
 from dspy_actors.modules.module import Module
 from dspy_actors.runtime import Runtime
 from dspy_actors.testing.peer import Peer, reply
+from dspy_actors.testing.providers import ScriptedProvider
 from tests.dspy_actors.programs import PATIENCE
 from tests.dspy_actors.providing import ask, opened
 from tests.server.client import StubServer
@@ -283,3 +284,24 @@ def test_texts_whose_vectors_fit_the_budget_are_not_refused_for_an_answer_that_h
         assert len(embedder(stub, cache=False)(["a short text"])) == 1
         assert rt.usage().tokens == 1
     assert Estimator().need(request("a short text"), 4) == Need(5, 0)
+
+
+def embedded_by(*answers: LMResponse, texts: int) -> list[list[float]]:
+    provider = ScriptedProvider([*answers])
+    with Runtime(open_provider=lambda config: provider):
+        for _ in answers[1:]:
+            with pytest.raises(LMUnexpectedError):
+                Embedder("own/m")(["a"] * texts)
+        return Embedder("own/m")(["a"] * texts)
+
+
+@pytest.mark.parametrize("said", [("no vector",), (packed(1.0)[:-4],), ("é",), ("",), (packed(1.0), packed(2.0)), ()])
+def test_what_a_provider_of_ones_own_gives_in_place_of_vectors_is_an_error_of_its(said: tuple[str, ...]) -> None:
+    with pytest.raises(LMUnexpectedError, match=r"own/m gave no vector for each of 1 texts.*vector_text") as caught:
+        embedded_by(LMResponse(said, "m"), texts=1)
+    assert (caught.value.provider, caught.value.model) == ("own", "m")
+
+
+def test_an_answer_that_is_no_vector_is_not_given_again() -> None:
+    wrong, right = LMResponse(("no vector",), "m"), LMResponse((packed(1.0),), "m")
+    assert embedded_by(wrong, right, texts=1) == [[1.0]]

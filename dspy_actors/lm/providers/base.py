@@ -105,7 +105,11 @@ class Provider(Protocol):
     endpoint: str
 
     async def complete(self, request: LMRequest, attempt: Attempt) -> LMResponse:
-        """Ask once. Raises an `LMError`, with the provider's name and the model filled in, and nothing else."""
+        """Ask once. Raises an `LMError`, with the provider's name and the model filled in, and nothing else.
+
+        Where the option `model_type` is `"embeddings"` each message is a text, and the answer has a vector for each in
+        its `texts`, written as `vector_text` says.
+        """
         ...
 
     async def stream(self, request: LMRequest, attempt: Attempt) -> ProviderStream:
