@@ -376,9 +376,14 @@ class Program:
 def no_module(given: object) -> str:
     """What is wrong with `given`, which was to be started."""
     if isinstance(given, type) and issubclass(given, Module):
-        names = list(inspect.signature(given).parameters)
-        inside = "" if not names else "'question -> answer'" if names[0] == "signature" else "..."
-        return f"an object can be started, not the class {given.__name__}; write rt.start({given.__name__}({inside}))"
+        write = f"rt.start({given.__name__}({inside_of(given)}))"
+        return f"an object can be started, not the class {given.__name__}; write {write}"
     if isinstance(given, Program):
         return f"{given!r} is started already; call it, or start a copy by rt.start(program.module)"
     return f"only a Module can be started, not {type(given).__name__}; subclass dspy_actors.Module"
+
+
+def inside_of(kind: type[Module]) -> str:
+    """What to write between the brackets where an object of `kind` is made."""
+    names = list(inspect.signature(kind).parameters)
+    return "" if not names else "'question -> answer'" if names[0] == "signature" else "..."

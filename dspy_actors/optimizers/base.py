@@ -11,6 +11,7 @@ from dspy_actors.errors import EvaluationError
 from dspy_actors.evaluation.host import EvaluationHost, host_of
 from dspy_actors.example import Example
 from dspy_actors.modules.module import Module
+from dspy_actors.modules.program import Program, inside_of
 from dspy_actors.runner import FRAME, Settings, require_frame
 
 M = TypeVar("M", bound=Module)
@@ -39,6 +40,19 @@ def searching(student: Module, name: str) -> Iterator[tuple[EvaluationHost, Sett
         yield host, settings
     finally:
         FRAME.reset(token)
+
+
+def check_module(given: object) -> None:
+    """Raise `TypeError`, with what to write, where what is to be compiled, or to teach, is no module."""
+    if isinstance(given, Module):
+        return
+    if isinstance(given, type) and issubclass(given, Module):
+        msg = f"an object can be compiled, not the class {given.__name__}; write {given.__name__}({inside_of(given)})"
+    elif isinstance(given, Program):
+        msg = f"{given!r} is started; write program.module in its place, and program.activate(...) of what comes back"
+    else:
+        msg = f"a Module can be compiled, not a {type(given).__name__}"
+    raise TypeError(msg)
 
 
 def checked_trainset(trainset: Sequence[Example]) -> list[Example]:

@@ -19,7 +19,7 @@ from dspy_actors.example import Example
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import kind_of
 from dspy_actors.modules.program import Program, Trace
-from dspy_actors.optimizers.base import M, checked_trainset, labelled, searching
+from dspy_actors.optimizers.base import M, check_module, checked_trainset, labelled, searching
 from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
 from dspy_actors.runner import Settings, fault_of
 from supervisors.exits import shown
@@ -105,7 +105,11 @@ class BootstrapFewShot:
                 went on for two deadlines, or the infrastructure failed every example; of the last three the cause is
                 the last failure.
             ShuttingDown: the runtime lets no more calls in, from before or in the middle of the search.
+            TypeError: the student or the teacher is no module; a started program is one by its `module`.
         """
+        check_module(student)
+        if teacher is not None:
+            check_module(teacher)
         examples = checked_trainset(trainset)
         made = student.reset_copy()
         guide = self._teacher(student, teacher, examples)

@@ -7,7 +7,7 @@ from random import Random
 
 from dspy_actors.errors import EvaluationError
 from dspy_actors.example import Example
-from dspy_actors.optimizers.base import M, checked_trainset, labelled
+from dspy_actors.optimizers.base import M, check_module, checked_trainset, labelled
 
 
 class LabeledFewShot:
@@ -23,7 +23,8 @@ class LabeledFewShot:
         self.k = k
 
     def compile(self, student: M, *, trainset: Sequence[Example], sample: bool = True) -> M:
-        """A copy of `student` with labelled demos."""
+        """A copy of `student` with labelled demos. Raises `EvaluationError`, and `TypeError` for what is no module."""
+        check_module(student)
         examples = checked_trainset(trainset)
         made = student.reset_copy()
         rng = Random(0)

@@ -17,6 +17,7 @@ from dspy_actors.modules.chain_of_thought import ChainOfThought
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.predict import Predict
 from dspy_actors.optimizers.bootstrap_few_shot import BootstrapFewShot
+from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
 from dspy_actors.streaming.streamify import streamify
 from tests.dspy_actors.programs import Ask, examples, qa, right, runtime, says
 
@@ -89,6 +90,25 @@ def test_a_class_that_is_started_is_told_to_be_an_object(given: Any, advice: str
 def test_a_program_that_is_started_again_is_told_to_be_started() -> None:
     with runtime() as rt, pytest.raises(TypeError, match="is started already; call it, or start a copy by "):
         rt.start(rt.start(qa()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("optimizer", [LabeledFewShot(), BootstrapFewShot(metric=right)])
+def test_a_started_program_that_is_to_be_compiled_is_told_to_be_its_module(optimizer: Any) -> None:
+    with runtime() as rt, pytest.raises(TypeError, match=r"is started; write program\.module .*program\.activate\("):
+        optimizer.compile(rt.start(qa()), trainset=examples(1))
+
+
+@pytest.mark.parametrize("optimizer", [LabeledFewShot(), BootstrapFewShot(metric=right)])
+def test_a_class_that_is_to_be_compiled_is_told_to_be_an_object(optimizer: Any) -> None:
+    with runtime(), pytest.raises(TypeError, match=r"not the class NoArguments; write .*NoArguments\(\)"):
+        optimizer.compile(NoArguments, trainset=examples(1))
+
+
+def test_a_started_program_that_is_to_teach_is_told_to_be_its_module() -> None:
+    with runtime() as rt:
+        teacher: Any = rt.start(qa())
+        with pytest.raises(TypeError, match=r"is started; write program\.module"):
+            BootstrapFewShot(metric=right).compile(qa(), teacher=teacher, trainset=examples(1))
 
 
 BLOCKING: list[tuple[Callable[[Any], object], str]] = [
