@@ -77,8 +77,10 @@ class Bucket:
     def take(self, amount: float, now: float) -> None:
         """Take `amount`, or give it back where it is negative."""
         self.taken += amount
-        if self.limit is not None:
-            self._level = self._sensible(self.level(now) - amount, self.limit)
+        limit = self.limit
+        if limit is not None:
+            level = self.level(now) - amount
+            self._level = level if -limit <= level <= limit else self._sensible(level, limit)
 
     def learn(self, quota: Quota, mark: float, sent_at: float, now: float, quiet: float = 0.0) -> None:
         """Believe what an answer says: its request was sent at `sent_at`, when `taken` had come to `mark`.
