@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from dspy_actors.cache.flight import Flight, SingleFlight
 from dspy_actors.cache.keys import digest
@@ -15,11 +15,17 @@ from dspy_actors.lm.budget import Amount, BudgetBook
 from dspy_actors.lm.estimate import likely_usage
 from dspy_actors.lm.flow import Flow
 from dspy_actors.lm.lm import LM
+from dspy_actors.lm.providers.base import LMConfig
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.work import Answer, Work
 from dspy_actors.messages import LMRequest
 from supervisors.reply import Reply
+
+FlightName: TypeAlias = tuple[bytes, LMConfig, int]
+"""The key of the request, who is asked with which key and patience, and how often again."""
+
+Flights: TypeAlias = SingleFlight[FlightName, Answer]
 
 
 class After(Protocol):
@@ -77,7 +83,7 @@ class LMCall(Work):
         self.key: bytes | None = None
         self.reply: Reply[Answer] = Reply()
         self.after: tuple[After, ...] = ()  # not a list: of most calls nobody hears
-        self.flight: Flight[bytes, Answer] | None = None
+        self.flight: Flight[FlightName, Answer] | None = None
         self.upstream: Reply[Answer] | None = None
         self.resubmits = 0
         self.abandoned = False
@@ -162,10 +168,11 @@ class CacheGuard:
 class FlightGuard:
     """Sends one request for equal calls made at once; each caller keeps its own wait and its own deadline.
 
-    A stream has a reader with a pace of its own, so it neither joins a call nor is joined.
+    Equal are those of one key, timeout and number of retries: what becomes of another's says nothing of one's own. A
+    stream has a reader with a pace of its own, so it neither joins a call nor is joined.
     """
 
-    def __init__(self, flights: SingleFlight[bytes, Answer], cache: AnswerCache, counters: LMCounters) -> None:
+    def __init__(self, flights: Flights, cache: AnswerCache, counters: LMCounters) -> None:
         self._flights = flights
         self._cache = cache
         self._counters = counters
@@ -174,7 +181,9 @@ class FlightGuard:
         key = call.key
         if key is None or call.flow is not None:
             return None
-        flight, reply = self._flights.join(key, call.envelope.deadline, call.envelope.priority, call.reply)
+        lm, envelope = call.lm, call.envelope
+        name = (key, lm.config, lm.num_retries)
+        flight, reply = self._flights.join(name, envelope.deadline, envelope.priority, call.reply)
         if flight is None:
             self._counters.add("coalesced")
             return call.joining(reply)
@@ -318,7 +327,7 @@ def _is_of_budget(error: BaseException) -> bool:
 
 def make_guards(
     cache: AnswerCache,
-    flights: SingleFlight[bytes, Answer],
+    flights: Flights,
     book: BudgetBook,
     log: UsageLog,
     counters: LMCounters,

@@ -149,3 +149,28 @@ def test_a_request_that_is_invalid_is_refused_again_without_asking(fast: Runtime
     assert ends([program.submit(question="blue")]) == ["lm_invalid_request"]
     assert ends([program.submit(question="blue")]) == ["lm_invalid_request"]
     assert stub.stats()["requests"] == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "ended"),
+    [
+        ({"api_key": "sk-of-another-0123"}, {}, ["lm_auth", "ok"]),
+        ({"timeout": 0.2}, {"timeout": PATIENCE}, ["lm_timeout", "ok"]),
+        ({"num_retries": 0}, {"num_retries": 1}, ["lm_server", "ok"]),
+    ],
+    ids=["key", "timeout", "retries"],
+)
+def test_a_call_does_not_end_with_the_key_or_the_patience_of_an_equal_one(
+    stub: StubServer, first: dict[str, Any], other: dict[str, Any], ended: list[str]
+) -> None:
+    """It got the error of the other: told a user that a key is wrong that is another user's."""
+    fault = {"api_key": "hold,status=401", "timeout": "hang", "num_retries": "hold,status=503"}[next(iter(first))]
+    stub.control(plan=[{"times": 1, "fault": fault}])
+    model = lm(stub, num_retries=0)
+    with Runtime(model, deadline=PATIENCE) as rt:
+        program = rt.start(qa())
+        replies = [program.using(lm=model.copy(**first)).submit(question="blue")]
+        stub.wait("requests>=1")
+        replies.append(program.using(lm=model.copy(**other)).submit(question="blue"))
+        stub.release()
+        assert ends(replies) == ended
