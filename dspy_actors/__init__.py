@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from dspy_actors.optimizers.labeled_few_shot import LabeledFewShot
     from dspy_actors.pieces import TextPiece, ToolCallPiece
     from dspy_actors.quarantine.settings import QuarantineSettings
+    from dspy_actors.runner import current_call_id
     from dspy_actors.runtime import Runtime
     from dspy_actors.secret import Secret
     from dspy_actors.signature.fields import InputField, OutputField
@@ -130,6 +131,7 @@ _ROOMS = {
     "optimizers.labeled_few_shot": "LabeledFewShot",
     "pieces": "TextPiece ToolCallPiece",
     "quarantine.settings": "QuarantineSettings",
+    "runner": "current_call_id",
     "runtime": "Runtime",
     "secret": "Secret",
     "signature.fields": "InputField OutputField",
@@ -214,6 +216,7 @@ __all__ = [
     "ToolCallPiece",
     "UnknownProgram",
     "UnknownTenant",
+    "current_call_id",
     "make_signature",
     "streamify",
     "streaming_response",

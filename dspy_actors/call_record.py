@@ -21,6 +21,9 @@ class CallRecord:
     `truncated` says what cut an answer off that the outputs rest on, if one was: one of them may end in the middle, or
     was made of what does. Of a program's prediction that is any answer of its call, of whichever predictor, also one
     that the program got over; the other predictors' own predictions do not say it.
+
+    `call_id` joins it to the events of the call and of its requests, and to the `X-Request-Id` that the provider logs;
+    `None` where no call of a started program made it.
     """
 
     usage: Usage | None = None
@@ -30,3 +33,4 @@ class CallRecord:
     model: str | None = None
     version: int | None = None
     truncated: Truncation | None = None
+    call_id: str | None = None

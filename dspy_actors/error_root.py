@@ -13,6 +13,9 @@ class DspyActorsError(Exception):
     fields: ClassVar[tuple[str, ...]] = ()
     infrastructure: ClassVar[bool] = False
     """True where the fault lies outside the program: such an example is unscored, never scored zero."""
+    call_id: str | None = None
+    """The call of a program that it ended, the inner one of two: as in the call's events, its `Outcome` and the
+    `X-Request-Id` of its requests. `None` for an error that ended none."""
 
     def __init__(self, message: str, **fields: object) -> None:
         super().__init__(writable(message))
@@ -45,12 +48,14 @@ class DspyActorsError(Exception):
         return made
 
     def to_wire(self) -> dict[str, object]:
-        """The error as plain data: `kind`, `type`, `message` and its fields."""
+        """The error as plain data: `kind`, `type`, `message`, its fields and `call_id`, as far as they are known."""
         wire: dict[str, object] = {"kind": self.kind, "type": type(self).__name__, "message": self.message}
         for name in self.fields:
             value = getattr(self, name)
             if value is not None:
                 wire[name] = value if isinstance(value, (str, int, float, bool)) else str(value)
+        if self.call_id is not None:
+            wire["call_id"] = self.call_id
         return wire
 
 
@@ -70,6 +75,9 @@ def _filled(kind: type[DspyActorsError], wire: Mapping[str, object]) -> DspyActo
     Exception.__init__(error, writable(str(wire.get("message", ""))))
     for name in kind.fields:
         setattr(error, name, wire.get(name))
+    call_id = wire.get("call_id")
+    if call_id is not None:
+        error.call_id = str(call_id)
     return error
 
 

@@ -163,7 +163,7 @@ _CALL_NAMES = frozenset(CallRecord.__slots__)
 class Prediction(Example):
     """The outputs of a program, plus what the call was, by the names of `CallRecord`: `usage`, `model`, `truncated`, …
 
-    Keywords are fields. The seven names of the call are no fields: they are set by `of` and `with_call`, read as
+    Keywords are fields. The eight names of the call are no fields: they are set by `of` and `with_call`, read as
     attributes, and left out of items, equality and files. Where a program has an output field of the same name, the
     attribute is the field, and `call_record` still has the other. `completions` holds all samples where several were
     asked for. `float`, comparisons, `+` and `/` act on the field `score` (`ValueError` without one).
@@ -180,6 +180,7 @@ class Prediction(Example):
     model: str | None
     version: int | None
     truncated: Truncation | None
+    call_id: str | None
 
     def __init__(self, base: Mapping[str, Any] | Example | None = None, **fields: Any) -> None:
         super().__init__(base, **fields)
@@ -257,12 +258,8 @@ class Prediction(Example):
         usage = self._call.usage
         if usage is None:
             return None
-        counts = {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.total_tokens,
-        }
-        return {self._call.model or "unknown": counts}
+        names = ("prompt_tokens", "completion_tokens", "total_tokens")
+        return {self._call.model or "unknown": {name: getattr(usage, name) for name in names}}
 
     def __float__(self) -> float:
         if "score" not in self._store:
@@ -390,7 +387,7 @@ def _plain(value: Any) -> Any:
 
 def _rebuild(cls: type[Any], store: Mapping[str, Any], keys: frozenset[str] | None) -> Any:
     made = cls(store)
-    object.__setattr__(made, "_input_keys", keys)
+    _set(made, "_input_keys", keys)
     return made
 
 

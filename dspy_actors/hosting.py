@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -318,7 +319,7 @@ class RuntimeHost:
         self._forget(spec)
         ref, modules = instance.whereis(), self.registry.whereis(MODULES)
         if ref is not None and modules is not None and not self._down:
-            modules.cast(DynamicSupervisor.terminate_child, ref)
+            Context().run(modules.cast, DynamicSupervisor.terminate_child, ref)  # code of a dead call cleans up too
 
     @contextmanager
     def _ambient_of(self, module: Module) -> Iterator[Program]:
@@ -365,7 +366,7 @@ class RuntimeHost:
         """End one evaluation actor."""
         evaluations = self.registry.whereis(EVALUATIONS)
         if evaluations is not None and not self._down:
-            evaluations.cast(DynamicSupervisor.terminate_child, ref)
+            Context().run(evaluations.cast, DynamicSupervisor.terminate_child, ref)  # as in `stop_program`
 
     # -- within -------------------------------------------------------------------------------------------------
 

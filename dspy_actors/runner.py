@@ -202,6 +202,20 @@ def current_frame() -> Frame | None:
     return frame
 
 
+def current_call_id() -> str | None:
+    """The id of the call whose code asks, as in its events and in the `X-Request-Id` of its requests, for logs of one's
+    own; `None` outside every call. In any thread or task that has the context of the call's code."""
+    around = call_around(current_frame())
+    return None if around is None or around.envelope is None else around.envelope.call_id
+
+
+def call_around(frame: Frame | None) -> Frame | None:
+    """The frame of the call that `frame` stands in, behind every `with rt.using(...)`; `None` outside every call."""
+    while frame is not None and frame.scope is None:
+        frame = frame.outer
+    return frame
+
+
 def is_under_way(frame: Frame | None, runner: Runner) -> bool:
     """Whether `frame` stands inside of a call of `runner`, however deep, that has not ended."""
     while frame is not None:

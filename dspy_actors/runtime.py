@@ -286,7 +286,7 @@ class Runtime:
         return self._running().program(name)
 
     def using(self, **changes: Any) -> Using:
-        """Settings for a while: `with rt.using(lm=..., tenant=..., deadline=...):` (DSPy's `context`)."""
+        """Settings for a while: `with rt.using(lm=..., deadline=...):` (DSPy's `context`). In a call, part of that."""
         settings = self._in_force().bind(**changes)
         return Using(lambda: Frame(self._running(), settings), self.start)
 

@@ -183,7 +183,7 @@ class _Run:
 
     async def deliver(self, row: Row, outcome: Outcome) -> float | Callable[[], object]:
         """Judge one row's outcome, or ask for another try where the infrastructure failed it."""
-        wait = None if self.job.stopped else wait_after(outcome.fault, row.tries)
+        wait = None if self.job.is_given_up() else wait_after(outcome.fault, row.tries)
         if wait is not None and self.job.fits(row, wait):
             return wait
         if outcome.prediction is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any, Protocol
 
 from dspy_actors.errors import Busy, DspyActorsError, EvaluationError
@@ -45,7 +46,7 @@ def fan_out(crew: Crew, job: Job, concurrency: int) -> None:
 
     Raises nothing: what keeps an actor from starting fails `job.done`.
     """
-    _FanOut(crew, job).begin(concurrency)
+    Context().run(_FanOut(crew, job).begin, concurrency)  # in nobody's name: who began it may be dead at the end
 
 
 class _FanOut:

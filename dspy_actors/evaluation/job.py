@@ -11,7 +11,7 @@ from dspy_actors.errors import ProgramError
 from dspy_actors.evaluation.feed import Feed, Taker
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
-from dspy_actors.runner import FRAME, Frame, Settings, current_frame
+from dspy_actors.runner import FRAME, Frame, Settings, call_around, checkpoint, current_frame
 from supervisors.actor import Ref
 from supervisors.clock import Clock, Timer
 from supervisors.exits import shown
@@ -92,7 +92,10 @@ Deliver: TypeAlias = Callable[[Row, Outcome], Coroutine[Any, Any, float | Callab
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """What the actors share. `done` settles when every row has been delivered, or the job was stopped."""
+    """What the actors share. `done` settles when every row has been delivered, or the job was stopped.
+
+    Raises `CallCancelled` in the code of a call that was cancelled.
+    """
 
     program: Program
     settings: Settings
@@ -101,11 +104,16 @@ class Job:
     clock: Clock
     done: Reply[None] = field(default_factory=Reply)
     stopped: bool = False
-    outer: Frame | None = field(default_factory=lambda: _call_around(current_frame()))
-    """The call that the job was made in, if any. Its rows are let in while the runtime drains and that is under way."""
+    outer: Frame | None = field(default_factory=lambda: call_around(current_frame()))
+    """The call that the job was made in, if any. The rows end with it, it pays for them, and they are let in while the
+    runtime drains and it is under way."""
     actors: list[Ref[Any]] = field(default_factory=list)
     _between: dict[Row, list[Timer]] = field(default_factory=dict)
     """The rows between two tries, each with the timer of the next. Whoever takes one out decides what becomes of it."""
+
+    def __post_init__(self) -> None:
+        if self.outer is not None:
+            checkpoint(self.outer)
 
     async def work(self, hand: Hand, owner: SlotOwner) -> None:
         """Take rows until there are none, then leave: what one slot of an evaluation actor does.
@@ -179,15 +187,14 @@ class Job:
             self.done.fail(failure)
             raise
 
+    def is_given_up(self) -> bool:
+        """Whether a row that failed is not worth another try: the job was stopped, or the call around it cancelled."""
+        around = None if self.outer is None else self.outer.scope
+        return self.stopped or (around is not None and around.cancelled)
+
     def stop(self) -> None:
         """Take no more rows, and try none again; those under way finish."""
         self.stopped = True
         self.feed.abandon()
         for row in list(self._between):
             self._give_up(row)
-
-
-def _call_around(frame: Frame | None) -> Frame | None:
-    while frame is not None and frame.scope is None:
-        frame = frame.outer
-    return frame

@@ -10,7 +10,7 @@ from dspy_actors.example import Prediction
 from dspy_actors.messages import Truncation, Usage
 from dspy_actors.old_pickles import reads_old_pickles
 from dspy_actors.quick_init import quick_init
-from dspy_actors.runner import Frame, fault_of
+from dspy_actors.runner import Frame, call_around, fault_of
 from supervisors.errors import fresh
 from supervisors.telemetry import Event, Telemetry
 
@@ -66,7 +66,8 @@ def annotated(prediction: Prediction, frame: Frame, version: int) -> Prediction:
     assert envelope is not None
     cost, cached = prediction.call_record.cost, scope.lm_calls > 0 and scope.cached == scope.lm_calls
     sent = envelope.requests + scope.inner
-    return prediction.with_record(CallRecord(scope.usage, cost, sent, cached, scope.model, version, scope.truncated))
+    record = CallRecord(scope.usage, cost, sent, cached, scope.model, version, scope.truncated, envelope.call_id)
+    return prediction.with_record(record)
 
 
 def outcome_of(frame: Frame, seconds: float, prediction: Prediction | None, error: Exception | None) -> Outcome:
@@ -86,7 +87,7 @@ def tell_call(
     telemetry: Telemetry, program: str, version: int | None, frame: Frame, seconds: float, kind: str | None
 ) -> None:
     """Execute `CALL` for the call of `frame`, which has ended. In the thread that ran it, or awaited it."""
-    scope, envelope, outer = frame.scope, frame.envelope, frame.outer
+    scope, envelope, outer = frame.scope, frame.envelope, call_around(frame.outer)
     assert scope is not None
     assert envelope is not None
     around = None if outer is None else outer.envelope
@@ -103,6 +104,14 @@ def tell_call(
         "truncated": scope.truncated,
     }
     telemetry.execute(CALL, took, about)
+
+
+def ended_by(error: Exception, frame: Frame) -> str:
+    """The call of `frame` ends with `error`, which says so from now on: its kind."""
+    assert frame.envelope is not None
+    if isinstance(error, DspyActorsError) and error.call_id is None:  # not so where a call within this one ended by it
+        error.call_id = frame.envelope.call_id
+    return kind_of(error)
 
 
 def kind_of(error: BaseException) -> str:

@@ -16,12 +16,12 @@ from dspy_actors.modules.host import Host
 from dspy_actors.modules.input_guard import UNGUARDED, Visit
 from dspy_actors.modules.instance import InstancePlan
 from dspy_actors.modules.module import Module
-from dspy_actors.modules.outcome import CALL, Outcome, annotated, kind_of, outcome_of, tell_call
+from dspy_actors.modules.outcome import CALL, Outcome, annotated, ended_by, outcome_of, tell_call
 from dspy_actors.modules.own_inputs import by_name, check_successor
 from dspy_actors.modules.program_stream import ProgramStream, open_stream
 from dspy_actors.modules.queueing import free_place, take_place, watched
 from dspy_actors.modules.record import Record
-from dspy_actors.modules.results import call_key, keep
+from dspy_actors.modules.results import call_key, keep, known
 from dspy_actors.modules.selection import Selection
 from dspy_actors.modules.sink import Statuses
 from dspy_actors.modules.user_code import ended_itself
@@ -30,6 +30,7 @@ from dspy_actors.runner import (
     Frame,
     Settings,
     Shows,
+    call_around,
     checkpoint,
     current_frame,
     drive,
@@ -218,7 +219,7 @@ class Program:
                     drive(visit.granted(), frame)
                 results = self._plan.results
                 key = None if results is None else call_key(record, inputs, settings)
-                prediction = None if results is None else results.prediction(key)
+                prediction = None if results is None else known(results, key, frame)
                 if prediction is None:
                     fresh = execute(self._host, self._plan.name, record.module, inputs, frame)
                     prediction = annotated(fresh, frame, record.version)
@@ -227,7 +228,7 @@ class Program:
             kind = None
             return prediction
         except Exception as error:
-            kind = kind_of(error)
+            kind = ended_by(error, frame)
             raise
         finally:
             self._end(frame, record, kind, self._host.clock.now() - started)
@@ -269,7 +270,7 @@ class Program:
                     await visit.granted()
                 results = self._plan.results if variant is None and trace is None else None
                 key = None if results is None else call_key(record, inputs, settings)
-                prediction = None if results is None else results.prediction(key)
+                prediction = None if results is None else known(results, key, frame)
                 if prediction is None:
                     fresh = await executed(self._host, self._plan.name, module, inputs, frame)
                     prediction = annotated(fresh, frame, record.version)
@@ -279,7 +280,7 @@ class Program:
                     await sink.replay(prediction)
             kind = None
         except Exception as error:
-            failure, kind = error, kind_of(error)
+            failure, kind = error, ended_by(error, frame)
         except GeneratorExit:
             # of the collector perhaps, in the middle of somebody's `set`, which another one may crash
             frame.dropped = True
@@ -301,11 +302,14 @@ class Program:
     def _begin(self, settings: Settings, trace: Trace | None, sink: Shows | None = None) -> Frame:
         """A new call. One made from inside of another call ends with that one, at the latest."""
         outer = current_frame()
-        if outer is not None:
-            checkpoint(outer)
+        around = call_around(outer)
+        if around is not None:
+            checkpoint(around)
         self._host.begin_call(self._plan.name)
-        envelope = new_envelope(self._path, settings, self._host.clock, outer)
-        return Frame(self._host, settings, envelope, Scope(trace, None if outer is None else outer.scope), sink, outer)
+        envelope = new_envelope(self._path, settings, self._host.clock, around)
+        return Frame(
+            self._host, settings, envelope, Scope(trace, None if around is None else around.scope), sink, outer
+        )
 
     def _end(self, frame: Frame, record: Record | None, kind: str | None, seconds: float) -> None:
         """The call has ended: tell of it. One that ran `record` is counted and frees its place before that.

@@ -101,6 +101,13 @@ def call_key(record: Record, inputs: Mapping[str, Any], settings: Settings) -> b
     return result_key(fingerprint_of(record), inputs, settings)
 
 
+def known(results: Results, key: bytes | None, frame: Frame) -> Prediction | None:
+    """What is kept for the call of `frame`, as a prediction of that."""
+    assert frame.envelope is not None
+    found = results.prediction(key)
+    return None if found is None else found.with_call(call_id=frame.envelope.call_id)
+
+
 def keep(results: Results, key: bytes | None, prediction: Prediction, frame: Frame) -> None:
     """Keep `prediction` of the call of `frame`.
 
@@ -115,7 +122,7 @@ def keep(results: Results, key: bytes | None, prediction: Prediction, frame: Fra
 def _own(prediction: Prediction) -> Prediction | None:
     """A copy that says what a kept prediction says of its call; `None` where a value cannot be copied."""
     try:
-        return copy.deepcopy(prediction.with_call(usage=None, attempts=0, cached=True))
+        return copy.deepcopy(prediction.with_call(usage=None, attempts=0, cached=True, call_id=None))
     except (TypeError, ValueError, copy.Error, RecursionError):
         return None
 

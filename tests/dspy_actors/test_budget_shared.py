@@ -77,6 +77,7 @@ def test_a_call_that_was_given_up_while_it_shared_is_not_made_again(stub: StubSe
     with poor(stub) as rt:
         first, other = ask_together(rt, stub, "pr")
         other.cancel()
+        wait_until(lambda: rt.health()["programs"]["inflight"] == 1)  # type: ignore[index]  # it has left the others
         stub.release()
         assert ends([first]) == ["lm_server"]
         assert (rt.numbers().sent, stub.stats()["requests"]) == (1, 1)
