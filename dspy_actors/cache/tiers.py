@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -30,13 +31,14 @@ class AnswerCache:
     """Answers by key, from memory, then from disk. Safe from any thread; never blocks on a message.
 
     A request that was refused as invalid, whose text no retry can mend, is refused again for half a minute: a
-    thousand equal bad requests cost one. Rate limits, server errors and timeouts are never remembered.
+    thousand equal bad requests cost one. Not so for another key (`whose`): its account may have the model that this one
+    has not. Rate limits, server errors and timeouts are never remembered.
     """
 
     def __init__(
         self,
         table: Table[bytes, LMResponse],
-        refusals: Table[bytes, LMError],
+        refusals: Table[tuple[bytes, Hashable], LMError],
         disk: DiskCache | None,
         registry: Registry,
         telemetry: Telemetry,
@@ -47,8 +49,11 @@ class AnswerCache:
         self._registry = registry
         self._telemetry = telemetry
 
-    def get(self, key: bytes) -> LMResponse | None:
-        """The answer, or `None`. Raises a fresh copy of the refusal, where the request is known to be invalid."""
+    def get(self, key: bytes, whose: Hashable = None) -> LMResponse | None:
+        """The answer, or `None`. Raises a fresh copy of the refusal, where the request is known to be invalid.
+
+        `whose` is what that was asked with: an API key.
+        """
         found = self.table.get(key)
         tier = "memory"
         if found is None and self.disk is not None:
@@ -59,7 +64,7 @@ class AnswerCache:
         if found is not None:
             self._tell(HIT, {"tier": tier})
             return found
-        refusal = self._refusals.get(key)
+        refusal = self._refusals.get((key, whose))
         if refusal is not None:
             self._tell(HIT, {"tier": "negative"})
             fresh = refusal.fresh()
@@ -100,10 +105,10 @@ class AnswerCache:
         file = {"path": str(disk.path), "usable": disk.usable, "trouble": disk.trouble}
         return {**asdict(disk.stats()), **file, "backlog": disk.backlog}
 
-    def refuse(self, key: bytes, error: BaseException) -> None:
-        """Remember that the provider called the request invalid."""
+    def refuse(self, key: bytes, error: BaseException, whose: Hashable = None) -> None:
+        """Remember that the provider called the request invalid, as far as `whose` account goes."""
         if isinstance(error, _INVALID) and isinstance(error, LMError):
-            self._refusals.put(key, error, 512, ttl=NEGATIVE_SECONDS)
+            self._refusals.put((key, whose), error, 512, ttl=NEGATIVE_SECONDS)
 
     def sweep(self) -> None:
         """Drop what has expired from memory."""

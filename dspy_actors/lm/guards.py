@@ -147,7 +147,7 @@ class CacheGuard:
         if key is None:
             self._counters.add("uncacheable")
             return None
-        found = self._cache.get(key)
+        found = self._cache.get(key, lm.api_key)
         if found is None:
             call.after += (self,)
             return None
@@ -162,7 +162,7 @@ class CacheGuard:
             answer.key = call.key  # nobody has it yet
             self._cache.keep(call.key, answer.response)
         elif error is not None:
-            self._cache.refuse(call.key, error)
+            self._cache.refuse(call.key, error, call.lm.api_key)
 
 
 class FlightGuard:

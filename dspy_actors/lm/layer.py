@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ class LMLayer:
         table: Table[bytes, LMResponse] = Table(
             clock, max_entries=settings.cache_entries, max_bytes=settings.cache_bytes, ttl=settings.cache_seconds
         )
-        refusals: Table[bytes, LMError] = Table(clock, max_entries=10_000)
+        refusals: Table[tuple[bytes, Hashable], LMError] = Table(clock, max_entries=10_000)
         self.outages = Outages(waker(registry, OUTAGES, OutageReporter.look))
         disk = _disk(settings, kernel.telemetry, self.outages)
         self.cache = AnswerCache(table, refusals, disk, registry, kernel.telemetry)

@@ -151,6 +151,17 @@ def test_a_request_that_is_invalid_is_refused_again_without_asking(fast: Runtime
     assert stub.stats()["requests"] == 1
 
 
+def test_a_model_that_one_account_does_not_have_is_asked_for_with_the_key_of_another(stub: StubServer) -> None:
+    """For half a minute nobody was let ask for it."""
+    stub.control(plan=[{"times": 1, "fault": "status=404,code=model_not_found"}])
+    model = lm(stub, num_retries=0)
+    with Runtime(model, deadline=PATIENCE) as rt:
+        program = rt.start(qa())
+        other = program.using(lm=model.copy(api_key="sk-of-another-0123"))
+        assert ends([program.submit(question="blue")]) == ["lm_unsupported_model"]
+        assert ends([other.submit(question="blue")]) == ["ok"]
+
+
 @pytest.mark.parametrize(
     ("first", "other", "ended"),
     [
