@@ -28,7 +28,7 @@ from dspy_actors.errors import (
 from dspy_actors.example import Prediction
 from dspy_actors.lm.lm import LM
 from dspy_actors.lm.lm_stream import LMStream
-from dspy_actors.lm.options import check_options
+from dspy_actors.lm.options import check_options, is_option
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
 from supervisors.awaiting import Wake
@@ -97,7 +97,8 @@ class Settings:
         """These settings with some of them changed; an LM may be given by its name."""
         for name in changes:
             if name not in _NAMES:
-                msg = f"settings({name}=...): there is no such setting; there are {', '.join(_NAMES)}"
+                msg = f"using({name}=...): there is no such setting; there are {', '.join(_NAMES)}"
+                msg += f"; write using(options={{{name!r}: ...}})" if is_option(name) else ""
                 raise LMConfigurationError(msg)
         if isinstance(changes.get("lm"), str):
             changes["lm"] = LM(changes["lm"])

@@ -127,8 +127,7 @@ class _Names:
             return type(None)
         if name in typing.__all__:
             return getattr(typing, name)
-        msg = f"type {name!r} is unknown; hand it over: custom_types={{{name!r}: {name}}}"
-        raise SignatureError(msg)
+        raise _unknown(name, name)
 
     def _dotted(self, path: str, node: ast.Attribute) -> Any:
         if path in self._custom:
@@ -140,5 +139,8 @@ class _Names:
             return _FIELD_TYPES[name]
         if package in _MODULES:
             return getattr(importlib.import_module(package), name)
-        msg = f"type {path!r} is unknown; hand it over: custom_types={{{path!r}: {name}}}"
-        raise SignatureError(msg)
+        raise _unknown(path, name)
+
+
+def _unknown(path: str, name: str) -> SignatureError:
+    return SignatureError(f"type {path!r} is unknown; write Signature('...', custom_types={{{path!r}: {name}}})")

@@ -113,7 +113,9 @@ def test_the_error_of_a_key_set_aside_says_for_how_long(stub: StubServer) -> Non
         provider = opened("openai", stub.base_url, Secret(KEY))
         try:
             await end_of(provider)
-            with pytest.raises(LMBillingError, match="set aside for 60 s more, nothing was sent") as caught:
+            with pytest.raises(
+                LMBillingError, match="key of openai is set aside for 60 s more, nothing was sent"
+            ) as caught:
                 await provider.complete(REQUEST, Attempt("c.2"))
         finally:
             await provider.aclose()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dspy_actors.errors import BlockingCall, InputError, ModuleError, NoRuntime
+from dspy_actors.errors import BlockingCall, InputError, LMConfigurationError, ModuleError, NoRuntime, SignatureError
 from dspy_actors.evaluation.evaluate import Evaluate
 from dspy_actors.example import Prediction
 from dspy_actors.modules.chain_of_thought import ChainOfThought
@@ -214,3 +214,14 @@ def test_an_input_may_be_called_as_an_option_is() -> None:
 def test_a_demonstration_that_is_none_is_told_as_it_is_given(demos: Any, told: str) -> None:
     with pytest.raises(InputError, match=told):
         qa().demos = demos
+
+
+def test_a_type_that_an_arrow_names_is_told_where_it_is_handed_over() -> None:
+    with pytest.raises(SignatureError, match=r"write Signature\('\.\.\.', custom_types=\{'Item': Item\}\)"):
+        Predict("ticket -> item: Item", custom_types={"Item": dict})
+
+
+@pytest.mark.parametrize("option", ["temperature", "max_tokens"])
+def test_an_option_of_the_model_that_is_given_as_a_setting_is_told_its_place(option: str) -> None:
+    with runtime() as rt, pytest.raises(LMConfigurationError, match=rf"using\(options=\{{'{option}': \.\.\.\}}\)"):
+        rt.using(**{option: 1})

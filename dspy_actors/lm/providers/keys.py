@@ -166,8 +166,9 @@ class KeyRing:
 
     def _refusal(self, aside: SetAsideKey) -> LMError:
         left = self._set_aside.left(aside)
-        which = "the key" if len(self._known) == 1 else f"all {len(self._known)} keys"
-        msg = f"{which} of {self._config.provider} set aside for {left:.0f} s more, nothing was sent: {aside.error}"
+        of, count = f"of {self._config.provider}", len(self._known)
+        which = f"the key {of} is" if count == 1 else f"all {count} keys {of} are"
+        msg = f"{which} set aside for {left:.0f} s more, nothing was sent: {aside.error}"
         return type(aside.error)(
             msg,
             provider=self._config.provider,
