@@ -40,7 +40,10 @@ class QuarantineBook:
         return self._quarantine.entry(entry_id)
 
     def release(self, entry_id: str) -> Entry:
-        """Let calls with the input through again, with nothing remembered against it."""
+        """Let calls with the input through again, with nothing remembered against it here.
+
+        The cache gives a refusal of the provider again for half a minute.
+        """
         return self._quarantine.release(entry_id)
 
     def export(self, path: str | Path) -> int:
