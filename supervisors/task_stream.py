@@ -35,8 +35,10 @@ def async_stream(
     and its outcome is `Failed(Crash(CallTimeout))`. `ordered` gives outcomes in the order of `items`, otherwise as
     they come. When the consumer stops early the tasks that run are abandoned.
 
-    Raises `SpecError` for a `max_concurrency` or a `timeout` without sense.
+    Raises `SpecError` for a `max_concurrency` or a `timeout` without sense, and for `tasks` that are none.
     """
+    if not isinstance(tasks, Tasks):
+        raise SpecError("tasks", tasks, "Tasks(ref) of a TaskSupervisor")
     most = (os.cpu_count() or 1) if max_concurrency is None else max_concurrency
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         raise SpecError("max_concurrency", max_concurrency, "an int >= 1")

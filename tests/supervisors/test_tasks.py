@@ -493,3 +493,9 @@ def test_a_task_that_its_caller_gave_up_starting_never_runs(still: Kernel, clock
     sys.resume(tasks.ref)
     assert tasks.async_nolink(double, 2).result() == 4
     assert ran == []
+
+
+def test_a_stream_that_is_given_the_supervisor_itself_is_told_what_to_write(tasks: Tasks) -> None:
+    supervisor: Any = tasks.ref
+    with pytest.raises(SpecError, match=r"tasks cannot be .*; allowed: Tasks\(ref\) of a TaskSupervisor"):
+        async_stream(supervisor, double, [1])
