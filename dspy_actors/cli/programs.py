@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dspy_actors.errors import DspyActorsError, SignatureError, StateError
 from dspy_actors.modules.chain_of_thought import ChainOfThought
+from dspy_actors.modules.embedder import Embedder
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.predict import Predict
 from dspy_actors.state import read_json
@@ -62,7 +63,7 @@ def inputs_of(module: Module) -> Inputs:
     for predictor in module.predictors():
         fields = predictor.signature.input_fields
         return Inputs(tuple(name for name, field in fields.items() if field.required), tuple(fields))
-    return Inputs((), None)
+    return Inputs(("texts",), ("texts",)) if isinstance(module, Embedder) else Inputs((), None)
 
 
 def _saved(path: Path, signature: str | None) -> Module:

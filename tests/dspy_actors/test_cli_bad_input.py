@@ -345,3 +345,11 @@ def test_help_ends_with_exit_code_0(arguments: list[str], capsys: pytest.Capture
     ended = inside(capsys, *arguments)
     assert ended.code == 0
     assert "dspy-actors" in ended.out
+
+
+def test_a_column_that_an_embedder_needs_is_missed_before_anything_is_written(here: Path, run: Run) -> None:
+    code = "from dspy_actors import Embedder\nprogram = Embedder('openai/m', api_key='k')\n"
+    (here / "own_embedder.py").write_text(code)
+    ended = run("own_embedder:program")
+    assert (ended.code, "out.jsonl" in left(here)) == (2, False)
+    assert "rows.jsonl, row 1: there is no column 'texts', which the program needs" in ended.err
