@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Protocol, TypeAlias
@@ -15,15 +16,15 @@ from dspy_actors.lm.budget import Amount, BudgetBook
 from dspy_actors.lm.estimate import likely_usage
 from dspy_actors.lm.flow import Flow
 from dspy_actors.lm.lm import LM
-from dspy_actors.lm.providers.base import LMConfig
+from dspy_actors.lm.providers.base import key_name
 from dspy_actors.lm.usage import LMCounters
 from dspy_actors.lm.usage_log import UsageLog
 from dspy_actors.lm.work import Answer, Work
 from dspy_actors.messages import LMRequest
 from supervisors.reply import Reply
 
-FlightName: TypeAlias = tuple[bytes, LMConfig, int]
-"""The key of the request, who is asked with which key and patience, and how often again."""
+FlightName: TypeAlias = tuple[bytes, Hashable, float | None, int]
+"""The key of the request, the API key that it is sent with, how long each attempt may take, and how often again."""
 
 Flights: TypeAlias = SingleFlight[FlightName, Answer]
 
@@ -147,7 +148,7 @@ class CacheGuard:
         if key is None:
             self._counters.add("uncacheable")
             return None
-        found = self._cache.get(key, lm.api_key)
+        found = self._cache.get(key, key_name(lm.api_key))
         if found is None:
             call.after += (self,)
             return None
@@ -162,7 +163,7 @@ class CacheGuard:
             answer.key = call.key  # nobody has it yet
             self._cache.keep(call.key, answer.response)
         elif error is not None:
-            self._cache.refuse(call.key, error, call.lm.api_key)
+            self._cache.refuse(call.key, error, key_name(call.lm.api_key))
 
 
 class FlightGuard:
@@ -182,7 +183,7 @@ class FlightGuard:
         if key is None or call.flow is not None:
             return None
         lm, envelope = call.lm, call.envelope
-        name = (key, lm.config, lm.num_retries)
+        name = (key, key_name(lm.api_key), lm.timeout, lm.num_retries)
         flight, reply = self._flights.join(name, envelope.deadline, envelope.priority, call.reply)
         if flight is None:
             self._counters.add("coalesced")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from dspy_actors.runtime import Runtime
 from dspy_actors.testing.providers import ScriptedProvider
 from supervisors.testing import wait_until
-from tests.dspy_actors.over_http import ends, lm, submit
+from tests.dspy_actors.over_http import KEY, ends, lm, submit
 from tests.dspy_actors.programs import PATIENCE, SOON, echo, qa
 from tests.server.client import StubServer
 
@@ -149,6 +150,32 @@ def test_a_request_that_is_invalid_is_refused_again_without_asking(fast: Runtime
     assert ends([program.submit(question="blue")]) == ["lm_invalid_request"]
     assert ends([program.submit(question="blue")]) == ["lm_invalid_request"]
     assert stub.stats()["requests"] == 1
+
+
+@dataclass
+class Vault:
+    """Gives a key. Not hashable, as it can be changed."""
+
+    key: str = KEY
+
+    def __call__(self) -> str:
+        return self.key
+
+
+def test_calls_whose_key_comes_from_one_callable_share_a_request_though_it_is_not_hashable(stub: StubServer) -> None:
+    stub.control(plan=[{"times": 1, "fault": "hold"}, {"fault": "status=400"}])
+    model = lm(stub, num_retries=0)
+    with Runtime(model, deadline=PATIENCE) as rt:
+        one, other = (rt.start(qa()).using(lm=model.copy(api_key=vault)) for vault in (Vault(), Vault()))
+        replies = submit(one, 3, "blue")
+        wait_until(lambda: rt.numbers().coalesced == 2)
+        stub.wait("held>=1")
+        stub.release()
+        assert ends(replies) == ["ok"] * 3
+        assert ends(submit(one, 2, "red")) == ends(submit(one, 1, "red")) * 2 == ["lm_invalid_request"] * 2
+        assert stub.stats()["requests"] == 2
+        assert ends(submit(other, 1, "red")) == ["lm_invalid_request"]
+        assert stub.stats()["requests"] == 3
 
 
 def test_a_model_that_one_account_does_not_have_is_asked_for_with_the_key_of_another(stub: StubServer) -> None:

@@ -6,7 +6,7 @@ header) and does nothing else: retries, deadlines, caching and counting belong t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
@@ -38,6 +38,26 @@ class LMConfig:
     base_url: str | None = None
     api_key: KeySource = field(default=None, repr=False)
     timeout: float | None = None
+
+
+class _Same:
+    """An object by its identity: a callable need not be hashable. Kept alive, so that no other one takes its place."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, held: object) -> None:
+        self._held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other._held is self._held
+
+    def __hash__(self) -> int:
+        return id(self._held)
+
+
+def key_name(key: KeySource) -> Hashable:
+    """What is equal for equal keys; a callable is equal to itself. It is no text and says nothing of the key."""
+    return _Same(key) if callable(key) else key
 
 
 @dataclass(slots=True)  # not frozen, which would treble what it costs to make one
