@@ -349,6 +349,7 @@ class Busy(DiskWriter):
     def wait_for(self, began: threading.Event, go: threading.Event) -> None:
         began.set()
         go.wait(5.0)
+        self._disconnect()  # one that is fenced leaves it to the collector, of which Python 3.13 warns
 
 
 def busy_until(go: threading.Event, system: System, disk: DiskCache) -> Ref[Any]:
