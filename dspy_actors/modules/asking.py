@@ -10,7 +10,7 @@ from dspy_actors.lm.lm import LM
 from dspy_actors.lm.work import Answer
 from dspy_actors.messages import LMRequest
 from dspy_actors.modules.sink import Voice
-from dspy_actors.runner import Frame, Shows, settle, settle_in
+from dspy_actors.runner import Frame, Shows, checkpoint, settle, settle_in
 
 
 def asked(lm: LM, request: LMRequest, frame: Frame, voice: Voice | None) -> Coroutine[Any, Any, Answer]:
@@ -42,6 +42,7 @@ async def _heard(lm: LM, request: LMRequest, frame: Frame, envelope: Envelope, v
         try:
             while (pieces := await settle(stream.take(), "model")) is not None:
                 await voice.hear(pieces)
+            checkpoint(frame)  # who cancels the call ends the pieces first, and the call a moment later
             await voice.end()
             return stream.answer
         finally:
