@@ -76,6 +76,10 @@ class Book:
         with self.lock:
             self.counts[what] += 1
 
+    def unnoticed(self) -> set[int]:
+        """Whose death the watcher was not told, or has not come to yet."""
+        return set(self.watched).intersection(self.deaths).difference(self.notices)
+
     def listen(self, telemetry: Telemetry) -> None:
         """Write down what the system tells of itself."""
 
@@ -378,7 +382,8 @@ def _check(system: System, world: World) -> None:
 
     def at_rest() -> bool:
         alive = [world.registry.whereis(name) for name in NAMES]
-        return all(alive) and len(set(numbers())) == 1 and system.kernel.zombies == 0
+        agree = len(set(numbers())) == 1 and not book.unnoticed()
+        return all(alive) and agree and system.kernel.zombies == 0
 
     with suppress(AssertionError):
         wait_until(at_rest, LOST)
@@ -388,7 +393,7 @@ def _check(system: System, world: World) -> None:
         book.complaints.append(
             f"{deaths} deaths, {notices} notices, {told} told to supervisors, {restarts} restarts, {again} starts again"
         )
-    if unnoticed := set(book.watched).intersection(book.deaths).difference(book.notices):
+    if unnoticed := book.unnoticed():
         book.complaints.append(f"the deaths of {sorted(unnoticed)} were never told")
     for what, lives in (("died", book.deaths), ("was reported", book.notices), ("was started", book.started)):
         if len(set(lives)) != len(lives):

@@ -72,14 +72,15 @@ def _check(system: System, world: World) -> None:
     book, kernel = world.book, system.kernel
 
     def at_rest() -> bool:
-        return (len(kernel.live()), kernel.zombies) == (ALL, 0) and all(map(world.registry.whereis, NAMES))
+        is_whole = (len(kernel.live()), kernel.zombies) == (ALL, 0) and all(map(world.registry.whereis, NAMES))
+        return is_whole and not book.unnoticed()
 
     with suppress(AssertionError):
         wait_until(at_rest, LOST)
     book.counts.update(restarts=system.restarts, deaths=len(book.deaths))
     if not at_rest():
         book.complaints.append(f"{len(kernel.live())} actors of {ALL}, {kernel.zombies} zombies:\n{system.draw()}")
-    if unnoticed := set(book.watched).intersection(book.deaths).difference(book.notices):
+    if unnoticed := book.unnoticed():
         book.complaints.append(f"the deaths of {sorted(unnoticed)} were never told")
     for name in NAMES:
         ref = world.registry.whereis(name)
