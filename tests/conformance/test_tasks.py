@@ -321,15 +321,20 @@ def test_j14_no_task_at_a_time_is_refused(tasks: Tasks) -> None:
 def test_j15_an_item_beyond_its_time_is_a_failure_and_the_stream_goes_on(
     still: Kernel, clock: ManualClock, gate: Gate
 ) -> None:
-    tasks = tasks_of(still)
+    tasks, log = tasks_of(still), Log()
 
     def slow(number: int) -> int:
         if number == 1:
             gate.pass_()
+        log.add(number)
         return number
 
-    stream = Background(lambda: [outcome(each) for each in async_stream(tasks, slow, [1, 2], timeout=1.0)])
+    stream = Background(
+        lambda: [outcome(each) for each in async_stream(tasks, slow, [1, 2], max_concurrency=2, timeout=1.0)]
+    )
     gate.reached()
+    log.wait_for(2)
+    wait_until(lambda: counts(tasks.ref)["active"] == 1)  # no time passes for the other
     let_time_pass(clock, stream.done)
 
     assert (stream.value(), still.zombies) == (recorded("J15")["kill_task"], 1)
