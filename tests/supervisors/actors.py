@@ -12,7 +12,9 @@ from supervisors.exits import Exit
 from supervisors.kernel import Kernel
 from supervisors.ref import Ref
 from supervisors.reply import Reply
+from supervisors.testing import wait_until
 
+A = TypeVar("A", bound=Actor)
 T = TypeVar("T")
 
 
@@ -120,6 +122,12 @@ def spawn(kernel: Kernel, cls: type[Counter] = Counter, *args: Any, **kwargs: An
 def in_thread(fn: Callable[..., T], *args: Any) -> T:
     """The value of `fn(*args)`, or its exception, from a thread that is not the main one."""
     return Background(fn, *args).value()
+
+
+def idle(ref: Ref[A]) -> Ref[A]:
+    """The actor, once nobody runs it: the thread that has answered for it lets go of it a moment later."""
+    wait_until(lambda: not ref.mailbox.own.locked() and not ref.mailbox.sched)
+    return ref
 
 
 class Background:

@@ -24,7 +24,7 @@ from supervisors.errors import (
 from supervisors.exits import NoProc
 from supervisors.kernel import Kernel
 from supervisors.ref import Ref
-from tests.supervisors.actors import KINDS, Background, Counter, Inline, OnLoop, OnThread, in_thread, spawn
+from tests.supervisors.actors import KINDS, Background, Counter, Inline, OnLoop, OnThread, idle, in_thread, spawn
 
 kinds = pytest.mark.parametrize("cls", KINDS)
 
@@ -217,7 +217,7 @@ def test_a_blocking_call_on_a_running_loop_raises_at_once(kernel: Kernel, cls: t
 
 
 def test_a_blocking_call_of_an_idle_inline_actor_is_allowed_on_a_loop(kernel: Kernel) -> None:
-    ref = spawn(kernel, Inline)
+    ref = idle(spawn(kernel, Inline))
 
     async def main() -> int:
         return ref.call(Counter.add, 1)

@@ -19,7 +19,8 @@ from supervisors.kernel import Kernel
 from supervisors.registry import Registry
 from supervisors.reply import Reply
 from supervisors.stopping import stop
-from tests.supervisors.actors import FATAL, KINDS, Background, Counter, Ignored, Inline, OnLoop, in_thread, spawn
+from supervisors.testing import wait_until
+from tests.supervisors.actors import FATAL, KINDS, Background, Counter, Ignored, Inline, OnLoop, idle, in_thread, spawn
 
 kinds = pytest.mark.parametrize("cls", KINDS)
 
@@ -609,7 +610,7 @@ def test_a_zombie_can_neither_send_nor_register_nor_start(kernel: Kernel, cls: t
 def test_terminate_does_not_run_when_fenced(kernel: Kernel) -> None:
     log: list[Any] = []
     ref = spawn(kernel, Counter, 0, log)
-    ref.fence()
+    idle(ref).fence()
     ref.fence()
     assert log == []
     assert ref.down().get(0) == Killed()
@@ -635,26 +636,26 @@ def test_an_inline_caller_of_a_fenced_target_is_told(kernel: Kernel) -> None:
     with pytest.raises(ActorDied) as caught:
         call.value()
     assert caught.value.exit == Killed()
-    assert kernel.zombies == 0
+    wait_until(lambda: kernel.zombies == 0)
 
 
 def test_a_dead_actors_state_is_not_kept_by_its_ref(kernel: Kernel) -> None:
     ref = spawn(kernel)
     ref.stop()
-    assert ref.mailbox.actor is None
+    wait_until(lambda: ref.mailbox.actor is None)  # let go of a moment after the death was told
 
 
 # inline
 
 
 def test_an_inline_call_runs_in_the_callers_thread(kernel: Kernel) -> None:
-    ref = spawn(kernel, Inline)
+    ref = idle(spawn(kernel, Inline))
     names = in_thread(lambda: (ref.call(Counter.thread_name), threading.current_thread().name))
     assert names[0] == names[1]
 
 
 def test_an_awaited_inline_call_runs_in_the_loops_thread(kernel: Kernel) -> None:
-    ref = spawn(kernel, Inline)
+    ref = idle(spawn(kernel, Inline))
     names = in_thread(lambda: (asyncio.run(ref.acall(Counter.thread_name)), threading.current_thread().name))
     assert names[0] == names[1]
 
@@ -665,7 +666,7 @@ def test_the_main_thread_goes_through_the_pool(kernel: Kernel) -> None:
 
 def test_the_main_thread_runs_in_place_when_the_signal_handlers_were_replaced(kernel: Kernel) -> None:
     kernel.main_thread_inline = True
-    assert spawn(kernel, Inline).call(Counter.thread_name) == threading.main_thread().name
+    assert idle(spawn(kernel, Inline)).call(Counter.thread_name) == threading.main_thread().name
 
 
 def test_casts_and_requests_never_run_in_the_callers_place(kernel: Kernel) -> None:

@@ -15,6 +15,7 @@ from supervisors.exits import Crash
 from supervisors.kernel import Kernel
 from supervisors.reply import Reply
 from supervisors.testing import wait_until
+from tests.supervisors.actors import idle
 
 
 class Keeper(Actor):
@@ -48,7 +49,7 @@ def test_an_idle_loop_actor_that_is_fenced_is_no_zombie(kernel: Kernel) -> None:
     ref = kernel.spawn(Keeper, Reply())
     ref.call(Keeper.ping)
 
-    ref.fence()
+    idle(ref).fence()
 
     assert kernel.zombies == 0
 
