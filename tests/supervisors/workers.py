@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from supervisors.actor import Actor
+from supervisors.children import Children
 from supervisors.exits import Crash, Exit
 from supervisors.kernel import Kernel
 from supervisors.ref import Ref
 from supervisors.spec import ChildSpec, Restart
 from supervisors.strategies import Strategy
 from supervisors.supervisor import Supervisor
-from supervisors.testing import Log
+from supervisors.testing import Log, wait_until
 
 
 class Worker(Actor):
@@ -99,9 +100,11 @@ def supervise(
 
 
 def child(sup: Ref[Supervisor], id: str) -> Ref[Worker]:
-    """The running child of that id."""
+    """The running child of that id, once its supervisor watches it: a start is known a moment before that."""
     ref = sup.call(Supervisor.which_child, id).ref
     assert isinstance(ref, Ref)
+    watchers = ref.mailbox.watchers
+    wait_until(lambda: not ref.is_alive() or any(isinstance(each, Children) for each in list(watchers)))
     return ref
 
 
