@@ -342,7 +342,7 @@ def test_k03_a_kill_ends_also_a_coroutine_that_is_about_to_begin(kernel: Kernel,
     begins.cast(Begins.work, kill)
     down(begins)
 
-    wait_until(lambda: kernel.zombies == 0)
+    wait_until(lambda: zombies and kernel.zombies == 0)
     assert zombies == [1]
 
 

@@ -26,6 +26,7 @@ from supervisors.errors import (
 )
 from supervisors.exits import Killed, Normal, Shutdown, is_clean
 from supervisors.kernel import Kernel
+from supervisors.testing import wait_until
 from tests.supervisors.actors import KINDS, Background, Counter, OnLoop, spawn
 
 
@@ -155,6 +156,7 @@ def test_starts_and_exits_are_events(kernel: Kernel) -> None:
         kernel.telemetry.attach("t", ("actor", event), lambda event, _, more: seen.append((event[1], more["name"])))
     ref = spawn(kernel)
     ref.stop()
+    wait_until(lambda: len(seen) == 2)  # the event comes after those who watch
     assert seen == [("start", ref.name), ("exit", ref.name)]
 
 
