@@ -23,7 +23,7 @@ from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
 from dspy_actors.modules.results import result_key, score_key
-from dspy_actors.runner import Frame, Settings, refuse_on_loop
+from dspy_actors.runner import Frame, Settings, call_around, current_frame, refuse_on_loop
 
 TICK = 0.1
 """Seconds between two looks at the progress."""
@@ -174,7 +174,7 @@ class _Run:
         self.score_sum = 0.0
         self.stop_reason: str | None = None
         self.began = host.clock.now()
-        self.judge = Judge(metric, Frame(host, settings))
+        self.judge = Judge(metric, Frame(host, settings, outer=call_around(current_frame())))
         self.own = program if isinstance(program, Program) else host.start(program)
         self.closes = not isinstance(program, Program)
         self.keys = self._known_keys(rows, metric, settings) if plan.reuse else {}

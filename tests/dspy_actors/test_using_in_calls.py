@@ -18,7 +18,7 @@ from dspy_actors.runtime import Runtime
 from supervisors.reply import Reply
 from supervisors.telemetry import Event
 from supervisors.testing import wait_until
-from tests.dspy_actors.programs import PATIENCE, SOON, Gate, begin, qa, runtime
+from tests.dspy_actors.programs import PATIENCE, SOON, Gate, asked, begin, echo, qa, runtime
 
 
 def let_go_of(rt: Runtime) -> None:
@@ -163,6 +163,64 @@ def test_the_rows_of_an_evaluation_in_a_call_are_paid_for_by_that() -> None:
     with runtime() as rt:
         made = rt.start(Judges(rt.start(qa(), name="inner")), name="outer")(question="x")
     assert (made.score, made.attempts) == (100.0, 3)
+
+
+class Asks(Module):
+    """Evaluates `inner` in its own call with a metric that asks `judge`, once the test lets go."""
+
+    def __init__(self, inner: Program, judge: Program | Module) -> None:
+        self.inner = inner
+        self.judge = judge
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+
+    def __deepcopy__(self, memo: object) -> Asks:
+        return self
+
+    def forward(self, question: str) -> Any:
+        self.begun.set()
+        assert self.go_on.wait(PATIENCE)
+        rows = [Example(question=f"{question}{n}").with_inputs("question") for n in range(3)]
+
+        async def metric(example: Example, prediction: Prediction, trace: object = None) -> bool:
+            return bool((await self.judge.acall(question=f"is {example.question} right")).answer)
+
+        return Prediction(score=Evaluate(devset=rows, metric=metric)(self.inner).score)
+
+
+@HOW
+def test_what_the_metric_of_an_evaluation_in_a_call_asks_is_paid_for_by_that(how: str) -> None:
+    with runtime() as rt:
+        asks = Asks(rt.start(qa(), name="rated"), inner_of(rt, how))
+        asks.go_on.set()
+        made = rt.start(asks, name="outer")(question="x")
+    assert (made.score, made.attempts) == (100.0, 6)
+
+
+@HOW
+def test_what_the_metric_of_an_evaluation_in_a_call_asks_is_cancelled_with_it(how: str) -> None:
+    gate = Gate()
+    with runtime(lambda request: gate(request) if "right" in asked(request) else echo(request)) as rt:
+        asks = Asks(rt.start(qa(), name="rated"), inner_of(rt, how))
+        asks.go_on.set()
+        reply = rt.start(asks, name="outer").submit(question="x")
+        gate.wait_for(3)
+        reply.cancel()
+        gate.wait_for_cancel(3)
+        let_go_of(rt)
+
+
+@HOW
+def test_the_metric_of_an_evaluation_in_a_call_may_ask_while_the_runtime_drains(how: str) -> None:
+    with runtime() as rt:
+        asks = Asks(rt.start(qa(), name="rated"), inner_of(rt, how))
+        reply = rt.start(asks, name="outer").submit(question="x")
+        assert asks.begun.wait(PATIENCE)
+        drained = begin(lambda: rt.drain(PATIENCE))
+        wait_until(lambda: not rt.ready())
+        asks.go_on.set()
+        assert reply.get(PATIENCE).score == 100.0
+        drained.get(PATIENCE)
 
 
 def test_a_block_outside_of_every_call_is_no_call() -> None:
