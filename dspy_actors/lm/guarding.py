@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dspy_actors.arguments import a, tables_of
+from dspy_actors.errors import LMConfigurationError
 from dspy_actors.lm.breaker_settings import BreakerSettings
 from dspy_actors.lm.fairness import Fairness
 from dspy_actors.lm.limiter import LimiterSettings
+from dspy_actors.lm.providers.table import PROVIDERS
 from dspy_actors.lm.retry_budget import RetryBudgetSettings
 
 
@@ -21,7 +23,7 @@ class Guarding:
     they were for, and failures that the server answered (5xx), or answers that were slow, only while more than one
     model there ends in them: one bad model behind a gateway is its own breaker's matter, and its siblings go on.
     `limiter` holds for every model and key, unless `limiters` has the model, as `openai/gpt-4o-mini`, or its provider,
-    as `openai`. `fairness` is how those who wait share one.
+    as `openai`; a `Runtime` refuses names that no call of it could have. `fairness` is how those who wait share one.
 
     Raises `LMConfigurationError` for a part that is of another kind.
     """
@@ -41,6 +43,22 @@ class Guarding:
     def limits_of(self, provider: str, model: str) -> LimiterSettings:
         """The limiter's settings for a model: its own, its provider's, or everybody's."""
         return self.limiters.get(f"{provider}/{model}") or self.limiters.get(provider) or self.limiter
+
+    def check_limiters(self, *, ours: bool) -> None:
+        """Raise `LMConfigurationError` for a name in `limiters` that no call can have: its limit would hold for nobody.
+
+        `ours` says that the models are asked by our own providers. One's own may have any name, `gpt-4o` too.
+        """
+        for name in self.limiters:
+            provider, slash, model = name.partition("/") if isinstance(name, str) else ("", "", "")
+            if provider and (model or not slash) and (provider in PROVIDERS or not ours):
+                continue
+            known = f"one of {', '.join(sorted(PROVIDERS))}" if ours else "the name that your LMs begin with"
+            msg = (
+                f"Guarding(limiters[{name!r:.80}]=...): no call would find it; the name is provider/model, as "
+                f"'openai/gpt-4o', or the provider alone, which is {known}"
+            )
+            raise LMConfigurationError(msg)
 
 
 _PARTS: Mapping[str, type] = {

@@ -50,3 +50,4 @@ class LayerSettings:
         a(PoolSettings, "Runtime", "pools", self.pools, "a PoolSettings")
         a(QuarantineSettings, "Runtime", "quarantine", self.quarantine, "a QuarantineSettings")
         a(Callable, "Runtime", "open_provider", self.open_provider, "a function of a config that gives a provider")  # type: ignore[arg-type]
+        self.guarding.check_limiters(ours=self.knows_keys)

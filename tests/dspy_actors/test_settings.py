@@ -183,6 +183,28 @@ def test_a_price_of_a_model_without_its_provider_which_no_call_would_find_is_ref
         Runtime(prices={"gpt-4o": Price(1, 2)})
 
 
+@pytest.mark.parametrize("name", ["gpt-4o", "OpenAI/gpt-4o", "/gpt-4o", "openai/", "", 5], ids=repr)
+def test_limits_under_a_name_that_no_call_would_find_are_refused(name: Any) -> None:
+    with pytest.raises(LMConfigurationError, match=rf"limiters\[{name!r}\].*'openai/gpt-4o'"):
+        Runtime(guarding=Guarding(limiters={name: LimiterSettings()}))
+
+
+@pytest.mark.parametrize("name", ["openai", "openai/gpt-4o", "local/org/model"])
+def test_limits_of_a_model_or_a_provider_of_ours_are_taken(name: str) -> None:
+    assert Runtime(guarding=Guarding(limiters={name: LimiterSettings()}))
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "mine/m"])
+def test_providers_of_ones_own_may_have_limits_under_any_name(name: str) -> None:
+    assert runtime(guarding=Guarding(limiters={name: LimiterSettings()}))
+
+
+@pytest.mark.parametrize("name", ["/m", "mine/", "", 5], ids=repr)
+def test_limits_that_no_provider_of_ones_own_can_have_are_refused_too(name: Any) -> None:
+    with pytest.raises(LMConfigurationError, match=rf"limiters\[{name!r}\].*'openai/gpt-4o'"):
+        runtime(guarding=Guarding(limiters={name: LimiterSettings()}))
+
+
 @pytest.mark.parametrize("prompt", [5, "", " ", None, []], ids=repr)
 def test_a_prompt_that_asks_nothing_is_refused_before_anything_is_sent(prompt: Any) -> None:
     with runtime() as rt:
