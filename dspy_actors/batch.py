@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 from dspy_actors.errors import CallCancelled, DataError
 from dspy_actors.evaluation.fan_out import fan_out
 from dspy_actors.evaluation.feed import Feed
 from dspy_actors.evaluation.host import EvaluationHost
 from dspy_actors.evaluation.job import Job, Row
+from dspy_actors.example import Example
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
 from dspy_actors.runner import Settings, refuse_on_loop
+
+AnyRow: TypeAlias = Mapping[str, Any] | Example
+"""What a program can be mapped over."""
 
 READ_AHEAD = 4
 """How many times `concurrency` rows may be read and not yet handed on, while an earlier row is slow."""
@@ -23,17 +27,17 @@ READ_AHEAD = 4
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """One row and how it ended."""
+    """One row, whole, and how it ended: an `Example` is the one that was given, with its labels."""
 
     index: int
-    row: Mapping[str, Any]
+    row: AnyRow
     outcome: Outcome
 
 
 def map_rows(
     host: EvaluationHost,
     program: Module | Program,
-    rows: Iterable[Mapping[str, Any]],
+    rows: Iterable[AnyRow],
     settings: Settings,
     concurrency: int,
     *,
@@ -76,7 +80,7 @@ class _Mapping:
         return lambda: self._ended.put(Mapped(row.index, row.source, outcome))
 
     def run(
-        self, rows: Iterable[Mapping[str, Any]], inputs: Sequence[str] | None, until: Callable[[int], float | None]
+        self, rows: Iterable[AnyRow], inputs: Sequence[str] | None, until: Callable[[int], float | None]
     ) -> Iterator[Mapped]:
         fan_out(self._host, self._job, self._concurrency)
         self._job.done.add_done_callback(lambda done: self._ended.put(done.exception()))
@@ -128,5 +132,9 @@ def _row(index: int, row: Any, inputs: Sequence[str] | None, until: float | None
         msg = f"row {index} is a {type(row).__name__}; a row is a mapping from input names to values"
         raise DataError(msg, line=index + 1)
     given = dict(row.items())
-    taken = given if inputs is None else {name: given[name] for name in inputs if name in given}
-    return Row(index, taken, given, until=until)
+    source = row if isinstance(row, Example) else given  # a dict would not know which of its fields are inputs
+    if inputs is None and isinstance(row, Example) and row.input_keys is not None:
+        taken = {name: value for name, value in given.items() if name in row.input_keys}
+    else:
+        taken = given if inputs is None else {name: given[name] for name in inputs if name in given}
+    return Row(index, taken, source, until=until)

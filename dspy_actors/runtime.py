@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dspy_actors.adapters.base import Adapter
 from dspy_actors.adapters.chat_adapter import ChatAdapter
 from dspy_actors.arguments import a, named, names_of, number, tables_of, wholes
-from dspy_actors.batch import Mapped, map_rows
+from dspy_actors.batch import AnyRow, Mapped, map_rows
 from dspy_actors.direct_stream import Prompt, stream_prompt
 from dspy_actors.envelope import Priority
 from dspy_actors.errors import NoRuntime, ShuttingDown
@@ -79,8 +79,7 @@ class Runtime:
         budgets, session_budgets: what each tenant, each session may spend; refused before anything is sent.
         quarantine: when inputs that break things are set aside, and where that is kept; `QuarantineSettings()` if left
             out. It holds for `safe_call`, and for every call of programs started with `quarantine=True`.
-        pools: how many workers that nobody calls a provider keeps, of one for each model and key; `PoolSettings()` if
-            left out.
+        pools: how many idle workers a provider keeps, of one for each model and key; `PoolSettings()` if left out.
         open_provider: replaces the providers by name, for models of your own.
         clock: what tells the time.
     """
@@ -293,7 +292,7 @@ class Runtime:
     def map(
         self,
         program: Module | Program,
-        rows: Iterable[Mapping[str, Any]],
+        rows: Iterable[AnyRow],
         *,
         concurrency: int = 16,
         inputs: Sequence[str] | None = None,
@@ -301,7 +300,8 @@ class Runtime:
     ) -> Iterator[Mapped]:
         """Run `program` on each row, lazily: at most `concurrency` rows are under way and few more are read ahead.
 
-        `inputs` names the fields of a row that the program is given; `None` gives it the whole row.
+        `inputs` names the fields of a row that the program is given; `None` gives it the inputs of an `Example` that
+        knows them (`with_inputs`), and of others the whole row.
         Yields `Mapped(index, row, outcome)` for every row; a row that fails has its error in the outcome. None is
         tried again: in an outage rows end at once in `CircuitOpen`; give those with an `outcome.fault` to another `map`
         later. Leaving early cancels what is under way. Its first step raises `ShuttingDown` where the runtime drains.

@@ -17,11 +17,13 @@ from dspy_actors.errors import (
     LMServerError,
     ShuttingDown,
 )
+from dspy_actors.example import Example
+from dspy_actors.lm.lm import LM
 from dspy_actors.messages import LMRequest
 from dspy_actors.modules.module import Module
 from supervisors.dynamic import DynamicSupervisor
 from supervisors.testing import wait_until
-from tests.dspy_actors.programs import PATIENCE, Ask, AskLater, Gate, asked, begin, echo, qa, runtime
+from tests.dspy_actors.programs import PATIENCE, Ask, AskLater, Gate, asked, begin, echo, examples, qa, runtime
 
 
 class Rows:
@@ -59,6 +61,45 @@ def test_a_row_comes_back_with_its_place_and_its_fields() -> None:
     with runtime() as rt:
         (mapped,) = rt.map(qa(), [{"question": "blue", "id": 7}], inputs=["question"])
     assert (mapped.index, mapped.row) == (0, {"question": "blue", "id": 7})
+
+
+@pytest.mark.parametrize("make", [qa, Ask, AskLater])
+def test_a_program_is_given_the_inputs_of_an_example_and_no_labels(make: Any) -> None:
+    with runtime() as rt:
+        mapped = list(rt.map(make(), examples(2)))
+    assert [each.outcome.unwrap().answer for each in mapped] == ["q0", "q1"]
+
+
+def test_an_example_comes_back_whole_and_knows_its_inputs_still() -> None:
+    (example,) = examples(1)
+    with runtime() as rt:
+        (mapped,) = rt.map(qa(), [example])
+    assert (mapped.row, mapped.row.input_keys) == (example, {"question"})
+
+
+def test_inputs_that_are_named_stand_above_those_of_an_example() -> None:
+    row = Example(question="blue", hint="a colour").with_inputs("hint")
+    with runtime() as rt:
+        (mapped,) = rt.map(qa(), [row], inputs=["question"])
+    assert mapped.outcome.unwrap().answer == "blue"
+
+
+def test_an_example_that_does_not_know_its_inputs_is_given_whole() -> None:
+    with runtime() as rt:
+        (mapped,) = rt.map(qa(), [Example(question="blue")])
+    assert mapped.outcome.unwrap().answer == "blue"
+
+
+def test_examples_whose_rows_ended_in_an_outage_can_be_mapped_again() -> None:
+    outage: list[LMServerError] = [LMServerError("down", provider="scripted", model="m")]
+
+    def once_down(request: LMRequest) -> Any:
+        return outage.pop() if outage else echo(request)
+
+    with runtime(once_down, lm=LM("scripted/m", num_retries=0)) as rt:
+        again = [one.row for one in rt.map(qa(), examples(1)) if one.outcome.fault]
+        (mapped,) = rt.map(qa(), again)
+    assert mapped.outcome.unwrap().answer == "q0"
 
 
 def test_no_rows_are_no_outcomes() -> None:
