@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from dspy_actors.errors import CallCancelled, DataError
 from dspy_actors.evaluation.fan_out import fan_out
 from dspy_actors.evaluation.feed import Feed
-from dspy_actors.evaluation.host import EvaluationHost
+from dspy_actors.evaluation.host import EvaluationHost, check_call
 from dspy_actors.evaluation.job import Job, Row
 from dspy_actors.example import Example
 from dspy_actors.modules.module import Module
@@ -52,6 +52,7 @@ def map_rows(
     `until(index)` is when a row's time is over, on the runtime's clock in seconds; `None` gives it the whole deadline.
     """
     refuse_on_loop("map", "`await program.acall(...)` for each row, or iterate in `asyncio.to_thread`")
+    check_call()
     host.check_open("map")
     own = program if isinstance(program, Program) else host.start(program)
     mapping = _Mapping(host, own, settings, concurrency, ordered)

@@ -11,7 +11,7 @@ from dspy_actors.modules.host import Host
 from dspy_actors.modules.module import Module
 from dspy_actors.modules.program import Program
 from dspy_actors.modules.results import Results
-from dspy_actors.runner import Settings, require_frame
+from dspy_actors.runner import Settings, call_around, checkpoint, current_frame, require_frame
 
 
 class EvaluationHost(Host, Crew, Protocol):
@@ -45,7 +45,8 @@ def host_of(
     """The runtime that `program` belongs to, or the one in force here, with its settings.
 
     Raises `NoRuntime`, which calls the caller `name` and says where to `write` the call, for a module outside every
-    runtime, and `ShuttingDown` where the runtime lets no more calls in.
+    runtime, `ShuttingDown` where the runtime lets no more calls in, and `CallCancelled` in the code of a call that was
+    cancelled.
     """
     if isinstance(program, Program):
         host: Any = program.host
@@ -53,5 +54,13 @@ def host_of(
     else:
         frame = require_frame(name, write)
         host, settings = frame.runner, frame.settings
+    check_call()
     host.check_open(name)
     return host, settings
+
+
+def check_call() -> None:
+    """Raise `CallCancelled` in the code of a call that was cancelled. Before anything is started, which would stay."""
+    around = call_around(current_frame())
+    if around is not None:
+        checkpoint(around)

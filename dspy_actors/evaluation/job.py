@@ -11,7 +11,7 @@ from dspy_actors.errors import ProgramError
 from dspy_actors.evaluation.feed import Feed, Taker
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
-from dspy_actors.runner import FRAME, Frame, Settings, call_around, checkpoint, current_frame
+from dspy_actors.runner import FRAME, Frame, Settings, call_around, current_frame
 from supervisors.actor import Ref
 from supervisors.clock import Clock, Timer
 from supervisors.exits import shown
@@ -92,10 +92,7 @@ Deliver: TypeAlias = Callable[[Row, Outcome], Coroutine[Any, Any, float | Callab
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """What the actors share. `done` settles when every row has been delivered, or the job was stopped.
-
-    Raises `CallCancelled` in the code of a call that was cancelled.
-    """
+    """What the actors share. `done` settles when every row has been delivered, or the job was stopped."""
 
     program: Program
     settings: Settings
@@ -110,10 +107,6 @@ class Job:
     actors: list[Ref[Any]] = field(default_factory=list)
     _between: dict[Row, list[Timer]] = field(default_factory=dict)
     """The rows between two tries, each with the timer of the next. Whoever takes one out decides what becomes of it."""
-
-    def __post_init__(self) -> None:
-        if self.outer is not None:
-            checkpoint(self.outer)
 
     async def work(self, hand: Hand, owner: SlotOwner) -> None:
         """Take rows until there are none, then leave: what one slot of an evaluation actor does.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -163,6 +164,37 @@ def test_the_rows_of_an_evaluation_in_a_call_are_paid_for_by_that() -> None:
     with runtime() as rt:
         made = rt.start(Judges(rt.start(qa(), name="inner")), name="outer")(question="x")
     assert (made.score, made.attempts) == (100.0, 3)
+
+
+class TooLate(Module):
+    """Evaluates a bare module in its own call, once that is cancelled."""
+
+    def __init__(self) -> None:
+        self.ended: Reply[Any] = Reply()
+
+    def __deepcopy__(self, memo: object) -> TooLate:
+        return self
+
+    async def aforward(self, question: str) -> Any:
+        rows = [Example(question=question).with_inputs("question")]
+        try:
+            await asyncio.Event().wait()
+        finally:
+            try:
+                self.ended.set(await Evaluate(devset=rows, metric=lambda example, prediction: True).acall(qa()))
+            except Exception as error:
+                self.ended.fail(error)
+
+
+def test_an_evaluation_in_a_call_that_was_cancelled_starts_no_program_that_would_stay() -> None:
+    late = TooLate()
+    with runtime() as rt:
+        program = rt.start(late, name="outer")
+        with pytest.raises(DeadlineExceeded):
+            program.using(deadline=SOON)(question="x")
+        with pytest.raises(CallCancelled):
+            late.ended.get(PATIENCE)
+        assert rt.health()["programs"]["started"] == 1  # type: ignore[index]
 
 
 class Asks(Module):
