@@ -292,6 +292,7 @@ def test_nothing_is_kept_after_the_actor_that_kept_it(kept: Kept) -> None:
     dead.exit(Crash(RuntimeError("killed by the test")))
     dead.down().get(PATIENCE)
     assert kept.instance is not dead
+    kept.instance.call(ModuleInstance.let_in)  # it has its name before its `init` has run
     assert kept.admission.enter_at_once("batch 13")
 
 
