@@ -76,3 +76,37 @@ def test_a_callable_that_hangs_is_asked_once_more_after_a_while() -> None:
 
     asyncio.run(ask())
     wait_until(lambda: slow.asked == 2)
+
+
+class DownAtFirst(Slow):
+    """Has no key when it is asked for the first time."""
+
+    def __call__(self) -> str:
+        key = super().__call__()
+        if self.asked == 1:
+            msg = "the vault is down"
+            raise OSError(msg)
+        return key
+
+
+async def heard(keys: KeyRing) -> None:
+    """Return once the callable that was asked has answered."""
+    asking = keys._asking
+    assert asking is not None
+    await asking
+
+
+def test_a_call_does_not_fail_by_what_a_callable_raised_long_before_it_while_nobody_waited() -> None:
+    down, clock = DownAtFirst(), ManualClock()
+
+    async def ask() -> str:
+        keys = ring(clock, down)
+        await give_up(keys, 1)
+        down.let_go.set()
+        await heard(keys)
+        clock.advance(HANGS_SECONDS)
+        key = await keys.current()
+        assert key is not None
+        return key.reveal()
+
+    assert asyncio.run(ask()) == KEY

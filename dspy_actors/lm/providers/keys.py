@@ -141,12 +141,14 @@ class KeyRing:
     async def _ask(self, source: Callable[[], object]) -> tuple[object, BaseException | None]:
         """What a callable returns or raises. One that is slower than who waits for it answers the next who does.
 
-        Each call that is given up meanwhile would leave a thread behind, and none would ever have a key.
+        Each call that is given up meanwhile would leave a thread behind, and none would ever have a key. A failure
+        that nobody has heard of says nothing of a call that comes much later.
         """
-        now = self._set_aside.now()
-        if self._asking is None or (now - self._asking_since >= HANGS_SECONDS and not self._asking.done()):
-            self._asking, self._asking_since = _in_thread(source), now
-        found = await asyncio.shield(self._asking)
+        now, asking = self._set_aside.now(), self._asking
+        if asking is None or (now - self._asking_since >= HANGS_SECONDS and not _has_key(asking)):
+            asking = self._asking = _in_thread(source)
+            self._asking_since = now
+        found = await asyncio.shield(asking)
         self._asking = None
         return found
 
@@ -189,6 +191,11 @@ def given_keys(config: LMConfig) -> tuple[Secret, ...]:
     source = config.api_key
     given = (source,) if isinstance(source, Secret) else source if isinstance(source, tuple) else ()
     return tuple(key for one in given if (key := _sendable(one.reveal(), config)) is not None)
+
+
+def _has_key(asking: Asked) -> bool:
+    """Whether a callable that was asked has returned, and not raised."""
+    return asking.done() and asking.result()[1] is None
 
 
 def _told(found: object, failure: BaseException | None, config: LMConfig) -> str:
