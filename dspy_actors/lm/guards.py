@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import replace
 from decimal import Decimal
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 from dspy_actors.cache.flight import Flight, SingleFlight
 from dspy_actors.cache.keys import digest
@@ -69,6 +69,9 @@ class LMCall(Work):
         "resubmits",
         "upstream",
     )
+
+    is_repeat: ClassVar[bool] = False
+    """Whether it stands for a call that was counted before."""
 
     def __init__(
         self,
@@ -186,7 +189,8 @@ class FlightGuard:
         name = (key, key_name(lm.api_key), lm.timeout, lm.num_retries)
         flight, reply = self._flights.join(name, envelope.deadline, envelope.priority, call.reply)
         if flight is None:
-            self._counters.add("coalesced")
+            if not call.is_repeat:
+                self._counters.add("coalesced")
             return call.joining(reply)
         call.flight = flight
         flight.on_joined(call.hurry)
@@ -307,6 +311,8 @@ class _MadeAgain(LMCall):
     """A call whose flight failed for want of money or requests, made once more by itself."""
 
     __slots__ = ("_joined",)
+
+    is_repeat = True
 
     def __init__(self, joined: Joined, call: LMCall) -> None:
         super().__init__(call.lm, call.request, call.envelope, call.client)

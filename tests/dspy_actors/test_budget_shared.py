@@ -62,6 +62,16 @@ def test_who_can_pay_for_another_try_makes_it_where_the_one_who_asked_for_all_ca
         assert stub.stats()["requests"] == payers + bool(well)
 
 
+def test_a_call_that_is_made_again_and_waits_again_is_counted_once(stub: StubServer) -> None:
+    """More calls had waited for an equal one than there were."""
+    stub.control(plan=[{"times": 1, "fault": "hold,status=503"}, {"times": 1, "fault": "status=503"}])
+    with poor(stub) as rt:
+        replies = ask_together(rt, stub, "pqzzz")
+        stub.release()
+        assert ends(replies) == ["lm_server"] * 5
+        assert (rt.numbers().calls, rt.numbers().coalesced) == (5, 4)
+
+
 def test_where_the_first_key_was_refused_and_its_budget_has_no_room_another_session_asks(stub: StubServer) -> None:
     """The first one's error was the others' too, though one of them had the money to ask with the second key."""
     stub.control(plan=[{"times": 1, "fault": "hold,status=401"}])
