@@ -47,7 +47,8 @@ def map_rows(
 ) -> Iterator[Mapped]:
     """See `Runtime.map`. `rows` is read in the thread that iterates, which waits for the next row while it is read.
 
-    What `rows` raises, and what it gives that is no row, ends the mapping once the rows before it have been handed on.
+    What `rows` raises, and what it gives that is no row, ends the mapping once the rows before it have been handed on;
+    so does, with `CallCancelled`, the cancellation of the call whose code this is.
 
     `until(index)` is when a row's time is over, on the runtime's clock in seconds; `None` gives it the whole deadline.
     """
@@ -91,6 +92,7 @@ class _Mapping:
         while not exhausted or unfinished:
             while not exhausted and unfinished < self._window:
                 try:
+                    self._job.check()
                     found = next(source, None)
                     row = None if found is None else _row(*found, inputs, until(found[0]))
                 except Exception as error:  # of the user's source: those under way were paid for, and are handed on

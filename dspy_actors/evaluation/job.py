@@ -11,7 +11,7 @@ from dspy_actors.errors import ProgramError
 from dspy_actors.evaluation.feed import Feed, Taker
 from dspy_actors.modules.outcome import Outcome
 from dspy_actors.modules.program import Program
-from dspy_actors.runner import FRAME, Frame, Settings, call_around, current_frame
+from dspy_actors.runner import FRAME, Frame, Settings, call_around, checkpoint, current_frame
 from supervisors.actor import Ref
 from supervisors.clock import Clock, Timer
 from supervisors.exits import shown
@@ -107,6 +107,11 @@ class Job:
     actors: list[Ref[Any]] = field(default_factory=list)
     _between: dict[Row, list[Timer]] = field(default_factory=dict)
     """The rows between two tries, each with the timer of the next. Whoever takes one out decides what becomes of it."""
+
+    def check(self) -> None:
+        """Raise `CallCancelled` where the call around it was cancelled."""
+        if self.outer is not None:
+            checkpoint(self.outer)
 
     async def work(self, hand: Hand, owner: SlotOwner) -> None:
         """Take rows until there are none, then leave: what one slot of an evaluation actor does.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -253,6 +254,39 @@ def test_the_metric_of_an_evaluation_in_a_call_may_ask_while_the_runtime_drains(
         asks.go_on.set()
         assert reply.get(PATIENCE).score == 100.0
         drained.get(PATIENCE)
+
+
+class Maps(Module):
+    """Maps another program over rows without end in its own call."""
+
+    def __init__(self, rt: Runtime, inner: Program) -> None:
+        self.rt = rt
+        self.inner = inner
+        self.ended: Reply[list[Any]] = Reply()
+
+    def __deepcopy__(self, memo: object) -> Maps:
+        return self
+
+    def forward(self, question: str) -> Any:
+        rows = ({"question": f"{question}{n}"} for n in itertools.count())
+        found: list[Any] = []
+        try:
+            found.extend(self.rt.map(self.inner, rows, concurrency=3, ordered=False))
+        except CallCancelled:
+            self.ended.set(found)
+            raise
+        return Prediction(answer="never")
+
+
+def test_a_mapping_in_a_call_reads_no_more_rows_when_that_is_cancelled() -> None:
+    gate = Gate()
+    with runtime(gate) as rt:
+        maps = Maps(rt, rt.start(qa(), name="inner"))
+        reply = rt.start(maps, name="outer").submit(question="x")
+        gate.wait_for(3)
+        reply.cancel()
+        assert [type(mapped.outcome.error) for mapped in maps.ended.get(PATIENCE)] == [CallCancelled] * 3
+        let_go_of(rt)
 
 
 def test_a_block_outside_of_every_call_is_no_call() -> None:
