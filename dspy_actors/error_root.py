@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 
 class DspyActorsError(Exception):
@@ -16,6 +16,7 @@ class DspyActorsError(Exception):
     call_id: str | None = None
     """The call of a program that it ended, the inner one of two: as in the call's events, its `Outcome` and the
     `X-Request-Id` of its requests. `None` for an error that ended none."""
+    _remembered: ClassVar[bool] = False
 
     def __init__(self, message: str, **fields: object) -> None:
         super().__init__(writable(message))
@@ -45,7 +46,7 @@ class DspyActorsError(Exception):
         made = _filled(type(self), self.to_wire())
         for note in getattr(self, "__notes__", ()):
             made.add_note(note)
-        return made
+        return remembered(made) if is_remembered(self) else made
 
     def to_wire(self) -> dict[str, object]:
         """The error as plain data: `kind`, `type`, `message`, its fields and `call_id`, as far as they are known."""
@@ -57,6 +58,20 @@ class DspyActorsError(Exception):
         if self.call_id is not None:
             wire["call_id"] = self.call_id
         return wire
+
+
+_E = TypeVar("_E", bound=DspyActorsError)
+
+
+def remembered(error: _E) -> _E:
+    """`error`, marked as one that was met before and is given again: nothing was asked anew. Its copies are too."""
+    error.__dict__["_remembered"] = True
+    return error
+
+
+def is_remembered(error: BaseException) -> bool:
+    """Whether `error` was met before and is given again."""
+    return isinstance(error, DspyActorsError) and error._remembered
 
 
 def writable(text: str) -> str:

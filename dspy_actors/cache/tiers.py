@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dspy_actors.cache.table import Table, is_cacheable, size_of
 from dspy_actors.cache.watched import HIT, MISS
+from dspy_actors.error_root import remembered
 from dspy_actors.errors import LMError, LMInvalidRequestError, LMUnsupportedModelError
 from dspy_actors.messages import LMResponse
 from supervisors.registry import Registry
@@ -50,7 +51,7 @@ class AnswerCache:
         self._telemetry = telemetry
 
     def get(self, key: bytes, whose: Hashable = None) -> LMResponse | None:
-        """The answer, or `None`. Raises a fresh copy of the refusal, where the request is known to be invalid.
+        """The answer, or `None`. Raises a copy, marked as remembered, of a refusal that is known.
 
         `whose` is what that was asked with: an API key.
         """
@@ -69,7 +70,7 @@ class AnswerCache:
             self._tell(HIT, {"tier": "negative"})
             fresh = refusal.fresh()
             assert isinstance(fresh, LMError)
-            raise fresh
+            raise remembered(fresh)
         self._tell(MISS, {})
         return None
 

@@ -42,7 +42,7 @@ class QuarantineBook:
     def release(self, entry_id: str) -> Entry:
         """Let calls with the input through again, with nothing remembered against it here.
 
-        The cache gives a refusal of the provider again for half a minute.
+        The cache gives a refusal of the provider again for half a minute, which does not speak against the input anew.
         """
         return self._quarantine.release(entry_id)
 

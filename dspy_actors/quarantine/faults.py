@@ -3,7 +3,8 @@
 Only what would happen again with the same input counts: a refusal of the request itself, an answer that cannot be read
 though it was asked for anew, an exception of the program's own code. What passes by itself (timeouts, rate limits,
 outages, a full queue) never does, also where the program wrapped it in an error of its own: an hour of outage would
-otherwise set every input of the hour aside.
+otherwise set every input of the hour aside. Nor does what the cache gives again: a refusal that is remembered, or an
+answer that cannot be read; nobody was asked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 
+from dspy_actors.error_root import is_remembered
 from dspy_actors.errors import (
     AdapterParseError,
     DspyActorsError,
@@ -53,7 +55,7 @@ def fault_reason(
 
 def _of_ours(error: DspyActorsError, attempts: int) -> str | None:
     if isinstance(error, LMInvalidRequestError) and not isinstance(error, LMUnsupportedModelError):
-        return error.kind
+        return None if is_remembered(error) else error.kind
     if isinstance(error, AdapterParseError):  # the same answer from the cache is no further evidence
         return error.kind if attempts > 0 else None
     if isinstance(error, ProgramError):
@@ -63,7 +65,7 @@ def _of_ours(error: DspyActorsError, attempts: int) -> str | None:
 
 def _passes(error: BaseException) -> bool:
     if isinstance(error, DspyActorsError):
-        return error.infrastructure or isinstance(error, QuarantinedInput)
+        return error.infrastructure or isinstance(error, QuarantinedInput) or is_remembered(error)
     if isinstance(error, ActorDied):  # an actor that crashed over the call's message is a crash over the call
         return not (error.maybe_handled and isinstance(error.exit, Crash))
     return isinstance(error, (SupervisorsError, *_PASSING)) or not isinstance(error, Exception)

@@ -237,9 +237,16 @@ def test_an_unreadable_answer_from_the_cache_does_not_count(sick: Sick, clock: M
         assert sick.sent == 4
 
 
-def test_a_refused_request_counts_for_each_call(clock: ManualClock) -> None:
+def test_a_refusal_that_the_cache_gives_again_is_no_further_evidence(clock: ManualClock) -> None:
     sick = Sick(bad=LMInvalidRequestError("no", provider="scripted", model="m"))
     with sick.runtime(clock, lm=LM("scripted/m")) as rt:
+        assert kinds(rt.start(qa()), "bad", 6) == ["lm_invalid_request"] * 6
+        assert (sick.sent, rt.quarantine.stats().held) == (1, 0)
+
+
+def test_a_refused_request_counts_for_each_call(clock: ManualClock) -> None:
+    sick = Sick(bad=LMInvalidRequestError("no", provider="scripted", model="m"))
+    with sick.runtime(clock, lm=LM("scripted/m", cache=False)) as rt:
         assert kinds(rt.start(qa()), "bad", 4) == ["lm_invalid_request"] * 3 + ["quarantined"]
 
 

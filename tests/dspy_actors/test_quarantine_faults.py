@@ -8,9 +8,10 @@ import concurrent.futures
 import pytest
 
 from dspy_actors import errors
+from dspy_actors.error_root import remembered
 from dspy_actors.errors import DspyActorsError, ProgramError, QuarantinedInput
 from dspy_actors.quarantine.faults import CRASH, fault_reason
-from supervisors.errors import ActorDied, CallTimeout, MailboxFull, SystemStopped
+from supervisors.errors import ActorDied, CallTimeout, MailboxFull, SystemStopped, fresh
 from supervisors.exits import Crash, Killed, NoProc, Shutdown
 
 COUNTS: list[tuple[BaseException, str]] = [
@@ -111,6 +112,17 @@ def test_nothing_counts_while_a_breaker_is_not_closed(error: BaseException) -> N
 
 def test_an_unreadable_answer_from_the_cache_is_no_further_evidence() -> None:
     assert fault_reason(errors.AdapterParseError("unreadable"), attempts=0) is None
+
+
+def test_a_refusal_that_is_remembered_is_no_further_evidence_nor_is_a_copy_of_it() -> None:
+    again = remembered(errors.LMInvalidRequestError("no"))
+    assert [fault_reason(each, attempts=1) for each in (again, again.fresh(), fresh(again))] == [None] * 3
+
+
+def test_a_refusal_that_is_remembered_does_not_count_when_the_program_wraps_it() -> None:
+    wrapped = RuntimeError("no answer")
+    wrapped.__cause__ = remembered(errors.LMInvalidRequestError("no"))
+    assert fault_reason(wrapped) is None
 
 
 @pytest.mark.parametrize(
