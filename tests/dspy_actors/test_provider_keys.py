@@ -346,6 +346,20 @@ def test_calls_at_once_read_a_rotated_key_once(stub: StubServer) -> None:
     assert next(keys, "none left") == "none left"
 
 
+def test_calls_that_are_refused_together_ask_a_callable_once_that_has_no_other_key() -> None:
+    """Each of them asked again, one after the other: 40 calls waited for 40 answers of a slow callable."""
+    asked: list[str] = []
+
+    async def many() -> list[bool]:
+        config = LMConfig("openai", "m", None, lambda: asked.append("") or KEY)
+        ring = KeyRing(config, "http://here", SetAside(ManualClock().now), variable=None, required=True)
+        key = await ring.current()
+        return await asyncio.gather(*(ring.refused(key, LMAuthError("no", status=401)) for _ in range(20)))
+
+    assert asyncio.run(many()) == [False] * 20
+    assert len(asked) == 2
+
+
 def test_a_key_is_set_aside_at_its_endpoint_only_and_for_all_models_there(stub: StubServer) -> None:
     stub.control(plan=[{"times": 1, "fault": NO_MONEY}])
     set_aside = SetAside()

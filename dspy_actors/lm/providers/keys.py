@@ -55,6 +55,7 @@ class KeyRing:
         self._asking: Asked | None = None
         self._asking_since = 0.0
         self._changes = not isinstance(self._source, (Secret, tuple))
+        self._reads = 0
         self.tries = max(2, len(self._known))
         """How many requests the refusal of one may lead to, itself included."""
 
@@ -111,16 +112,20 @@ class KeyRing:
     async def _read_again(self, old: Secret | None, seconds: float = 0.0) -> bool:
         """Read a source that may have changed, unless somebody did since `old` was current; whether it has.
 
-        A callable is not asked where somebody has asked it again less than `seconds` ago.
+        A callable is not asked where somebody has asked it again less than `seconds` ago. Calls that are refused
+        together read it once: those that wait for one who reads take what that one finds, be it the same key.
         """
         if not self._changes:
             return False
+        reads = self._reads
         async with self._reading:
-            if (self._known[0] if self._known else None) == old and not self._has_asked(seconds):
+            is_read = self._reads != reads or self._has_asked(seconds)
+            if (self._known[0] if self._known else None) == old and not is_read:
                 if old is not None:
                     self._asked_at = self._set_aside.now()
                 found = _sendable(await self._read(), self._config)
                 self._known = () if found is None else (found,)
+                self._reads += 1
                 self._publish()
         return bool(self._known) and self._known[0] != old
 
